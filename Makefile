@@ -1,0 +1,37 @@
+# The few things one does with this repository; everything else is manage.py.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint lock
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(STAMP)  ## start the whole desk on this machine (simulated market, no keys)
+	@$(BIN)/python manage.py up
+
+test: $(STAMP) lint  ## lint, types, import contracts, then every test on real servers
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy .
+
+install: $(STAMP)  ## make .venv and install the locked requirements and the front end
+
+$(STAMP): requirements/dev.txt package-lock.json
+	@sh requirements/venv.sh $(VENV)
+	@echo "Installing the locked requirements into $(VENV): about 2 GB, a minute or three ..."
+	@$(BIN)/python -m pip install --quiet --requirement requirements/dev.txt
+	@sh requirements/frontend.sh $(BIN)/python
+	@touch $@
+	@echo "Installed."
+
+lock: $(STAMP)  ## resolve requirements/*.in anew into their locked .txt
+	sh requirements/lock.sh $(BIN)/python

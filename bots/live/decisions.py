@@ -1,0 +1,211 @@
+"""One bar's close for the slots it concerns: observe, ask the policy, decide, write it all down.
+
+The observing, deciding and bounding are the replay's own functions; here they meet rows. Whatever
+keeps a slot from deciding becomes a HOLD with its reason, never a gap.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+from django.db import transaction
+
+from bots.actions import HOLD, NAMES
+from bots.engine import decide
+from bots.live import ledger, marking, orders
+from bots.live.agenda import Due
+from bots.live.marking import Marked
+from bots.live.netting import Leg, Target, plan
+from bots.live.policies import Loaded, Policies
+from bots.models import Decision, Order, Position, RiskState
+from bots.observation import WINDOW, Float32Array
+from bots.risk import RiskGate
+from markets import store
+from markets.venues.base import Venue
+from markets.venues.instruments import Instruments
+from tradingsite import clock
+from tradingsite.errors import Degraded, StopTrading
+from tradingsite.registry import Bot, Slot
+
+REASON_CHARACTERS = 200
+# Reaches over weekends and holidays from a window's last row to its first.
+WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Hold what the store has of a slot's bar: its close in the underlying, and its window."""
+
+    opens_at: int
+    underlying: float
+    window: Float32Array | None
+    """Feature rows (1, WINDOW, F) that end with this bar's; None where it has none (yet)."""
+
+
+def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
+    """Return the bar of a slot that closed at an instant, or None while it is not stored."""
+    bars = store.load_bars(slot.market, slot.timeframe, closes_at - 1, closes_at)
+    if not len(bars):
+        return None
+    start = closes_at - WINDOW_DAYS[slot.timeframe] * 86_400
+    rows = store.load_features(slot.market, slot.timeframe, start, closes_at)
+    is_here = len(rows) >= WINDOW and int(rows.closes_at[-1]) == closes_at
+    window = np.ascontiguousarray(rows.values[None, -WINDOW:]) if is_here else None
+    return Inputs(int(bars.opens_at[-1]), float(bars.close[-1]), window)
+
+
+class Decider:
+    """Decide for one bot's slots and write decisions, marks and intents in one transaction."""
+
+    def __init__(
+        self, bot: Bot, venue: Venue, instruments: Instruments, policies: Policies
+    ) -> None:
+        self._bot = bot
+        self._venue = venue
+        self._instruments = instruments
+        self._policies = policies
+
+    def decide(self, due: Due, inputs: Mapping[str, Inputs | None]) -> list[Order]:
+        """Decide the slots whose bars have closed; return the orders to send, intended.
+
+        `inputs` has an entry for each of the slots, None where its bar did not come in time.
+        """
+        now = int(clock.market_seconds())
+        risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
+        gate = marking.gate_of(self._bot, risk)
+        rows = ledger.positions(self._bot)
+        obstacle = self.obstacle(risk, now)
+        made, marked = [], []
+        for slot, closes_at in due.closes.items():
+            row, found = rows[slot.slug], inputs[slot.slug]
+            if found is None:
+                late = (HOLD, row.lots, "bar late: it was not stored in time")
+                made.append(self._row(slot, closes_at, row, self._last_price(row), *late))
+                continue
+            mark = marking.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
+            gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
+            loaded = self._policies.current(slot)
+            row.model = loaded.name if loaded else ""
+            choice = self._choose(found, mark, loaded, gate, obstacle)
+            made.append(self._row(slot, closes_at, row, mark.price, *choice))
+            marked.append((mark, closes_at))
+        here = [each for each in inputs.values() if each]
+        underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
+        wanted = {each.slot: each.lots_after for each in made}
+        with transaction.atomic(using=self._bot.market, durable=True):
+            marking.save_gate(self._bot, gate)
+            marking.save_marks(self._bot, marked)
+            intended = []
+            if not obstacle and underlying is not None:
+                intended = self._intend(rows, wanted, underlying, due.newest, now)
+            for each in made:
+                each.order = next((order for order in intended if each.slot in order.shares), None)
+            Decision.on(self._bot.market).objects.bulk_create(made)
+        if gate.is_latched and not risk.loss_latched:
+            marking.say_latched(self._bot)
+        return intended
+
+    def roll(self, closes_at: int, underlying: float) -> list[Order]:
+        """Intend the roll of what is held of an old contract, outside any decision."""
+        now = int(clock.market_seconds())
+        rows = ledger.positions(self._bot)
+        with transaction.atomic(using=self._bot.market, durable=True):
+            return self._intend(rows, {}, underlying, closes_at, now)
+
+    def obstacle(self, risk: RiskState, now: int) -> str:
+        """Return what keeps the whole bot from new orders now, or nothing."""
+        if risk.halted:
+            return f"halted: {risk.halt_reason}"
+        waiting = ledger.in_flight(self._bot)
+        if waiting:
+            return f"order {waiting[0].tag} is {waiting[0].get_state_display()}, not yet settled"
+        fills_at = self._instruments.tradable_at(now)
+        if fills_at is None:
+            return "the calendar knows no later session"
+        date = clock.trading_date(clock.from_seconds(fills_at))
+        if not self._instruments.calendar.is_verified(date):
+            return f"the calendar's entry for {date} is not verified"
+        return ""
+
+    def _choose(
+        self,
+        found: Inputs,
+        mark: Marked,
+        loaded: Loaded | None,
+        gate: RiskGate,
+        obstacle: str,
+    ) -> tuple[int, int, str]:
+        """Return the action, the lots to hold next, and why the slot holds where it could not."""
+        held = mark.row.lots
+        if obstacle:
+            return HOLD, held, obstacle
+        if loaded is None:
+            return HOLD, held, "no model yet"
+        if found.window is None:
+            return HOLD, held, "bar late: its feature row did not come in time"
+        try:
+            code = loaded.policy.encode(found.window)
+            decision = decide(mark.sleeve, loaded.policy.act(code, mark.account), gate)
+        except Degraded as error:
+            return HOLD, held, str(error)
+        return decision.action, decision.lots_after, ""
+
+    def _row(
+        self,
+        slot: Slot,
+        closes_at: int,
+        row: Position,
+        price: Decimal,
+        action: int,
+        lots_after: int,
+        reason: str,
+    ) -> Decision:
+        return Decision.on(slot.market)(
+            slot=slot.slug,
+            bar_closes_at=clock.from_seconds(closes_at),
+            decided_at=clock.market(),
+            action=NAMES[action],
+            lots_before=row.lots,
+            lots_after=lots_after,
+            price=price,
+            model=row.model,
+            reason=reason[:REASON_CHARACTERS],
+        )
+
+    def _intend(
+        self,
+        rows: Mapping[str, Position],
+        wanted: Mapping[str, int],
+        underlying: float,
+        closes_at: int,
+        now: int,
+    ) -> list[Order]:
+        """Write the intents that bring each slot to its wanted lots, else to those it holds."""
+        fills_at = self._instruments.tradable_at(now)
+        if fills_at is None:
+            return []
+        front = self._instruments.front(fills_at).name
+        targets = [
+            Target(slot, row.instrument, row.lots, wanted.get(slot, row.lots))
+            for slot, row in rows.items()
+        ]
+        legs = plan(targets, front)
+        prices = self._reference_prices(legs, underlying, fills_at)
+        bar_closes_at = clock.from_seconds(closes_at)
+        return orders.intend(self._bot, legs, bar_closes_at, prices, self._instruments)
+
+    def _reference_prices(
+        self, legs: Sequence[Leg], underlying: float, fills_at: int
+    ) -> dict[str, Decimal]:
+        """Return what each leg's contract is worth where it fills, as the underlying stands."""
+        prices = {}
+        for name in {leg.instrument for leg in legs}:
+            price = self._instruments.price(self._instruments.parse(name), underlying, fills_at)
+            if price is None:
+                raise StopTrading(f"{name} is neither the front contract nor an expired one")
+            prices[name] = ledger.money(price)
+        return prices
+
+    def _last_price(self, row: Position) -> Decimal:
+        return self._venue.quote(row.instrument) or row.average_price or Decimal(0)

@@ -1,0 +1,116 @@
+"""The venue's executions, taken into the ledger once each by their trade id.
+
+One transaction holds the fill, the order's new state with its event, and every slot's sleeve with
+its part of the charges: either all of it happened or none.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Literal
+
+from django.db import transaction
+
+from bots import accounting
+from bots.live import ledger
+from bots.live.ledger import divided, take_fill
+from bots.live.orders import next_lot_size
+from bots.models import Fill, Order
+from markets.charges import itemise
+from markets.venues.base import Venue, VenueTrade
+from markets.venues.instruments import Instruments
+from tradingsite import clock
+from tradingsite.registry import Bot
+
+
+def import_fills(bot: Bot, venue: Venue, instruments: Instruments) -> int:
+    """Take in the new executions of the bot's orders in flight; return how many."""
+    waiting = {order.tag: order for order in ledger.in_flight(bot)}
+    if not waiting:
+        return 0
+    trades = [
+        trade
+        for trade in venue.trades(min(order.created_at for order in waiting.values()))
+        if trade.tag in waiting
+    ]
+    rows = Fill.on(bot.market).objects.filter(trade_id__in=[trade.trade_id for trade in trades])
+    known = set(rows.values_list("trade_id", flat=True))
+    fresh = [trade for trade in trades if trade.trade_id not in known]
+    return sum(take_trade(bot, waiting[trade.tag].pk, trade, instruments) for trade in fresh)
+
+
+def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
+    """Book one execution of one order; return False where it had been booked before."""
+    instrument = instruments.parse(trade.instrument)
+    with transaction.atomic(using=bot.market, durable=True):
+        order = Order.on(bot.market).objects.select_for_update().get(pk=order_id)
+        if Fill.on(bot.market).objects.filter(trade_id=trade.trade_id).exists():
+            return False
+        charges = charges_of(bot, order, trade)
+        slippage = ledger.money(
+            accounting.slippage_cost(trade.quantity, trade.price, order.reference_price)
+        )
+        shares = _shares(order, trade.quantity)
+        rows = ledger.positions(bot, lock=True)
+        parts = zip(
+            shares.items(),
+            divided(charges, order.shares.values()),
+            divided(slippage, order.shares.values()),
+            strict=True,
+        )
+        for (slot, quantity), slot_charges, slot_slippage in parts:
+            take_fill(
+                rows[slot],
+                bot,
+                instrument,
+                order.leg,
+                next_lot_size(instruments, trade.at),
+                quantity=quantity,
+                price=trade.price,
+                charges=slot_charges,
+                slippage=slot_slippage,
+                at=trade.at,
+            )
+            rows[slot].save()
+        Fill.on(bot.market).objects.create(
+            order_id=order.pk,
+            trade_id=trade.trade_id,
+            bot=bot.slug,
+            instrument=trade.instrument,
+            quantity=trade.quantity,
+            price=trade.price,
+            charges=charges,
+            slippage=slippage,
+            at=trade.at,
+            mode=order.mode,
+        )
+        _move_on(order, trade, charges, slippage)
+    return True
+
+
+def charges_of(bot: Bot, order: Order, trade: VenueTrade) -> Decimal:
+    """Return what a trade adds to its order's charges: an order in parts pays as one does."""
+    side: Literal["buy", "sell"] = "buy" if trade.quantity > 0 else "sell"
+    turnover = abs(order.filled_quantity) * (order.average_price or 0)
+    turnover += abs(trade.quantity) * trade.price
+    total = itemise(bot.market, clock.trading_date(trade.at), side, turnover).total
+    return ledger.money(total - order.charges)
+
+
+def _shares(order: Order, quantity: Decimal) -> Mapping[str, Decimal]:
+    net_lots = sum(order.shares.values())
+    return {slot: quantity * lots / net_lots for slot, lots in order.shares.items()}
+
+
+def _move_on(order: Order, trade: VenueTrade, charges: Decimal, slippage: Decimal) -> None:
+    filled = order.filled_quantity + trade.quantity
+    paid = order.filled_quantity * (order.average_price or 0) + trade.quantity * trade.price
+    is_whole = abs(filled) >= abs(order.quantity)
+    ledger.move(
+        order,
+        Order.State.FILLED if is_whole else Order.State.ACKED,
+        f"{trade.quantity:+f} at {trade.price:f}",
+        filled_quantity=filled,
+        average_price=(paid / filled).quantize(ledger.CENT),
+        charges=order.charges + charges,
+        slippage=order.slippage + slippage,
+    )

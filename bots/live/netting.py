@@ -1,0 +1,92 @@
+"""From what each slot wants to the fewest orders: one net order an instrument, two for a flip.
+
+Pure. Every leg says how many lots of it belong to which slot, so that the slots' sleeves add up
+to the order exactly. Slots that trade against each other meet inside the leg, at its price; where
+nothing is left over the leg's net is zero and no order goes out (the sleeves cross).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+OPEN, CLOSE, CROSS = "open", "close", "cross"
+ROLL_CLOSE, ROLL_OPEN = "roll-close", "roll-open"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Say what a slot holds, of which instrument, and what it wants to hold of the front one."""
+
+    slot: str
+    instrument: str
+    lots: int
+    target_lots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Describe one order: whole lots of each slot, none of them zero."""
+
+    name: str
+    instrument: str
+    shares: Mapping[str, int]
+
+    @property
+    def lots(self) -> int:
+        """Return the order's net lots; zero where the slots only trade with each other."""
+        return sum(self.shares.values())
+
+
+def plan(targets: Sequence[Target], front: str) -> list[Leg]:
+    """Return the legs that take the slots to their targets, in the order they must be sent.
+
+    What is held of another instrument than the front one is closed whole and opened anew.
+    """
+    legs = []
+    rolled = {each.slot for each in targets if each.lots and each.instrument != front}
+    for old in sorted({each.instrument for each in targets if each.slot in rolled}):
+        held = {
+            each.slot: -each.lots
+            for each in targets
+            if each.slot in rolled and each.instrument == old
+        }
+        legs.append(Leg(ROLL_CLOSE, old, held))
+    before = {each.slot: 0 if each.slot in rolled else each.lots for each in targets}
+    wanted = {each.slot: each.target_lots for each in targets}
+    return legs + [
+        replace(leg, name=ROLL_OPEN) if leg.name != CLOSE and rolled & leg.shares.keys() else leg
+        for leg in _front_legs(before, wanted, front)
+    ]
+
+
+def _front_legs(held: Mapping[str, int], wanted: Mapping[str, int], front: str) -> list[Leg]:
+    changes = {slot: wanted[slot] - lots for slot, lots in held.items() if wanted[slot] != lots}
+    if not changes:
+        return []
+    before, after = sum(held.values()), sum(wanted.values())
+    if before * after < 0:
+        closing, opening = _parted(changes, -before)
+        return [Leg(CLOSE, front, closing), Leg(OPEN, front, opening)]
+    if before == after:
+        return [Leg(CROSS, front, changes)]
+    return [Leg(OPEN if abs(after) > abs(before) else CLOSE, front, changes)]
+
+
+def _parted(changes: Mapping[str, int], closing_lots: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Part the changes of a flip into those that close the net position and those that open."""
+    side = 1 if closing_lots > 0 else -1
+    # Those who trade against the flip do so in the closing leg, met by more of the others.
+    closing = {slot: lots for slot, lots in changes.items() if lots * side < 0}
+    missing = abs(closing_lots) + abs(sum(closing.values()))
+    opening: dict[str, int] = {}
+    for slot, lots in _with_side(changes.items(), side):
+        first = min(abs(lots), missing)
+        missing -= first
+        if first:
+            closing[slot] = first * side
+        if abs(lots) > first:
+            opening[slot] = lots - first * side
+    return closing, opening
+
+
+def _with_side(changes: Iterable[tuple[str, int]], side: int) -> Iterable[tuple[str, int]]:
+    return ((slot, lots) for slot, lots in changes if lots * side > 0)

@@ -1,0 +1,217 @@
+"""The loop of one bot. Everything it must remember is in the ledger, so it may die at any line.
+
+Each step: hold the lock; reconcile where that is due; take in fills; then decide the bars that
+have closed, or, with none due, roll and snapshot. A bar is decided once: its row is unique, and a
+bar that is no longer the newest is left undecided.
+"""
+
+import logging
+import time
+
+from django.db.models import Max
+
+from bots.live import halting, ledger, marking
+from bots.live.agenda import Agenda, Due
+from bots.live.decisions import Decider, load_inputs
+from bots.live.fills import import_fills
+from bots.live.netting import ROLL_CLOSE
+from bots.live.orders import submit_all
+from bots.live.policies import Policies
+from bots.live.reconcile import reconcile
+from bots.models import Decision, Order, Position, RiskState
+from markets import store
+from markets.calendar import Calendar
+from markets.models import Bar
+from markets.venues.base import Venue
+from markets.venues.instruments import Instruments
+from tradingsite import clock
+from tradingsite.errors import StopTrading
+from tradingsite.heartbeat import EVERY_SECONDS, Beat
+from tradingsite.locks import ProcessLock
+from tradingsite.registry import Bot
+
+LOOP_SECONDS = 0.2
+RECONCILE_SECONDS = 60.0
+DOUBTFUL_SECONDS = 5.0
+LATE_SECONDS = 5.0
+"""Real time to wait for a bar's rows after its close; then the slot holds."""
+SNAPSHOT_SECONDS = 900
+"""Market time between snapshots."""
+NO_FEED_SECONDS = 10 * 86_400
+"""A market whose newest bar is older than this has no feed: its bots wait, and do not hold."""
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Run one bot on one venue."""
+
+    def __init__(
+        self,
+        bot: Bot,
+        venue: Venue,
+        calendar: Calendar,
+        beat: Beat,
+        policies: Policies | None = None,
+    ) -> None:
+        self._bot = bot
+        self._venue = venue
+        self._calendar = calendar
+        self._instruments = Instruments(bot.market, calendar)
+        self._decider = Decider(bot, venue, self._instruments, policies or Policies(bot))
+        self._lock = ProcessLock(f"{bot.slug} bot", bot.market)
+        self._beat = beat
+        self._agenda = Agenda(bot.slots, calendar, {})
+        self._rows: dict[str, Position] = {}
+        self._unsettled: set[str] = set()
+        self._reconciled_at = float("-inf")
+        self._waits_since: dict[int, float] = {}
+        self._snapshot_at = 0
+        self._rolled_at = 0
+        self._said_at = float("-inf")
+        self._idle = ""
+
+    def step(self) -> None:
+        """Do what has become due; raise AlreadyRunning where another process is this bot."""
+        simulated = clock.simulated()
+        if simulated is not None and simulated.anchor() is None:
+            self._beat.beat("waiting", "the market's clock has not started yet")
+            return
+        try:
+            self._step()
+        except StopTrading as error:
+            halting.halt(self._bot, str(error), "the bot")
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
+    def _step(self) -> None:
+        if self._lock.ensure():
+            self._begin()
+        elif time.monotonic() - self._reconciled_at >= self._reconcile_every():
+            self._reconcile()
+        if self._unsettled and import_fills(self._bot, self._venue, self._instruments):
+            self._look()
+        now = int(clock.market_seconds())
+        due = self._agenda.due(now)
+        if due is None:
+            self._roll(now)
+            self._snapshot(now)
+        else:
+            self._decide(due)
+        self._say(now)
+
+    def _begin(self) -> None:
+        """Start from the ledger: after a restart, and after the database was away."""
+        at = self._instruments.tradable_at(int(clock.market_seconds()))
+        front = self._instruments.front(at or int(clock.market_seconds()))
+        ledger.open_rows(self._bot, front.name)
+        self._reconcile()
+        newest = Decision.on(self._bot.market).objects.order_by().values_list("slot")
+        handled = {
+            slot: int(closes_at.timestamp())
+            for slot, closes_at in newest.annotate(newest=Max("bar_closes_at"))
+        }
+        self._agenda = Agenda(self._bot.slots, self._calendar, handled)
+        self._waits_since.clear()
+
+    def _reconcile(self) -> None:
+        outcome = reconcile(self._bot, self._venue, self._instruments, clock.market())
+        self._reconciled_at = time.monotonic()
+        if outcome.not_placed or outcome.settled or outcome.unknown:
+            log.warning("%s: reconciled: %s", self._bot.slug, outcome)
+        self._look()
+
+    def _reconcile_every(self) -> float:
+        doubtful = self._unsettled & {Order.State.SUBMITTING, Order.State.UNKNOWN}
+        return DOUBTFUL_SECONDS if doubtful else RECONCILE_SECONDS
+
+    def _decide(self, due: Due) -> None:
+        inputs = {slot.slug: load_inputs(slot, at) for slot, at in due.closes.items()}
+        if not all(inputs.values()) and self._has_no_feed(due):
+            self._agenda.done(due)
+            return
+        if not all(each and each.window is not None for each in inputs.values()):
+            since = self._waits_since.setdefault(due.newest, time.monotonic())
+            if time.monotonic() - since < LATE_SECONDS:
+                return
+        self._idle = ""
+        self._waits_since.clear()
+        self._send(self._decider.decide(due, inputs))
+        self._agenda.done(due)
+
+    def _send(self, intended: list[Order]) -> None:
+        submit_all(self._bot, intended, self._venue, self._instruments)
+        self._look()
+
+    def _has_no_feed(self, due: Due) -> bool:
+        rows = Bar.on(self._bot.market).objects.filter(timeframe=self._bot.timeframes[0])
+        newest = rows.order_by("-opens_at").values_list("closes_at", flat=True).first()
+        if newest and due.newest - newest.timestamp() < NO_FEED_SECONDS:
+            return False
+        until = f"end on {clock.trading_date(newest)}" if newest else "have not begun"
+        self._idle = f"no feed: the bars of {self._bot.market} {until}"
+        return True
+
+    def _roll(self, now: int) -> None:
+        """Move what is held of an old contract, where no decision has done so on its way."""
+        if not any(row.lots for row in self._rows.values()) or self._unsettled:
+            return
+        fills_at = self._instruments.tradable_at(now)
+        newest = self._agenda.newest(now)
+        if fills_at is None or newest is None or newest == self._rolled_at:
+            return
+        front = self._instruments.front(fills_at).name
+        if all(row.instrument == front for row in self._rows.values() if row.lots):
+            return
+        self._rolled_at = newest
+        risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
+        bar = self._newest_bar()
+        if self._decider.obstacle(risk, now) or bar is None or self._has_rolled(newest):
+            return
+        self._send(self._decider.roll(newest, bar))
+
+    def _has_rolled(self, newest: int) -> bool:
+        rows = Order.on(self._bot.market).objects.filter(
+            bot=self._bot.slug, bar_closes_at=clock.from_seconds(newest), leg=ROLL_CLOSE
+        )
+        return rows.exists()
+
+    def _newest_bar(self) -> float | None:
+        market, timeframe = self._bot.market, self._bot.timeframes[0]
+        rows = Bar.on(market).objects.filter(timeframe=timeframe).order_by("-opens_at")
+        newest = rows.values_list("close", flat=True).first()
+        return float(newest) if newest is not None else None
+
+    def _snapshot(self, now: int) -> None:
+        boundary = now - now % SNAPSHOT_SECONDS
+        if boundary == self._snapshot_at or not self._calendar.is_open(boundary - 1):
+            return
+        quote = store.last_quote(self._bot.market)
+        if quote is None or quote.at.timestamp() < boundary - SNAPSHOT_SECONDS:
+            return
+        self._snapshot_at = boundary
+        rows = list(self._rows.values())
+        marking.snapshot(self._bot, rows, self._venue, self._instruments, boundary)
+
+    def _look(self) -> None:
+        self._rows = ledger.positions(self._bot)
+        self._unsettled = {order.state for order in ledger.in_flight(self._bot)}
+
+    def _say(self, now: int) -> None:
+        if time.monotonic() - self._said_at < EVERY_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
+        lots = ", ".join(
+            f"{slot.timeframe} {self._rows[slot.slug].lots:+d}" for slot in self._bot.slots
+        )
+        if risk.halted:
+            self._beat.beat("halted", risk.halt_reason)
+        elif self._unsettled & {Order.State.UNKNOWN, Order.State.SUBMITTING}:
+            self._beat.beat("blocked", f"an order is unknown: no new ones until it is; {lots}")
+        elif self._idle:
+            self._beat.beat("idle", self._idle)
+        else:
+            self._beat.beat("running", f"lots {lots}")

@@ -1,0 +1,49 @@
+"""Run one bot."""
+
+import argparse
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from markets import store
+from markets.venues.paper import PaperVenue
+from tradingsite.heartbeat import Beat
+from tradingsite.locks import AlreadyRunning
+from tradingsite.registry import BOTS
+from tradingsite.serving import serve
+from tradingsite.supervision.supervisor import REFUSED
+
+WAITS_FOR_OWNER = "waits for the owner's trades (not built yet)"
+
+
+class Command(BaseCommand):
+    """Decide at each bar's close and place the orders, until told to stop."""
+
+    help = "Run one bot: it decides at each bar's close and places its orders."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Take the bot's name."""
+        parser.add_argument("bot", choices=sorted(BOTS))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or SIGINT; exit with 78 where the bot is running already."""
+        bot = BOTS[options["bot"]]
+        beat = Beat(f"{bot.slug}-bot")
+        if settings.MODE == "live":
+            raise CommandError("live orders need a broker's venue, which is not built yet")
+        if bot.learns_from_owner:
+            serve(beat, lambda: beat.beat("idle", WAITS_FOR_OWNER), every_seconds=1.0)
+            return
+        # Only here, for onnxruntime comes with it: 65 MB that a waiting bot need not hold.
+        from bots.live.runner import LOOP_SECONDS, Runner
+
+        calendar = store.load_calendar(bot.market)
+        runner = Runner(bot, PaperVenue(bot.market, calendar), calendar, beat)
+        try:
+            serve(beat, runner.step, LOOP_SECONDS)
+        except AlreadyRunning as error:
+            self.stderr.write(f"{error}. This one ends.")
+            sys.exit(REFUSED)

@@ -1,0 +1,198 @@
+"""The ledger of one market: decisions, orders, fills, positions, PnL and risk state."""
+
+from typing import Any
+
+from django.db import models
+
+from tradingsite.bound import BoundModel, bound
+
+QUANTITY: dict[str, Any] = {"max_digits": 18, "decimal_places": 8}
+PRICE: dict[str, Any] = {"max_digits": 14, "decimal_places": 4}
+MONEY: dict[str, Any] = {"max_digits": 18, "decimal_places": 4}
+
+
+@bound
+class Order(BoundModel):
+    """One order to the venue; the row exists, committed, before any byte leaves."""
+
+    class State(models.TextChoices):
+        INTENT = "intent"
+        SUBMITTING = "submitting"
+        ACKED = "acked", "accepted"
+        FILLED = "filled"
+        REJECTED = "rejected"
+        NOT_PLACED = "not_placed", "not placed"
+        UNKNOWN = "unknown"
+
+    bot = models.CharField(max_length=20)
+    tag = models.CharField(max_length=20, unique=True)
+    instrument = models.CharField(max_length=40)
+    quantity = models.DecimalField(**QUANTITY, help_text="signed: positive buys")
+    state = models.CharField(max_length=12, choices=State, default=State.INTENT)
+    bar_closes_at = models.DateTimeField()
+    leg = models.CharField(max_length=10)
+    shares = models.JSONField(default=dict, help_text="lots of each slot in this order")
+    reference_price = models.DecimalField(**PRICE)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    filled_quantity = models.DecimalField(**QUANTITY, default=0)
+    average_price = models.DecimalField(**PRICE, null=True)
+    charges = models.DecimalField(**MONEY, default=0)
+    slippage = models.DecimalField(**MONEY, default=0)
+    message = models.CharField(max_length=300, blank=True)
+    mode = models.CharField(max_length=10)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["bot", "state"])]
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.quantity:+f} {self.instrument} {self.state}"
+
+
+@bound
+class OrderEvent(BoundModel):
+    """One change of an order's state, append-only; the notifier reads these by a cursor."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    state = models.CharField(max_length=12)
+    at = models.DateTimeField()
+    market_at = models.DateTimeField()
+    detail = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.state}"
+
+
+@bound
+class Fill(BoundModel):
+    """One trade at the venue, kept once by its trade id."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="fills")
+    trade_id = models.CharField(max_length=40, unique=True)
+    bot = models.CharField(max_length=20)
+    instrument = models.CharField(max_length=40)
+    quantity = models.DecimalField(**QUANTITY)
+    price = models.DecimalField(**PRICE)
+    charges = models.DecimalField(**MONEY)
+    slippage = models.DecimalField(**MONEY, help_text="against the price it was decided at")
+    at = models.DateTimeField()
+    mode = models.CharField(max_length=10)
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.quantity:+f} {self.instrument} at {self.price:f}"
+
+
+@bound
+class Decision(BoundModel):
+    """What a slot decided at one bar's close, with the model that decided and why it held."""
+
+    slot = models.CharField(max_length=20)
+    bar_closes_at = models.DateTimeField()
+    decided_at = models.DateTimeField()
+    action = models.CharField(max_length=20)
+    lots_before = models.IntegerField()
+    lots_after = models.IntegerField()
+    price = models.DecimalField(**PRICE)
+    model = models.CharField(max_length=40, blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, null=True, related_name="decisions")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["slot", "bar_closes_at"], name="one_decision")
+        ]
+        ordering = ["-bar_closes_at", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} {self.action}"
+
+
+@bound
+class Position(BoundModel):
+    """What one slot holds: its sleeve of the bot's position, and the sleeve's account."""
+
+    slot = models.CharField(max_length=20, unique=True)
+    bot = models.CharField(max_length=20)
+    instrument = models.CharField(max_length=40)
+    lots = models.IntegerField(default=0)
+    quantity = models.DecimalField(**QUANTITY, default=0)
+    average_price = models.DecimalField(**PRICE, null=True)
+    cash = models.DecimalField(**MONEY, default=0, help_text="minus what was paid, plus proceeds")
+    entry_equity = models.DecimalField(**MONEY, default=0)
+    peak_equity = models.DecimalField(**MONEY, default=0)
+    equity = models.DecimalField(**MONEY, default=0, help_text="at the last mark")
+    bars_held = models.IntegerField(default=0)
+    rolled_side = models.SmallIntegerField(default=0, help_text="side kept while a roll is open")
+    charges = models.DecimalField(**MONEY, default=0)
+    slippage = models.DecimalField(**MONEY, default=0)
+    model = models.CharField(max_length=40, blank=True)
+    opened_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["slot"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} {self.lots:+d} lots"
+
+
+@bound
+class PnlSnapshot(BoundModel):
+    """A slot's equity (PnL since its start, after charges) at a bar's close."""
+
+    slot = models.CharField(max_length=20)
+    at = models.DateTimeField()
+    equity = models.DecimalField(**MONEY)
+    unrealised = models.DecimalField(**MONEY)
+    charges = models.DecimalField(**MONEY)
+    lots = models.IntegerField()
+    mark = models.DecimalField(**PRICE)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["slot", "at"], name="one_snapshot")]
+        ordering = ["-at", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} {self.equity:f}"
+
+
+@bound
+class RiskState(BoundModel):
+    """A bot's halt flag and daily-loss latch; read inside the transaction that submits an order."""
+
+    bot = models.CharField(max_length=20, unique=True)
+    halted = models.BooleanField(default=False)
+    halt_reason = models.CharField(max_length=200, blank=True)
+    trading_date = models.DateField(null=True)
+    start_equity = models.DecimalField(**MONEY, default=0)
+    last_equity = models.DecimalField(**MONEY, default=0)
+    loss_latched = models.BooleanField(default=False)
+    orders_today = models.PositiveIntegerField(default=0)
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["bot"]
+
+    def __str__(self) -> str:
+        return f"{self.bot} {'halted' if self.halted else 'free'}"
+
+
+@bound
+class LedgerCursor(BoundModel):
+    """How far a reader of the ledger has come, kept beside what it reads."""
+
+    reader = models.CharField(max_length=40, unique=True)
+    event_id = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["reader"]
+
+    def __str__(self) -> str:
+        return f"{self.reader} at {self.event_id}"

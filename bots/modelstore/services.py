@@ -1,0 +1,138 @@
+"""The model store of PROD: which version of a slot trades, switching it, going back.
+
+The rows decide; a folder is immutable once its version exists. PROD keeps the active and the
+previous version of each slot, so that a rollback needs no other machine.
+"""
+
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+
+from bots import bundle
+from bots.keys import BadKeys, load_public_keys
+from bots.manifest import Manifest
+from bots.modelstore.models import Activation, ModelVersion
+from markets.features import schema_for
+from tradingsite import clock
+from tradingsite.errors import Degraded
+from tradingsite.registry import SLOTS
+
+KEPT_PER_SLOT = 2
+
+
+def models_folder() -> Path:
+    """Return the folder that holds every slot's versions."""
+    return Path(settings.PROD_DIR) / "models"
+
+
+def keys_folder() -> Path:
+    """Return the folder of the public keys whose signatures PROD trusts."""
+    return Path(settings.PROD_DIR) / "keys"
+
+
+def folder(version: ModelVersion) -> Path:
+    """Return the folder of a version's files."""
+    return models_folder() / version.path
+
+
+def active(slot: str) -> ModelVersion | None:
+    """Return the version that trades a slot, or None before its first."""
+    return ModelVersion.objects.filter(slot=slot, state=ModelVersion.State.ACTIVE).first()
+
+
+def verify(version_folder: Path, slot: str) -> Manifest:
+    """Return the manifest of a bundle that may trade a slot; raise BundleRejected otherwise."""
+    where = SLOTS[slot]
+    try:
+        public_keys = load_public_keys(keys_folder())
+    except BadKeys as error:
+        raise bundle.BundleRejected(f"no signature can be checked: {error}") from error
+    return bundle.verify(
+        version_folder,
+        public_keys,
+        slot=slot,
+        schema_hash=schema_for(where.market, where.timeframe).hash,
+    )
+
+
+def add(bundle_folder: Path, manifest: Manifest, run_id: int, sha256: str) -> ModelVersion:
+    """Move a verified bundle into the store as the slot's next version."""
+    with transaction.atomic():
+        last = ModelVersion.objects.filter(slot=manifest.slot).aggregate(last=Max("number"))["last"]
+        number = (last or 0) + 1
+        version = ModelVersion.objects.create(
+            slot=manifest.slot,
+            number=number,
+            run_id=run_id,
+            state=ModelVersion.State.VERIFIED,
+            path=f"{manifest.slot}/v{number}",
+            manifest_sha256=sha256,
+            trained_from=clock.from_seconds(manifest.training_span.opens_at),
+            trained_until=clock.from_seconds(manifest.training_span.closes_at),
+            metrics={"holdout": manifest.metrics, "baselines": manifest.baselines},
+            created_at=clock.real(),
+        )
+        place = folder(version)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():  # of a process that died before its row was there
+            shutil.rmtree(place)
+        bundle_folder.rename(place)
+    return version
+
+
+def activate(version: ModelVersion, by: str, reason: str) -> Activation:
+    """Make a version the one that trades its slot, after verifying its files once more.
+
+    The position stays; the new policy decides at the next bar.
+    """
+    verify(folder(version), version.slot)
+    with transaction.atomic():
+        locked = ModelVersion.objects.select_for_update().filter(slot=version.slot)
+        list(locked)
+        locked.filter(state=ModelVersion.State.ACTIVE).update(state=ModelVersion.State.RETIRED)
+        locked.filter(pk=version.pk).update(state=ModelVersion.State.ACTIVE)
+        version.state = ModelVersion.State.ACTIVE
+        return Activation.objects.create(
+            slot=version.slot,
+            model=version,
+            at=clock.real(),
+            market_at=clock.market(),
+            by=by,
+            reason=reason,
+        )
+
+
+def previous(slot: str) -> ModelVersion:
+    """Return the version a rollback goes to: the last earlier one that traded and is still here.
+
+    Raises Degraded where there is none: never a later one, which an earlier rollback left.
+    """
+    now = active(slot)
+    for switch in Activation.objects.filter(slot=slot).select_related("model"):
+        version = switch.model
+        if (now is None or version.number < now.number) and folder(version).is_dir():
+            return version
+    raise Degraded(f"{slot} has no earlier version on this machine; older ones are in PC's archive")
+
+
+def rollback(slot: str, by: str) -> Activation:
+    """Go back to the version that traded before the active one."""
+    return activate(previous(slot), by, "rollback")
+
+
+def prune(slot: str, *, dry_run: bool = False) -> list[Path]:
+    """Delete the folders of all but the active and the previous version; return them."""
+    kept = {version.path for version in (active(slot),) if version}
+    for switch in Activation.objects.filter(slot=slot).select_related("model"):
+        if len(kept) == KEPT_PER_SLOT:
+            break
+        kept.add(switch.model.path)
+    here = sorted((models_folder() / slot).glob("v*"))
+    gone = [path for path in here if str(path.relative_to(models_folder())) not in kept]
+    if not dry_run:
+        for path in gone:
+            shutil.rmtree(path)
+    return gone

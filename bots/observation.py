@@ -1,0 +1,58 @@
+"""What a policy sees: a window of feature rows, and four numbers about its own account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ACCOUNT_SIZE = 4
+WINDOW = 32
+"""Feature rows in one window: the row of the bar just closed is the last of them."""
+
+ACCOUNT_NAMES = ("exposure", "open_pnl", "bars_held", "drawdown")
+ACCOUNT_LOW = (-1.0, -5.0, 0.0, 0.0)
+ACCOUNT_HIGH = (1.0, 5.0, 1.0, 5.0)
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def limit_notional(limit_lots: Any, lot_size: Any, price: Any) -> Any:
+    """Return the value of a position at the limit: the yardstick of every amount of money."""
+    return limit_lots * lot_size * price
+
+
+def account_state(
+    lots: Any,
+    limit_lots: int,
+    open_pnl: Any,
+    bars_held: Any,
+    drawdown: Any,
+    notional: Any,
+    minimum: Callable[..., Any] = min,
+    maximum: Callable[..., Any] = max,
+) -> tuple[Any, Any, Any, Any]:
+    """Return exposure, open profit, bars held and drawdown, scaled for a network.
+
+    open_pnl and drawdown are amounts in currency, notional is limit_notional at the same mark.
+    Scalars and equally long columns alike; for columns pass numpy's minimum and maximum.
+    """
+    return (
+        lots / limit_lots,
+        maximum(minimum(50.0 * open_pnl / notional, 5.0), -5.0),
+        minimum(bars_held, 64.0) / 64.0,
+        minimum(20.0 * drawdown / notional, 5.0),
+    )
+
+
+def windows(values: Float32Array) -> Float32Array:
+    """Return every window of feature rows as a view (rows - WINDOW + 1, WINDOW, features).
+
+    Entry i is the window whose last row is i + WINDOW - 1.
+    """
+    if len(values) < WINDOW:
+        raise ValueError(f"{len(values)} feature rows do not fill one window of {WINDOW}")
+    view = np.lib.stride_tricks.sliding_window_view(values, WINDOW, axis=0)
+    return view.transpose(0, 2, 1)

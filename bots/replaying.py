@@ -1,0 +1,104 @@
+"""Replay stored bars through the live decision path, with the models that trade now.
+
+A model is refused where its training span touches the replayed one, because what it then shows is
+memory. The window before the first decision and the fill after the last come from stored rows too.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bots import bundle
+from bots.engine import ReplayResult, SlotTape, align, replay
+from bots.modelstore import services as modelstore
+from bots.modelstore.models import ModelVersion
+from bots.observation import WINDOW
+from bots.risk import RiskGate
+from markets import charges, contracts, store
+from markets.calendar import trading_date
+from tradingsite.errors import Degraded
+from tradingsite.registry import BOTS, MARKETS, Slot
+
+# Enough calendar days before the span for a window of daily bars and its holidays.
+LOOK_BACK = dt.timedelta(days=75)
+
+
+class CannotReplay(Degraded):
+    """A slot that cannot be replayed over the span asked for; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One slot's replay, the model that decided, and whether it had seen the span in training."""
+
+    slot: Slot
+    version: ModelVersion
+    in_sample: bool
+    result: ReplayResult
+    notes: tuple[str, ...]
+
+
+def replay_bot(
+    slots: Sequence[Slot], start: dt.datetime, end: dt.datetime, *, in_sample: bool = False
+) -> list[Replayed]:
+    """Return how the slots of one bot would have traded the bars that close in (start, end]."""
+    bot = BOTS[slots[0].bot]
+    prepared = [_prepare(slot, start, end, in_sample) for slot in slots]
+    # The same gate as live: the position limit, and the daily loss that latches for the date.
+    gate = RiskGate(float(bot.daily_loss_limit))
+    results = replay([tape for tape, _, _ in prepared], gate)
+    return [
+        Replayed(slot, version, seen, result, _notes(slot, result))
+        for slot, (_, version, seen), result in zip(slots, prepared, results, strict=True)
+    ]
+
+
+def _prepare(
+    slot: Slot, start: dt.datetime, end: dt.datetime, in_sample: bool
+) -> tuple[SlotTape, ModelVersion, bool]:
+    version = modelstore.active(slot.slug)
+    if version is None:
+        raise CannotReplay(
+            f"{slot.slug} has no model: train one with `manage.py trainbot {slot.bot} "
+            f"{slot.timeframe} --until {start.date() - dt.timedelta(days=1)}`"
+        )
+    seen = version.trained_from < end and version.trained_until > start
+    if seen and not in_sample:
+        raise CannotReplay(
+            f"{version} was trained on {version.trained_from:%d %b %Y} to "
+            f"{version.trained_until:%d %b %Y}, which touches the replayed span, so its result "
+            f"would be memory. Train one with --until {start.date() - dt.timedelta(days=1)}, "
+            f"or give --in-sample, which marks every line"
+        )
+    bounds = int((start - LOOK_BACK).timestamp()), int(end.timestamp())
+    features = store.load_features(slot.market, slot.timeframe, *bounds)
+    first = int(np.searchsorted(features.closes_at, int(start.timestamp()), side="right"))
+    if len(features) - first < 2 or first < WINDOW:
+        raise CannotReplay(
+            f"{slot.slug} has {max(len(features) - first, 0)} stored rows from {start:%d %b %Y} to "
+            f"{end:%d %b %Y} and {first} before; it needs 2 and {WINDOW}"
+        )
+    bars = store.load_bars(slot.market, slot.timeframe, *bounds)
+    tape = align(store.load_tape(slot, bars, store.load_calendar(slot.market)), features.opens_at)
+    folder = modelstore.folder(version)
+    policy = bundle.load(folder, modelstore.verify(folder, slot.slug))
+    limit_lots = BOTS[slot.bot].limit_lots
+    return SlotTape(slot.slug, tape, features.values, policy, limit_lots, first), version, seen
+
+
+def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:
+    """Return what the reader must know of how the prices and charges were made."""
+    date = trading_date(int(result.opens_at[0]))
+    notes = []
+    if MARKETS[slot.market].carry_per_year:
+        notes.append(
+            f"{slot.market} trades the near future, priced as index x (1 + "
+            f"{MARKETS[slot.market].carry_per_year:.1%} a year to expiry), rolled by date"
+        )
+    if MARKETS[slot.market].calendar == "CRYPTO":
+        notes.append(f"{slot.market} funding payments are not charged yet")
+    if charges.is_extrapolated(slot.market, date) or contracts.is_extrapolated(slot.market, date):
+        notes.append(f"{slot.market} charges or lots before their first dated row use that row")
+    return tuple(notes)

@@ -1,0 +1,116 @@
+"""Limits every decision passes through, in the replay and in the bots alike.
+
+Two rules: no slot holds more than its limit, and once a bot has lost its daily limit it may only
+reduce until the next trading date. Amounts may be floats (replay) or Decimals (bots), never mixed.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
+from typing import Any
+
+from markets.calendar import trading_date
+
+Amount = Any
+"""A float or a Decimal."""
+
+# A float that should be a whole number of steps is one if it is this close to it.
+STEP_TOLERANCE = Decimal("0.000001")
+
+
+def bounded_lots(lots: int, wanted_lots: int, limit_lots: int, reduce_only: bool) -> int:
+    """Return the lots a slot may hold next, given what it holds and what it wants."""
+    bounded = min(max(wanted_lots, -limit_lots), limit_lots)
+    if reduce_only:
+        return min(max(bounded, min(lots, 0)), max(lots, 0))
+    return bounded
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """Hold what a gate must remember over a restart."""
+
+    date: datetime.date | None = None
+    opening_equity: Amount = 0
+    last_equity: Amount = 0
+    is_latched: bool = False
+
+
+class RiskGate:
+    """Watch one bot's equity, all its slots together, and bound what its slots may hold.
+
+    The day's loss counts from the last equity seen on the date before. Reaching the limit latches
+    the gate for that trading date (IST): winning the money back does not open it again.
+    """
+
+    __slots__ = ("_date", "_last_equity", "_opening_equity", "daily_loss_limit", "is_latched")
+
+    def __init__(self, daily_loss_limit: Amount, state: GateState | None = None) -> None:
+        if not daily_loss_limit > 0:
+            raise ValueError(f"the daily loss limit must be positive, not {daily_loss_limit}")
+        state = state or GateState()
+        self.daily_loss_limit = daily_loss_limit
+        self.is_latched = state.is_latched
+        self._date = state.date
+        self._opening_equity = state.opening_equity
+        self._last_equity = state.last_equity
+
+    def observe(self, at: int, equity: Amount) -> bool:
+        """Take the bot's whole equity at an instant; return whether it may only reduce."""
+        date = trading_date(at)
+        if date != self._date:
+            self._opening_equity = equity if self._date is None else self._last_equity
+            self._date = date
+            self.is_latched = False
+        self._last_equity = equity
+        if self._opening_equity - equity >= self.daily_loss_limit:
+            self.is_latched = True
+        return self.is_latched
+
+    def bound(self, lots: int, wanted_lots: int, limit_lots: int) -> int:
+        """Return the lots a slot may hold next."""
+        return bounded_lots(lots, wanted_lots, limit_lots, self.is_latched)
+
+    def state(self) -> GateState:
+        """Return what to store, so that a restart neither forgets nor repeats a latch."""
+        return GateState(self._date, self._opening_equity, self._last_equity, self.is_latched)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTerms:
+    """Hold the signed quantity and the limit price of an order, on the venue's grids."""
+
+    quantity: Decimal
+    price: Decimal
+
+
+def to_order(
+    target_quantity: float, held: Decimal, step: Decimal, price: float, tick: Decimal
+) -> OrderTerms | None:
+    """Return the next order from a held quantity towards a float target, or None at the target.
+
+    The door from float to Decimal, rounding towards less risk: the target towards zero in steps of
+    the venue, a buyer's limit price down to the tick and a seller's up. Through zero is two
+    orders: this one closes, and the call after its fill opens.
+    """
+    target = _to_grid(target_quantity, step, ROUND_DOWN)
+    # Less than a step held cannot be closed: such a rest must not keep the other side shut.
+    if target * held < 0 and abs(held) >= step:
+        target = Decimal(0)
+    quantity = _to_grid(target - held, step, ROUND_DOWN)
+    if not quantity:
+        return None
+    return OrderTerms(
+        quantity, _to_grid(price, tick, ROUND_FLOOR if quantity > 0 else ROUND_CEILING)
+    )
+
+
+def _to_grid(value: float | Decimal, step: Decimal, rounding: str) -> Decimal:
+    # repr gives the shortest decimal that is this float: 0.03 and not 0.0299999999999999988897769.
+    steps = Decimal(repr(float(value)) if not isinstance(value, Decimal) else value) / step
+    nearest = steps.to_integral_value()
+    if abs(steps - nearest) > STEP_TOLERANCE:
+        nearest = steps.to_integral_value(rounding)
+    return nearest * step

@@ -1,0 +1,24 @@
+"""Services over the ledger of a market that are not part of a bot's loop."""
+
+from django.db import transaction
+
+from bots.models import Decision, Fill, Order, OrderEvent, PnlSnapshot, Position, RiskState
+from bots.modelstore import services as modelstore
+from bots.modelstore.models import Activation, ModelVersion
+from tradingsite.registry import SLOTS
+
+
+def forget_market(market: str) -> None:
+    """Remove what was traded and learned on a generated market that gives way to real bars."""
+    for model in (Decision, Fill, OrderEvent, Order, Position, PnlSnapshot):
+        model.on(market).objects.all().delete()
+    # Only a person who said halt may say resume.
+    RiskState.on(market).objects.filter(halted=False).delete()
+    RiskState.on(market).objects.update(
+        trading_date=None, start_equity=0, last_equity=0, loss_latched=False, orders_today=0
+    )
+    slots = [slot.slug for slot in SLOTS.values() if slot.market == market]
+    Activation.objects.filter(slot__in=slots).delete()
+    ModelVersion.objects.filter(slot__in=slots).delete()
+    # Files cannot be rolled back, so they go when the rows are gone for good.
+    transaction.on_commit(lambda: [modelstore.prune(slot) for slot in slots])

@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Django's command line; it makes sure the databases a command needs are there first."""
+
+import os
+import sys
+
+# Commands that need no server, so they must not start one.
+OFFLINE = {"help", "version", "embedded", "makemigrations", "collectstatic", "check"}
+
+
+def main() -> None:
+    """Start the embedded servers when none are configured, then run the command."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("run"):
+        os.environ.setdefault("LOG_LEVEL", "WARNING")  # a person is looking; services log more
+    asks_only = not arguments or {"-h", "--help", "--version"} & set(arguments)
+    if not asks_only and arguments[0] not in OFFLINE:
+        from tradingsite.startup import prepare
+
+        prepare(arguments[0])
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The admin over market data: the calendar can be edited, everything else only looked at."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django import forms
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from markets.calendar import SESSION_KINDS
+from markets.models import Bar, Quote, TradingDay, VenueOrder
+from tradingsite.admin import ReadOnlyAdmin, register_bound
+
+KINDS = [(kind, kind) for kind in (*SESSION_KINDS, "holiday")]
+
+
+class TradingDayForm(forms.ModelForm):
+    """Check a day as the calendar will read it."""
+
+    kind = forms.ChoiceField(choices=KINDS)
+
+    def clean_date(self) -> dt.date:
+        """Return the date, which no other day may have."""
+        date: dt.date = self.cleaned_data["date"]
+        others = self._meta.model.objects.filter(date=date).exclude(pk=self.instance.pk)
+        if others.exists():
+            raise forms.ValidationError("This date is in the calendar already: edit that row.")
+        return date
+
+    def clean(self) -> dict[str, Any]:
+        """Return the fields, with times on session days and none on holidays."""
+        found = super().clean() or self.cleaned_data
+        opens_at, closes_at = found.get("opens_at"), found.get("closes_at")
+        if found.get("kind") == "holiday":
+            if opens_at or closes_at:
+                raise forms.ValidationError("A holiday has no opening or closing time.")
+        elif not opens_at or not closes_at:
+            raise forms.ValidationError("A session needs its opening and closing time.")
+        elif opens_at >= closes_at:
+            raise forms.ValidationError("A session closes after it opens.")
+        return found
+
+    def validate_unique(self) -> None:
+        """Leave it to clean_date: Django would ask the model that is bound to no database."""
+
+
+class TradingDayAdmin(ModelAdmin):
+    """Edit the exchange's days; orders go out only on verified ones."""
+
+    form = TradingDayForm
+    list_display = ("date", "kind", "opens_at", "closes_at", "name", "verified", "source")
+    list_filter = ("kind", "verified")
+    search_fields = ("name", "source")
+    date_hierarchy = "date"
+    list_per_page = 50
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Return the date of a day that exists: another date is another day."""
+        return ("date",) if obj else ()
+
+
+class BarAdmin(ReadOnlyAdmin):
+    """Show bars."""
+
+    list_display = (
+        *("timeframe", "opens_at", "closes_at", "open", "high", "low", "close", "volume"),
+        "source",
+    )
+    list_filter = ("timeframe", "source")
+    ordering = ("-opens_at",)
+
+
+class QuoteAdmin(ReadOnlyAdmin):
+    """Show last prices."""
+
+    list_display = ("instrument", "price", "at")
+
+
+class VenueOrderAdmin(ReadOnlyAdmin):
+    """Show the simulated venue's own book, which a broker would hold."""
+
+    list_display = (
+        "tag",
+        "instrument",
+        "quantity",
+        "shown_state",
+        "price",
+        "accepted_at",
+        "message",
+    )
+    list_filter = ("state",)
+    search_fields = ("tag", "instrument")
+
+
+register_bound(TradingDay, TradingDayAdmin)
+register_bound(Bar, BarAdmin)
+register_bound(Quote, QuoteAdmin)
+register_bound(VenueOrder, VenueOrderAdmin)

@@ -1,0 +1,10 @@
+"""Monthly allocation, in its own database; computed by a later release."""
+
+from django.apps import AppConfig
+
+
+class AllocatorConfig(AppConfig):
+    """Name the app."""
+
+    name = "markets.allocator"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,59 @@
+"""Technical indicators: thin typed doors to TA-Lib, float64 in and out.
+
+Every function returns arrays as long as its input, NaN until the indicator has enough history.
+All of them run forwards, one bar after the other, so a value depends on the bars before it and
+on where the array starts, never on the bars after it. `markets.features` builds on both facts.
+"""
+
+import talib
+
+from markets.bars import FloatArray
+
+
+def relative_strength(close: FloatArray, period: int = 14) -> FloatArray:
+    """Return Wilder's relative strength index, 0 to 100."""
+    return talib.RSI(close, timeperiod=period)
+
+
+def exponential_average(values: FloatArray, period: int) -> FloatArray:
+    """Return the exponential moving average, seeded with the plain mean of the first period."""
+    return talib.EMA(values, timeperiod=period)
+
+
+def macd(
+    close: FloatArray, fast: int = 12, slow: int = 26, signal: int = 9
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the MACD line, its signal line and their difference (the histogram)."""
+    return talib.MACD(close, fastperiod=fast, slowperiod=slow, signalperiod=signal)
+
+
+def bollinger_bands(
+    close: FloatArray, period: int = 20, deviations: float = 2.0
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the upper, middle and lower band: a plain mean and its standard deviations."""
+    kind = talib.MA_Type.SMA
+    return talib.BBANDS(
+        close, timeperiod=period, nbdevup=deviations, nbdevdn=deviations, matype=kind
+    )
+
+
+def average_true_range(
+    high: FloatArray, low: FloatArray, close: FloatArray, period: int = 14
+) -> FloatArray:
+    """Return Wilder's average true range, in price units."""
+    return talib.ATR(high, low, close, timeperiod=period)
+
+
+def directional_index(
+    high: FloatArray, low: FloatArray, close: FloatArray, period: int = 14
+) -> FloatArray:
+    """Return the average directional index (trend strength whatever its sign), 0 to 100."""
+    return talib.ADX(high, low, close, timeperiod=period)
+
+
+def standard_deviation(values: FloatArray, period: int) -> FloatArray:
+    """Return the rolling population standard deviation.
+
+    TA-Lib takes a variance under 1e-14 for zero: pass per cent returns, not tiny ratios.
+    """
+    return talib.STDDEV(values, timeperiod=period, nbdev=1.0)

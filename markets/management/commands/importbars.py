@@ -1,0 +1,147 @@
+"""Load bars from a CSV file."""
+
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from markets import importing, store
+from markets.bars import Bars
+from markets.features import WARMUP_BARS
+from markets.importing import BadFile, Gap
+from tradingsite import clock
+from tradingsite.heartbeat import is_alive
+from tradingsite.registry import CONTEXTS, MARKETS
+
+GAPS_SHOWN = 5
+
+
+class Command(BaseCommand):
+    """Read, check, store, and recompute the features that depend on what changed."""
+
+    help = (
+        "Load bars from a CSV or CSV.gz file into a market: all of it or nothing. Importing a file "
+        "again changes nothing. Columns: ts (or date, open_time), open, high, low, close[, volume]."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Name the market, the timeframe and the file."""
+        parser.add_argument("market", choices=sorted(MARKETS))
+        parser.add_argument("timeframe", help="15m, 1h or 1d for nifty; 1h or 4h for btc")
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--tz", help="zone of naive timestamps, like Asia/Kolkata or UTC")
+        parser.add_argument(
+            "--replace",
+            action="store_true",
+            help="remove the market's generated bars first, with its features, models and ledger",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check the file and report, change nothing"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Import the file, or say what is wrong with it."""
+        market, timeframe = options["market"], options["timeframe"]
+        if timeframe not in MARKETS[market].timeframes:
+            known = ", ".join(MARKETS[market].timeframes)
+            raise CommandError(f"{market} has no {timeframe} bars; its timeframes are {known}")
+        if options["replace"] and not options["dry_run"] and is_alive(f"{market}-bot"):
+            raise CommandError(
+                f"the {market} bot is running on the bars that --replace removes: stop `make run` "
+                "with Ctrl-C first. Nothing was imported."
+            )
+        console = Console(stderr=True)
+        try:
+            bars = self._read(console, market, timeframe, options)
+        except BadFile as error:
+            raise CommandError(f"{error}. Nothing was imported.") from error
+        self._report(market, timeframe, bars)
+        if options["dry_run"]:
+            self.stdout.write("Dry run: nothing was changed.")
+            return
+        try:
+            changed, rows = self._store(console, market, timeframe, bars, options["replace"])
+        except store.WrongSource as error:
+            raise CommandError(
+                f"{error} Nothing was imported; --replace removes them first, with the features, "
+                "models and ledger made of them."
+            ) from error
+        self.stdout.write(f"{changed:,} bars new or changed, {len(bars) - changed:,} as they were.")
+        if not changed and not any(rows.values()):
+            self.stdout.write("No feature row changed.")
+            return
+        for name, count in rows.items():
+            needs = " and ".join((name, *CONTEXTS[market, name]))
+            waits = "" if count else f": they need {WARMUP_BARS} bars and more of {needs}"
+            self.stdout.write(f"{count:,} feature rows of {market} {name}{waits}.")
+
+    def _read(self, console: Console, market: str, timeframe: str, options: Any) -> Bars:
+        zone = _zone(options["tz"])
+        path: Path = options["file"]
+        total = path.stat().st_size if path.is_file() else 0
+        with _progress(console) as progress:
+            task = progress.add_task(f"reading {path.name}", total=total)
+            bars = importing.read_bars(
+                path,
+                market,
+                timeframe,
+                store.load_calendar(market),
+                zone,
+                lambda done: progress.update(task, completed=done),
+            )
+            progress.update(task, completed=total)
+        return bars
+
+    def _store(
+        self, console: Console, market: str, timeframe: str, bars: Bars, replace: bool
+    ) -> tuple[int, dict[str, int]]:
+        with console.status("storing bars and computing features"):
+            return store.import_bars(market, timeframe, bars, replace=replace)
+
+    def _report(self, market: str, timeframe: str, bars: Bars) -> None:
+        first, last = (clock.from_seconds(int(bars.opens_at[row])) for row in (0, -1))
+        self.stdout.write(
+            f"{len(bars):,} {market} {timeframe} bars, {first.astimezone(clock.IST):%d %b %Y %H:%M}"
+            f" to {last.astimezone(clock.IST):%d %b %Y %H:%M} IST."
+        )
+        gaps = importing.find_gaps(bars, timeframe, store.load_calendar(market))
+        if not gaps:
+            self.stdout.write("No gaps against the calendar.")
+            return
+        missing = sum(gap.bars for gap in gaps)
+        self.stdout.write(f"{len(gaps)} gaps against the calendar, {missing} bars missing:")
+        for gap in sorted(gaps, key=lambda gap: -gap.bars)[:GAPS_SHOWN]:
+            self.stdout.write(f"  {_span(gap)}")
+        if len(gaps) > GAPS_SHOWN:
+            self.stdout.write(f"  and {len(gaps) - GAPS_SHOWN} smaller ones")
+
+
+def _span(gap: Gap) -> str:
+    first, last = (clock.from_seconds(at).astimezone(clock.IST) for at in (gap.first, gap.last))
+    count = f"{gap.bars} bar{'s' if gap.bars > 1 else ''}"
+    if first == last:
+        return f"{first:%d %b %Y %H:%M}, {count}"
+    return f"{first:%d %b %Y %H:%M} to {last:%d %b %Y %H:%M}, {count}"
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    if name is None:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise CommandError(f"--tz {name} is not a time zone; try Asia/Kolkata or UTC") from error
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

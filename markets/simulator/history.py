@@ -1,0 +1,66 @@
+"""The past of the generated market, for a machine whose databases are empty."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+
+from markets import store
+from markets.generator import Path
+from markets.models import Source
+from markets.simulator.pace import first_instant
+from markets.simulator.quotes import put_quotes
+from markets.venues.instruments import Instruments
+from tradingsite import clock
+from tradingsite.registry import MARKETS
+
+YEARS = {"15m": 4, "1h": 4, "4h": 4, "1d": 15}
+YEAR_SECONDS = 365.25 * 86_400
+
+Report = Callable[[str, int, int], None]
+"""Told what is being written, how many rows of it are, and how many there will be."""
+
+
+def needs_history(market: str) -> bool:
+    """Return whether a market is empty, or was left half-made by a process that died.
+
+    The last price is written last, so a generated market without one is not finished.
+    """
+    found = store.sources(market)
+    return not found or (found == {Source.GENERATED} and store.last_quote(market) is None)
+
+
+def make_history(
+    market: str,
+    until: int | None = None,
+    report: Report = lambda what, written, total: None,
+    path: Path | None = None,
+) -> int:
+    """Write a market's generated bars and features up to an instant; return how many bars.
+
+    The instant is the simulated market's first, unless given. Doing it again changes nothing;
+    raises ValueError where bars of another source are there.
+    """
+    if others := store.sources(market) - {Source.GENERATED}:
+        raise ValueError(f"{market} has {' and '.join(sorted(others))} bars, which stay unmixed")
+    until = first_instant() if until is None else until
+    calendar = store.load_calendar(market)
+    path = path or Path.build(market, calendar, settings.SIM_SEED)
+    bars = {
+        timeframe: path.bars(timeframe, until - int(YEARS[timeframe] * YEAR_SECONDS), until)
+        for timeframe in MARKETS[market].timeframes
+    }
+    for timeframe, each in bars.items():
+        told = _counted(report, f"{market} {timeframe} bars", len(each))
+        store.save_bars(market, timeframe, each, Source.GENERATED, told)
+    for timeframe, each in bars.items():
+        told = _counted(report, f"{market} {timeframe} features", len(each))
+        store.rebuild_features(market, timeframe, told)
+    # Also lets an order be judged before the market first opens.
+    newest = max(bars.values(), key=lambda each: int(each.closes_at[-1]))
+    closed_at = clock.from_seconds(int(newest.closes_at[-1]))
+    put_quotes(Instruments(market, calendar), float(newest.close[-1]), closed_at)
+    return sum(map(len, bars.values()))
+
+
+def _counted(report: Report, what: str, total: int) -> Callable[[int], None]:
+    return lambda rows: report(what, rows, total)

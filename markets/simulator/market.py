@@ -1,0 +1,178 @@
+"""The simulated market: one loop that moves the clock, closes bars, makes quotes and fills orders.
+
+Prices are the rest of the path that made the history (`markets.generator`). A market whose bars
+were imported has no such rest and is left alone. When this process stops, market time stops.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from django.conf import settings
+
+from markets import store
+from markets.bars import Bars
+from markets.calendar import Calendar
+from markets.generator import Path
+from markets.models import Bar, Source
+from markets.simulator.pace import Keeper, Pace, start_clock
+from markets.simulator.quotes import put_quotes
+from markets.timeframes import seconds
+from markets.venues import paper
+from markets.venues.instruments import Instruments
+from tradingsite import clock, notices
+from tradingsite.heartbeat import Beat
+from tradingsite.locks import ProcessLock
+from tradingsite.registry import MARKETS
+
+LOOP_SECONDS = 0.4
+LOOK_AGAIN_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Feed:
+    """Reveal one generated market's path as its time comes."""
+
+    market: str
+    path: Path
+    instruments: Instruments
+    newest: dict[str, int] = field(default_factory=dict)
+    """When the newest stored bar of each timeframe opened."""
+    says: str = ""
+    """How the market stands, for the heartbeat."""
+    _is_ours: bool = False
+    _looked_at: float = float("-inf")
+
+    @classmethod
+    def of(cls, market: str, calendar: Calendar, path: Path | None = None) -> "Feed":
+        """Return the feed of a market, on the path of the settings' seed unless given another."""
+        path = path or Path.build(market, calendar, settings.SIM_SEED)
+        return cls(market, path, Instruments(market, calendar))
+
+    def is_ours(self) -> bool:
+        """Return whether the market's bars are generated; looked up every few seconds."""
+        if time.monotonic() - self._looked_at >= LOOK_AGAIN_SECONDS:
+            found = store.sources(self.market)
+            was, self._is_ours = self._is_ours, found == {Source.GENERATED}
+            self._looked_at = time.monotonic()
+            if self._is_ours and not was:
+                self.newest = self._newest_stored()
+            elif not found:
+                self.says = f"{self.market} has no bars yet"
+            elif not self._is_ours:
+                self._say_left_alone(found)
+        return self._is_ours
+
+    def step(self, at: float) -> None:
+        """Store the bars that have closed by an instant, quote its price and fill orders at it."""
+        if not self.is_ours():
+            return
+        self.close_bars(int(at))
+        underlying = self.path.price(at)
+        if underlying is None:
+            self.says = f"{self.market} closed"
+            return
+        moment = clock.from_seconds(at)
+        prices = put_quotes(self.instruments, underlying, moment)
+        filled = paper.match(self.market, prices, moment)
+        if filled:
+            log.info("%s: orders filled: %d", self.market, filled)
+        self.says = f"{self.market} {underlying:g}"
+
+    def close_bars(self, at: int) -> dict[str, int]:
+        """Store the bars closed since the newest, then their features; return how many of each."""
+        closed: dict[str, Bars] = {}
+        for timeframe in self.newest:
+            bars = self.path.bars(timeframe, self.newest[timeframe] + 1, at)
+            if len(bars):
+                closed[timeframe] = bars
+        if not closed:
+            return {}
+        # An import may have replaced the market since the last look.
+        self._looked_at = float("-inf")
+        if not self.is_ours():
+            return {}
+        for timeframe, bars in closed.items():
+            store.save_bars(self.market, timeframe, bars, Source.GENERATED)
+        for timeframe, bars in closed.items():
+            store.append_features(self.market, timeframe)
+            self.newest[timeframe] = int(bars.opens_at[-1])
+        return {timeframe: len(bars) for timeframe, bars in closed.items()}
+
+    def _newest_stored(self) -> dict[str, int]:
+        newest = {}
+        # Longest first: shorter timeframes join the features of longer ones.
+        for timeframe in sorted(MARKETS[self.market].timeframes, key=seconds, reverse=True):
+            rows = Bar.on(self.market).objects.filter(timeframe=timeframe).order_by("-opens_at")
+            opens_at = rows.values_list("opens_at", flat=True).first()
+            if opens_at is not None:
+                newest[timeframe] = int(opens_at.timestamp())
+        return newest
+
+    def _say_left_alone(self, found: set[str]) -> None:
+        kinds = " and ".join(sorted(found))
+        self.says = f"{self.market} left alone, its bars are {kinds}"
+        notices.notify(
+            "infrastructure",
+            "info",
+            f"simulator:{self.market}",
+            f"The simulator leaves {self.market} alone, because its bars are {kinds}: it makes no "
+            f"bars and no quotes there, so that market's bots hold still. Replay works on them.",
+        )
+
+
+class Simulator:
+    """Run the simulated markets against one clock."""
+
+    def __init__(self, feeds: list[Feed], keeper: Keeper, beat: Beat, lock: ProcessLock) -> None:
+        self._feeds = feeds
+        self._lock = lock
+        self._keeper = keeper
+        self._beat = beat
+        self._ends_at = min((feed.path.ends_at for feed in feeds), default=None)
+
+    @classmethod
+    def start(cls, beat: Beat) -> "Simulator":
+        """Build the markets' paths and set the clock going where it stood.
+
+        Raises AlreadyRunning where another process keeps the clock.
+        """
+        lock = ProcessLock("simulator", "default")
+        lock.ensure()
+        calendars = {market: store.load_calendar(market) for market in MARKETS}
+        feeds = [Feed.of(market, calendar) for market, calendar in calendars.items()]
+        pace = Pace(calendars["nifty"], settings.SIM_SPEED, settings.SIM_NIGHT_SPEED)
+        newest = [newest_close(market) for market in MARKETS]
+        return cls(feeds, Keeper(start_clock(max(newest)), pace), beat, lock)
+
+    def step(self) -> None:
+        """Do what has become due; the clock moves last, so a step that fails holds time still."""
+        self._lock.ensure()
+        at = self._keeper.now()
+        for feed in self._feeds:
+            feed.step(at)
+        says = ", ".join(feed.says for feed in self._feeds)
+        if self._ends_at is not None and at >= self._ends_at:
+            self._say_ended()
+            return
+        self._keeper.keep()
+        now = clock.from_seconds(self._keeper.now()).astimezone(clock.IST)
+        self._beat.beat("running", f"{now:%a %d %b %H:%M} IST at {self._keeper.speed:.0f}x; {says}")
+
+    def stop(self) -> None:
+        """Stop the market's time where it is."""
+        self._keeper.freeze()
+
+    def _say_ended(self) -> None:
+        text = "The generated market is over: its calendar ends here, and market time stands still."
+        self._beat.beat("ended", text)
+        notices.notify("infrastructure", "warning", "simulator:ended", text)
+
+
+def newest_close(market: str) -> int:
+    """Return when the newest generated bar of a market closed, 0 where there is none."""
+    rows = Bar.on(market).objects.filter(source=Source.GENERATED).order_by("-closes_at")
+    closes_at = rows.values_list("closes_at", flat=True).first()
+    return int(closes_at.timestamp()) if closes_at else 0

@@ -1,0 +1,279 @@
+"""Rows to arrays and back: the only door for prices and features.
+
+Everything is read and written in bulk: COPY in, COPY out, times as epoch seconds. Bars are upserted
+(importing the same file twice changes nothing), features are recomputed from bars at will.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from django.db import connections, transaction
+
+from markets.bars import Bars
+from markets.calendar import Calendar, CryptoCalendar, NseCalendar
+from markets.features import Features, compute, history_start, schema_for
+from markets.models import Bar, Feature, Quote, Source, TradingDay, VenueOrder
+from markets.tape import Tape, build_tape
+from tradingsite import clock
+from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
+from tradingsite.signals import market_replaced
+
+REPORT_EVERY_ROWS = 2_000
+# The advisory lock of whoever writes a market's bars: its sources are checked under it.
+WRITING_BARS = 7_302
+_calendars: dict[str, tuple[tuple[Any, ...], Calendar]] = {}
+_BAR_COLUMNS = "opens_at, closes_at, open, high, low, close, volume"
+
+
+class WrongSource(ValueError):
+    """Bars of another source are there, and a market never mixes them."""
+
+
+def market_of(alias: str) -> str:
+    """Return the market whose data a database holds: pc_nifty holds nifty's."""
+    return alias.removeprefix("pc_")
+
+
+def load_bars(alias: str, timeframe: str, start: int | None = None, end: int | None = None) -> Bars:
+    """Return the stored bars whose close lies in (start, end], in order."""
+    table = Bar._meta.db_table
+    where, values = _span(timeframe, start, end)
+    prices = ("open", "high", "low", "close", "volume")
+    columns = [
+        *(f"extract(epoch FROM {name})::float8" for name in ("opens_at", "closes_at")),
+        *(f"{name}::float8" for name in prices),
+    ]
+    query = f"SELECT {', '.join(columns)} FROM {table} WHERE {where} ORDER BY opens_at"  # noqa: S608
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query, values)
+        rows = np.array(cursor.fetchall(), dtype=np.float64).reshape(-1, len(columns))
+    seconds = rows[:, :2].astype(np.int64)
+    return Bars(seconds[:, 0], seconds[:, 1], *(rows[:, column].copy() for column in range(2, 7)))
+
+
+def save_bars(
+    alias: str,
+    timeframe: str,
+    bars: Bars,
+    source: str,
+    report: Callable[[int], None] = lambda written: None,
+) -> int:
+    """Write bars in one transaction, replacing those of the same open; return how many changed.
+
+    `report` is called with the number of rows sent so far. Raises WrongSource where bars of
+    another source are.
+    """
+    table = Bar._meta.db_table
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        _require_source(alias, source)
+        cursor.execute(
+            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {_BAR_COLUMNS} "  # noqa: S608
+            f"FROM {table} WITH NO DATA"
+        )
+        with cursor.copy(f"COPY incoming ({_BAR_COLUMNS}) FROM STDIN") as copy:
+            for number, row in enumerate(_bar_rows(bars), start=1):
+                copy.write_row(row)
+                if number % REPORT_EVERY_ROWS == 0:
+                    report(number)
+        cursor.execute(
+            f"INSERT INTO {table} (timeframe, source, {_BAR_COLUMNS}) "  # noqa: S608
+            f"SELECT %s, %s, {_BAR_COLUMNS} FROM incoming "
+            f"ON CONFLICT (timeframe, opens_at) DO UPDATE SET closes_at = excluded.closes_at, "
+            f"open = excluded.open, high = excluded.high, low = excluded.low, "
+            f"close = excluded.close, volume = excluded.volume, source = excluded.source "
+            f"WHERE ({table}.closes_at, {table}.open, {table}.high, {table}.low, {table}.close, "
+            f"{table}.volume, {table}.source) IS DISTINCT FROM (excluded.closes_at, "
+            f"excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, "
+            f"excluded.source)",
+            [timeframe, source],
+        )
+        changed = int(cursor.rowcount)
+        cursor.execute("DROP TABLE incoming")  # a second call may follow in the same transaction
+    report(len(bars))
+    return changed
+
+
+def load_features(
+    alias: str, timeframe: str, start: int | None = None, end: int | None = None
+) -> Features:
+    """Return the stored feature rows of the current schema whose close lies in (start, end]."""
+    schema = schema_for(market_of(alias), timeframe)
+    where, values = _span(timeframe, start, end)
+    query = (
+        "SELECT extract(epoch FROM opens_at)::float8, extract(epoch FROM closes_at)::float8, "  # noqa: S608
+        f'"values" FROM {Feature._meta.db_table} WHERE {where} AND schema = %s ORDER BY opens_at'
+    )
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query, [*values, schema.hash])
+        rows = cursor.fetchall()
+    opens_at = np.array([row[0] for row in rows], dtype=np.int64)
+    closes_at = np.array([row[1] for row in rows], dtype=np.int64)
+    matrix = np.array([row[2] for row in rows], dtype=np.float32).reshape(-1, len(schema.names))
+    return Features(opens_at, closes_at, matrix, schema)
+
+
+def append_features(alias: str, timeframe: str) -> int:
+    """Compute and store the rows after the newest stored one; return how many."""
+    schema = schema_for(market_of(alias), timeframe)
+    newest = (
+        Feature.on(alias)
+        .objects.filter(timeframe=timeframe, schema=schema.hash)
+        .order_by("-opens_at")
+        .values_list("opens_at", flat=True)
+        .first()
+    )
+    if newest is None:
+        return rebuild_features(alias, timeframe)
+    since = int(newest.timestamp()) + 1
+    market = market_of(alias)
+    bars = {
+        each: load_bars(alias, each, start=history_start(market, each, since) - 1)
+        for each in (timeframe, *CONTEXTS[market, timeframe])
+    }
+    rows = compute(market, timeframe, bars, load_calendar(market), since=since)
+    return _save_features(alias, timeframe, rows)
+
+
+def rebuild_features(
+    alias: str, timeframe: str, report: Callable[[int], None] = lambda written: None
+) -> int:
+    """Compute every row again from the stored bars and replace what is there; return how many."""
+    market = market_of(alias)
+    bars = {each: load_bars(alias, each) for each in (timeframe, *CONTEXTS[market, timeframe])}
+    rows = compute(market, timeframe, bars, load_calendar(market))
+    with transaction.atomic(using=alias):
+        Feature.on(alias).objects.filter(timeframe=timeframe).delete()
+        return _save_features(alias, timeframe, rows, report)
+
+
+def load_calendar(market: str, alias: str | None = None) -> Calendar:
+    """Return the calendar of a market, the exchange's from the rows people edit (or a copy's).
+
+    Twenty years of days take 0.1 s to read, so they are kept until a row changes.
+    """
+    if MARKETS[market].calendar == "CRYPTO":
+        return CryptoCalendar()
+    home = alias or market
+    with connections[home].cursor() as cursor:
+        # xmin is the transaction that wrote a row, so an edit, an addition or a deletion all show.
+        cursor.execute(
+            f"SELECT count(*), max(xmin::text::bigint), sum(id) FROM {TradingDay._meta.db_table}"  # noqa: S608
+        )
+        version = (connections[home].settings_dict["NAME"], *cursor.fetchone())
+    kept = _calendars.get(home)
+    if kept is None or kept[0] != version:
+        rows = TradingDay.on(home).objects.order_by("date")
+        kept = _calendars[home] = (version, NseCalendar.from_days(row.as_day() for row in rows))
+    return kept[1]
+
+
+def load_tape(slot: Slot, bars: Bars, calendar: Calendar) -> Tape:
+    """Return a slot's tradable prices over some bars, with its bot's slippage."""
+    return build_tape(slot.market, bars, calendar, BOTS[slot.bot].slippage_bps)
+
+
+def sources(alias: str) -> set[str]:
+    """Return where the market's bars came from; more than one would be a defect."""
+    return set(Bar.on(alias).objects.order_by().values_list("source", flat=True).distinct())
+
+
+def import_bars(
+    market: str, timeframe: str, bars: Bars, *, replace: bool = False
+) -> tuple[int, dict[str, int]]:
+    """Store imported bars and recompute the features they touch, in one transaction.
+
+    Returns how many bars changed and how many feature rows of each timeframe were written. Over
+    generated bars it raises WrongSource, unless `replace`, which removes them and all that came
+    of them.
+    """
+    # The control database, of the models, commits just before the market's own: whatever breaks
+    # the import leaves both as they were.
+    with transaction.atomic(using=market), transaction.atomic():
+        try:
+            _require_source(market, Source.IMPORTED)
+        except WrongSource:
+            if not replace:
+                raise
+            remove_market_data(market)
+            market_replaced.send(sender=None, market=market)
+        changed = save_bars(market, timeframe, bars, Source.IMPORTED)
+        touched = [
+            each
+            for (owner, each), contexts in CONTEXTS.items()
+            if owner == market and timeframe in (each, *contexts)
+        ]
+        # The same file again changes no bar, and then no feature either.
+        compute_rows = rebuild_features if changed else append_features
+        return changed, {each: compute_rows(market, each) for each in touched}
+
+
+def remove_market_data(alias: str) -> None:
+    """Delete a market's bars, features, last prices and paper orders."""
+    for model in (Feature, Bar, Quote, VenueOrder):
+        model.on(alias).objects.all().delete()
+
+
+def last_quote(market: str) -> Quote | None:
+    """Return the instrument's last price, or None before the first."""
+    return Quote.on(market).objects.filter(instrument=MARKETS[market].instrument).first()
+
+
+def _require_source(alias: str, source: str) -> None:
+    """Wait until nobody else writes bars, until the transaction ends, and refuse to mix sources."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITING_BARS])
+    others = sources(alias) - {source}
+    if others:
+        raise WrongSource(
+            f"{market_of(alias)} holds {' and '.join(sorted(others))} bars, and a market never "
+            f"mixes sources."
+        )
+
+
+def _span(timeframe: str, start: int | None, end: int | None) -> tuple[str, list[Any]]:
+    where, values = "timeframe = %s", [timeframe]
+    for bound, operator in ((start, ">"), (end, "<=")):
+        if bound is not None:
+            where += f" AND closes_at {operator} to_timestamp(%s)"
+            values.append(bound)  # type: ignore[arg-type]  # psycopg binds each by its own type
+    return where, values
+
+
+def _bar_rows(bars: Bars) -> Any:
+    times = (
+        [dt.datetime.fromtimestamp(at, dt.UTC) for at in column.tolist()]
+        for column in (bars.opens_at, bars.closes_at)
+    )
+    prices = (
+        [f"{value:.4f}" for value in column.tolist()]
+        for column in (bars.open, bars.high, bars.low, bars.close, bars.volume)
+    )
+    return zip(*times, *prices, strict=True)
+
+
+def _save_features(
+    alias: str, timeframe: str, rows: Features, report: Callable[[int], None] = lambda written: None
+) -> int:
+    if not len(rows):
+        return 0
+    stored = Feature.on(alias).objects.filter(timeframe=timeframe)
+    columns = 'timeframe, schema, opens_at, closes_at, "values"'
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        stored.filter(opens_at__gte=clock.from_seconds(int(rows.opens_at[0]))).delete()
+        with cursor.copy(f"COPY {Feature._meta.db_table} ({columns}) FROM STDIN") as copy:
+            for number, row in enumerate(_feature_rows(timeframe, rows), start=1):
+                copy.write_row(row)
+                if number % REPORT_EVERY_ROWS == 0:
+                    report(number)
+    report(len(rows))
+    return len(rows)
+
+
+def _feature_rows(timeframe: str, rows: Features) -> Iterator[tuple[Any, ...]]:
+    columns = (rows.opens_at.tolist(), rows.closes_at.tolist(), rows.values.tolist())
+    for opens_at, closes_at, values in zip(*columns, strict=True):
+        array = "{" + ",".join(map(repr, values)) + "}"
+        times = (clock.from_seconds(opens_at), clock.from_seconds(closes_at))
+        yield (timeframe, rows.schema.hash, *times, array)

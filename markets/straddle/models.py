@@ -1,0 +1,1 @@
+"""No tables yet: they come with the release that fills this database."""

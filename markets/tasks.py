@@ -1,0 +1,43 @@
+"""Market data's jobs as Celery tasks."""
+
+from celery import shared_task
+
+from markets import windows
+from markets.calendar_watch import warn_of_end
+from tradingsite import jobs
+
+
+@shared_task(name="markets.tasks.refresh_token")
+def refresh_token(scheduled_for: str) -> None:
+    """Renew the broker's day token."""
+    jobs.perform("token-refresh", scheduled_for, None)
+
+
+@shared_task(name="markets.tasks.collect_options")
+def collect_options(scheduled_for: str) -> None:
+    """Store one minute of the option chain."""
+    jobs.perform("options-collector", scheduled_for, None, windows.collecting)
+
+
+@shared_task(name="markets.tasks.fetch_trades")
+def fetch_trades(scheduled_for: str) -> None:
+    """Fetch the owner's own trades."""
+    jobs.perform("trade-fetcher", scheduled_for, None, windows.trading)
+
+
+@shared_task(name="markets.tasks.start_straddle")
+def start_straddle(scheduled_for: str) -> None:
+    """Start following the straddle."""
+    jobs.perform("straddle-start", scheduled_for, None, windows.opening)
+
+
+@shared_task(name="markets.tasks.stop_straddle")
+def stop_straddle(scheduled_for: str) -> None:
+    """Stop following the straddle at the session's close."""
+    jobs.perform("straddle-stop", scheduled_for, None, windows.closing)
+
+
+@shared_task(name="markets.tasks.warn_of_calendar_end")
+def warn_of_calendar_end(scheduled_for: str) -> None:
+    """Warn while there is time to enter the exchange's next holidays."""
+    jobs.perform("calendar-warning", scheduled_for, warn_of_end)

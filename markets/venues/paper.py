@@ -1,0 +1,169 @@
+"""The simulated venue: a durable book of its own, as a broker would keep it, apart from our ledger.
+
+An order is taken at once, also while the market is closed, and fills whole at the first quote
+after it was taken, with slippage against us. A tag names one order for ever: placing it twice is
+one order. Whoever makes the quotes (the market simulator) calls `match`.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Sum
+
+from markets.calendar import Calendar, trading_date
+from markets.contracts import freeze_quantity
+from markets.models import Quote, VenueOrder
+from markets.venues.base import BookOrder, OrderRefused, VenueTrade
+from markets.venues.instruments import BadInstrument, Instruments
+from tradingsite import clock
+
+BASIS_POINTS = Decimal(10_000)
+TICK = Decimal("0.0001")
+TAG_PREFIX = "T1"
+
+
+class PaperVenue:
+    """Take, keep and show the simulated orders of one market."""
+
+    name = "paper"
+
+    def __init__(self, market: str, calendar: Calendar) -> None:
+        self.market = market
+        self._instruments = Instruments(market, calendar)
+        self._book = VenueOrder.on(market).objects
+
+    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+        """Take an order into the book, once for its tag; raise OrderRefused saying why not."""
+        at = clock.market()
+        refusal = self._refusal(instrument, quantity, int(at.timestamp()))
+        row, _ = self._book.get_or_create(
+            tag=tag,
+            defaults={
+                "instrument": instrument,
+                "quantity": quantity,
+                "slippage_bps": slippage_bps,
+                "accepted_at": at,
+                "state": VenueOrder.State.REJECTED if refusal else VenueOrder.State.OPEN,
+                "message": refusal,
+            },
+        )
+        if row.state == VenueOrder.State.REJECTED:
+            raise OrderRefused(row.message)
+        return str(row.pk)
+
+    def orders(self, tags: Collection[str]) -> list[BookOrder]:
+        """Return those of the tagged orders that the book holds."""
+        return [_order(row) for row in self._book.filter(tag__in=tags).order_by("pk")]
+
+    def strangers(self, since: dt.datetime) -> list[BookOrder]:
+        """Return the orders accepted since an instant that carry a tag of our form."""
+        rows = self._book.filter(accepted_at__gte=since, tag__startswith=TAG_PREFIX)
+        return [_order(row) for row in rows]
+
+    def rule_out(self, tag: str) -> bool:
+        """Return True after refusing the tag for ever, unless the book holds the order after all.
+
+        A request still on its way finds the tag taken, so its absence is proved by the book.
+        """
+        row, _ = self._book.get_or_create(
+            tag=tag,
+            defaults={
+                "instrument": "",
+                "quantity": 0,
+                "slippage_bps": 0.0,
+                "accepted_at": clock.market(),
+                "state": VenueOrder.State.REJECTED,
+                "message": "never arrived",
+            },
+        )
+        return row.state == VenueOrder.State.REJECTED
+
+    def trades(self, since: dt.datetime) -> list[VenueTrade]:
+        """Return the executions since an instant, oldest first; each order has one."""
+        rows = self._book.filter(state=VenueOrder.State.FILLED, filled_at__gte=since)
+        return [
+            VenueTrade(
+                f"{self.name}-{row.pk}",
+                row.tag,
+                row.instrument,
+                row.quantity,
+                row.price,
+                row.filled_at,
+            )
+            for row in rows.order_by("filled_at", "pk")
+            if row.price is not None and row.filled_at is not None
+        ]
+
+    def positions(self) -> dict[str, Decimal]:
+        """Return the account's quantity in each instrument it holds."""
+        rows = (
+            self._book.filter(state=VenueOrder.State.FILLED)
+            .order_by()
+            .values_list("instrument")
+            .annotate(held=Sum("quantity"))
+        )
+        return {instrument: held for instrument, held in rows if held}
+
+    def quote(self, instrument: str) -> Decimal | None:
+        """Return the last price of an instrument, None before the first."""
+        found = Quote.on(self.market).objects.filter(instrument=instrument).first()
+        return found.price if found else None
+
+    def _refusal(self, name: str, quantity: Decimal, at: int) -> str:
+        try:
+            instrument = self._instruments.parse(name)
+        except BadInstrument as error:
+            return str(error)
+        fills_at = self._instruments.tradable_at(at)
+        if fills_at is None:
+            return "the calendar knows no session after this one, so nothing can fill"
+        date = trading_date(fills_at)
+        if not self._instruments.calendar.is_verified(date):
+            return f"the calendar's entry for {date} is not verified, so no order is taken for it"
+        if not quantity:
+            return "the quantity is zero"
+        if quantity % instrument.lot_size:
+            return f"{quantity:f} is not a whole number of lots of {instrument.lot_size:f}"
+        price = self.quote(name) or self.quote(self._instruments.front(at).name)
+        if price is None:
+            return f"{name} has no price yet"
+        largest = freeze_quantity(self.market, date, price)
+        if largest is not None and abs(quantity) > largest:
+            return f"{abs(quantity):f} is over the freeze quantity of {largest:f}"
+        return ""
+
+
+def match(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> int:
+    """Fill the open orders taken before this quote, each instrument at its price; return how many.
+
+    An order taken at the very instant of a quote waits for the next one.
+    """
+    with transaction.atomic(using=market):
+        waiting = (
+            VenueOrder.on(market)
+            .objects.select_for_update()
+            .filter(state=VenueOrder.State.OPEN, accepted_at__lt=at, instrument__in=list(prices))
+        )
+        rows = list(waiting.order_by("pk"))
+        for row in rows:
+            side = 1 if row.quantity > 0 else -1
+            slippage = Decimal(repr(row.slippage_bps)) / BASIS_POINTS
+            row.price = (prices[row.instrument] * (1 + side * slippage)).quantize(TICK)
+            row.filled_at = at
+            row.state = VenueOrder.State.FILLED
+            row.save(update_fields=["price", "filled_at", "state"])
+    return len(rows)
+
+
+def open_instruments(market: str) -> set[str]:
+    """Return the instruments that orders in the book are waiting to fill in."""
+    rows = VenueOrder.on(market).objects.filter(state=VenueOrder.State.OPEN).order_by()
+    return set(rows.values_list("instrument", flat=True).distinct())
+
+
+def _order(row: VenueOrder) -> BookOrder:
+    return BookOrder(
+        row.tag, row.instrument, row.quantity, str(row.state), row.accepted_at, row.message
+    )

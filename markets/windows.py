@@ -1,0 +1,56 @@
+"""When the jobs that follow the exchange's session are wanted.
+
+A crontab knows neither holidays nor closing times, so these jobs fire often and ask here first.
+On a day without a session one firing is recorded as skipped, with the reason; the rest leave no
+trace.
+"""
+
+import datetime as dt
+
+from markets import store
+from markets.calendar import Session
+from tradingsite import clock
+from tradingsite.jobs import NotWanted, Skipped
+
+MARKET = "nifty"
+# All these jobs fire at this time of every day, so it is the one firing that says "no session".
+SAYS_SO_AT = dt.time(9, 15)
+COLLECTOR_BEFORE_OPEN = dt.timedelta(minutes=5)
+
+
+def collecting(at: dt.datetime) -> None:
+    """Want the minutes from shortly before the open to the close."""
+    session = _session(at)
+    if not session.opens_at - COLLECTOR_BEFORE_OPEN.seconds <= at.timestamp() <= session.closes_at:
+        raise NotWanted
+
+
+def trading(at: dt.datetime) -> None:
+    """Want the minutes from the open to the close."""
+    session = _session(at)
+    if not session.opens_at <= at.timestamp() <= session.closes_at:
+        raise NotWanted
+
+
+def opening(at: dt.datetime) -> None:
+    """Want a firing inside the session: a special one may open at another hour."""
+    session = _session(at)
+    if not session.opens_at <= at.timestamp() < session.closes_at:
+        opens = clock.from_seconds(session.opens_at).astimezone(clock.IST)
+        raise Skipped(f"the session of {opens:%d %b %Y} opens at {opens:%H:%M} IST")
+
+
+def closing(at: dt.datetime) -> None:
+    """Want the very instant of the close."""
+    if at.timestamp() != _session(at).closes_at:
+        raise NotWanted
+
+
+def _session(at: dt.datetime) -> Session:
+    day = clock.trading_date(at)
+    session = store.load_calendar(MARKET).session_on(day)
+    if session is None:
+        if at.astimezone(clock.IST).time() != SAYS_SO_AT:
+            raise NotWanted
+        raise Skipped(f"no session on {day:%d %b %Y}")
+    return session

@@ -1,0 +1,184 @@
+"""Gather the overview page: read-only, a fixed number of queries, real rows or an honest gap."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Count
+
+from markets.calendar import Session
+from markets.generator import PLANTED_EDGE
+from monitoring.dashboard import books as bookkeeping
+from monitoring.dashboard import freshness, machine, money, rail, verdict
+from monitoring.dashboard.books import Book
+from monitoring.dashboard.freshness import Stream
+from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
+from monitoring.dashboard.money import BotRow, Money, PositionRow, Trade
+from monitoring.dashboard.rail import Band, Rail
+from monitoring.dashboard.verdict import MarketClock, Verdict
+from tradingsite import clock
+from tradingsite.format import ist_near
+from tradingsite.models import JobRun, Notice
+from tradingsite.registry import MARKETS, Market
+from tradingsite.schedules import JOBS
+
+POLL_SECONDS = {"simulated": 4, "paper": 10, "live": 10}
+DRAWN_ONE_BY_ONE = [job.name for job in JOBS if not rail.is_band(job)]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketState:
+    """Whether a market is open, and what comes next for it."""
+
+    title: str
+    is_open: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything the page shows, gathered at one instant."""
+
+    mode: str
+    clock: MarketClock
+    real_now: dt.datetime
+    markets: list[MarketState]
+    verdict: Verdict
+    money: Money
+    bots: list[BotRow]
+    trades: list[Trade]
+    positions: list[PositionRow]
+    services: list[ServiceRow]
+    models: list[ModelRow]
+    training: list[RunRow]
+    rail: Rail
+    session: Band | None
+    streams: list[Stream]
+    notices: list[Notice]
+    usdc_inr: float
+    planted_edge: str
+    errors: list[str]
+
+    @property
+    def poll_seconds(self) -> int:
+        """Return how often the page asks for fresh cards."""
+        return POLL_SECONDS[self.mode]
+
+    @property
+    def has_charts(self) -> bool:
+        """Return whether the chart library is installed on this machine."""
+        return bool(settings.CHARTS_INSTALLED)
+
+    @property
+    def open_positions(self) -> int:
+        """Return how many slots hold something."""
+        return sum(1 for row in self.positions if row.side != "Flat")
+
+
+def gather() -> Overview:
+    """Return the overview as of now."""
+    now, real_now = clock.market(), clock.real()
+    market_clock = read_clock(now)
+    midnight = now.astimezone(clock.IST).replace(hour=0, minute=0, second=0, microsecond=0)
+    books = {slug: bookkeeping.read(market, midnight, now) for slug, market in _markets().items()}
+    session = _session_today(books.get("nifty"), midnight)
+    runs, counts = _job_runs(midnight)
+    day = rail.build(now, session, runs, counts)
+    bots = money.bot_rows(books)
+    services = machine.services(settings.MODE, real_now)
+    models = machine.models()
+    training = machine.training_runs(real_now)
+    streams = freshness.streams(books.values(), now, market_clock.speed)
+    notices = machine.notices(real_now)
+    facts = verdict.Facts(
+        clock=market_clock,
+        real_now=real_now,
+        books=list(books.values()),
+        bots=bots,
+        services=services,
+        failed_jobs=[run for run in rail.newest_of_each(runs) if run.state == JobRun.State.FAILED],
+        models=models,
+        training=training,
+        streams=streams,
+        notices=notices,
+        rail=day,
+    )
+    generated = any(book.is_generated for book in books.values())
+    return Overview(
+        mode=settings.MODE,
+        clock=market_clock,
+        real_now=real_now,
+        markets=[market_state(book, now) for book in books.values()],
+        verdict=verdict.decide(facts),
+        money=money.summary(books, midnight, now, money.rates(settings.USDC_INR)),
+        bots=bots,
+        trades=money.latest_trades(books.values()),
+        positions=money.position_rows(books, {row.slot.slug: row.active for row in models}),
+        services=services,
+        models=models,
+        training=training,
+        rail=day,
+        session=rail.session_band(session, "NIFTY session") if session else None,
+        streams=streams,
+        notices=notices,
+        usdc_inr=settings.USDC_INR,
+        planted_edge=PLANTED_EDGE if generated else "",
+        errors=[book.error for book in books.values() if book.error],
+    )
+
+
+def read_clock(now: dt.datetime) -> MarketClock:
+    """Return the state of market time; frozen once the simulator has stopped rewriting it."""
+    simulated = clock.simulated()
+    if simulated is None:
+        return MarketClock(now, 1.0, is_simulated=False, has_begun=True)
+    anchor = simulated.anchor()
+    if anchor is None:
+        return MarketClock(now, 1.0, is_simulated=True, has_begun=False)
+    silent = time.time() - anchor.real
+    frozen = silent if silent > clock.FROZEN_AFTER_SECONDS else 0.0
+    return MarketClock(now, anchor.speed, True, True, frozen)
+
+
+def market_state(book: Book, now: dt.datetime) -> MarketState:
+    """Return whether a market is open and when that changes."""
+    title = {"NSE": "NSE", "CRYPTO": "Crypto"}[book.market.calendar]
+    if book.market.calendar == "CRYPTO":
+        return MarketState(title, True, "open")
+    if book.error:
+        return MarketState(title, False, "unknown")
+    at = int(now.timestamp())
+    session = book.calendar.session_at(at)
+    if session:
+        return MarketState(title, True, f"open until {_near(session.closes_at, now)}")
+    following = book.calendar.next_session(at)
+    words = f"closed, opens {_near(following.opens_at, now)}" if following else "closed"
+    return MarketState(title, False, words)
+
+
+def _markets() -> dict[str, Market]:
+    return {slug: market for slug, market in MARKETS.items() if slug in settings.DATABASES}
+
+
+def _session_today(book: Book | None, midnight: dt.datetime) -> Session | None:
+    return book.calendar.session_on(midnight.date()) if book and not book.error else None
+
+
+def _job_runs(midnight: dt.datetime) -> tuple[list[JobRun], dict[str, dict[str, int]]]:
+    today = JobRun.objects.filter(
+        scheduled_for__gte=midnight, scheduled_for__lt=midnight + dt.timedelta(days=1)
+    )
+    runs = list(today.filter(job__in=DRAWN_ONE_BY_ONE))
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    others = today.exclude(job__in=DRAWN_ONE_BY_ONE).order_by()
+    for job, state, number in others.values_list("job", "state").annotate(Count("id")):
+        counts[job][state] = number
+    return runs, counts
+
+
+def _near(at: int, now: dt.datetime) -> str:
+    return ist_near(clock.from_seconds(at), now)

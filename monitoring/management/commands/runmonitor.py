@@ -1,0 +1,23 @@
+"""Run the server monitor."""
+
+from typing import Any
+
+import psutil
+from django.core.management.base import BaseCommand
+
+from monitoring.monitor import LOOP_SECONDS, Monitor
+from tradingsite.heartbeat import Beat
+from tradingsite.serving import serve
+
+
+class Command(BaseCommand):
+    """Watch the machine, the services and lapsed leases until told to stop."""
+
+    help = "Watch the machine, the services and the work that lost its worker."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or SIGINT."""
+        psutil.cpu_percent()  # the first figure is the mean since this call
+        beat = Beat("server-monitor")
+        serve(beat, Monitor(beat).step, LOOP_SECONDS)

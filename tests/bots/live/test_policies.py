@@ -1,0 +1,116 @@
+"""Which model trades: switched at the next bar, and never for one that fails a check."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+
+from bots.bundle import HEAD
+from bots.keys import generate_keys, load_private_key
+from bots.live.policies import Policies
+from bots.manifest import Golden, Normalisation
+from bots.modelstore import services as modelstore
+from bots.modelstore.models import ModelVersion
+from bots.observation import ACCOUNT_SIZE, WINDOW
+from markets.features import schema_for
+from tests.bots import bundles
+from tradingsite.models import Notice
+from tradingsite.registry import BOTS, SLOTS
+
+pytestmark = pytest.mark.django_db
+SLOT = SLOTS["btc-1h"]
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ed25519PrivateKey:
+    monkeypatch.setattr(settings, "PROD_DIR", tmp_path / "prod")
+    private = tmp_path / "private.pem"
+    generate_keys(private, modelstore.keys_folder())
+    return load_private_key(private)
+
+
+def install(key: Ed25519PrivateKey, folder: Path, seed: int, limit_lots: int = 4) -> ModelVersion:
+    """Put a small real bundle of the slot into the store and let it trade."""
+    schema = schema_for(SLOT.market, SLOT.timeframe)
+    width = len(schema.names)
+    random = np.random.default_rng(seed)
+    encoder = random.normal(size=(width, bundles.HIDDEN)).astype(np.float32)
+    head = random.normal(size=(bundles.HIDDEN + ACCOUNT_SIZE, 7)).astype(np.float32)
+    window = random.normal(size=(WINDOW, width)).astype(np.float32)
+    account = random.uniform(-1, 1, ACCOUNT_SIZE).astype(np.float32)
+    code = np.tanh(window.mean(axis=0) @ encoder)
+    answers = (account, code, np.concatenate([code, account]) @ head)
+    golden = Golden(
+        tuple(tuple(row) for row in window.tolist()), *(tuple(each.tolist()) for each in answers)
+    )
+    made = folder / f"bundle-{seed}"
+    bundles.write_graphs(made, bundles.encoder_graph(encoder), bundles.head_graph(head))
+    manifest = bundles.seal(
+        made,
+        bundles.draft_manifest(
+            slot=SLOT.slug,
+            bot=SLOT.bot,
+            market=SLOT.market,
+            timeframe=SLOT.timeframe,
+            feature_names=schema.names,
+            schema_hash=schema.hash,
+            normalisation=Normalisation((0.0,) * width, (1.0,) * width, 5.0),
+            golden=(golden,),
+            limit_lots=limit_lots,
+        ),
+        key,
+    )
+    version = modelstore.add(made, manifest, 1, "0" * 64)
+    modelstore.activate(version, "a test", "")
+    return version
+
+
+def test_a_new_model_is_taken_up_and_the_same_one_loaded_once(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    policies = Policies(BOTS["btc"])
+    assert policies.current(SLOT) is None
+    install(key, tmp_path, 1)
+    first = policies.current(SLOT)
+    assert first is not None
+    assert policies.current(SLOT) is first
+    install(key, tmp_path, 2)
+    second = policies.current(SLOT)
+    assert second is not None
+    assert (first.name, second.name) == ("btc-1h v1", "btc-1h v2")
+    ModelVersion.objects.update(state=ModelVersion.State.RETIRED)
+    assert policies.current(SLOT) is None
+
+
+def test_a_model_spoilt_after_its_activation_leaves_the_old_one_trading(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    policies = Policies(BOTS["btc"])
+    install(key, tmp_path, 1)
+    old = policies.current(SLOT)
+    broken = install(key, tmp_path, 2)
+    path = modelstore.folder(broken) / HEAD
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    for _ in range(3):
+        assert policies.current(SLOT) is old
+    notice = Notice.objects.get(key="model:btc-1h v2")
+    assert (notice.count, notice.severity) == (1, "critical")
+    assert "goes on with btc-1h v1" in notice.text
+
+
+def test_without_an_old_one_a_missing_folder_means_hold(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    version = install(key, tmp_path, 1)
+    shutil.rmtree(modelstore.folder(version))
+    assert Policies(BOTS["btc"]).current(SLOT) is None
+    assert "holds, as it has no other" in Notice.objects.get().text
+
+
+def test_a_model_of_another_limit_does_not_trade(key: Ed25519PrivateKey, tmp_path: Path) -> None:
+    install(key, tmp_path, 1, limit_lots=8)
+    assert Policies(BOTS["btc"]).current(SLOT) is None
+    assert "up to 8 lots, the bot's limit is 4" in Notice.objects.get().text

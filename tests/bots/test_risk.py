@@ -1,0 +1,115 @@
+import datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bots.risk import GateState, OrderTerms, RiskGate, bounded_lots, to_order
+
+IST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+
+
+def _at(day: int, hour: int, minute: int = 0) -> int:
+    return int(datetime.datetime(2026, 3, day, hour, minute, tzinfo=IST).timestamp())
+
+
+def test_no_slot_exceeds_its_limit() -> None:
+    assert bounded_lots(0, 9, 4, reduce_only=False) == 4
+    assert bounded_lots(6, 6, 4, reduce_only=False) == 4
+    assert bounded_lots(0, -9, 4, reduce_only=False) == -4
+
+
+@given(st.integers(-6, 6), st.integers(-6, 6), st.integers(1, 6))
+def test_reduce_only_never_adds_and_never_flips(lots: int, wanted: int, limit: int) -> None:
+    after = bounded_lots(lots, wanted, limit, reduce_only=True)
+    assert abs(after) <= abs(lots)
+    assert after * lots >= 0
+
+
+def test_daily_loss_latches_for_the_trading_date() -> None:
+    gate = RiskGate(100.0)
+    assert not gate.observe(_at(2, 10), 1_000.0)
+    assert not gate.observe(_at(2, 11), 900.5)
+    assert gate.observe(_at(2, 12), 900.0)
+    assert gate.observe(_at(2, 13), 2_000.0), "winning it back does not unlatch"
+    assert gate.bound(2, 4, 4) == 2
+    assert gate.bound(2, -4, 4) == 0
+    assert gate.bound(0, 1, 4) == 0
+    assert not gate.observe(_at(3, 9, 15), 1_950.0)
+    assert gate.bound(0, 1, 4) == 1
+
+
+def test_the_day_counts_from_the_last_equity_of_the_date_before() -> None:
+    gate = RiskGate(100.0)
+    gate.observe(_at(2, 15), 1_000.0)
+    assert gate.observe(_at(3, 9, 15), 880.0), "the loss overnight belongs to the new date"
+
+
+def test_the_date_is_that_of_ist_and_not_of_utc() -> None:
+    gate = RiskGate(100.0)
+    gate.observe(_at(2, 23), 1_000.0)
+    assert gate.observe(_at(2, 23, 30), 850.0)
+    # 00:30 IST on the 3rd is still the 2nd in UTC.
+    assert not gate.observe(_at(3, 0, 30), 850.0)
+
+
+def test_a_restart_keeps_the_latch() -> None:
+    gate = RiskGate(Decimal(100))
+    gate.observe(_at(2, 10), Decimal(1_000))
+    gate.observe(_at(2, 11), Decimal(850))
+    again = RiskGate(Decimal(100), gate.state())
+    assert again.is_latched
+    assert again.observe(_at(2, 12), Decimal(999))
+    assert again.state().date == datetime.date(2026, 3, 2)
+    assert GateState() == RiskGate(1.0).state()
+
+
+def test_a_limit_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        RiskGate(Decimal(0))
+
+
+LOT, TICK = Decimal(65), Decimal("0.05")
+
+
+@pytest.mark.parametrize(
+    ("target", "held", "price", "expected"),
+    [
+        (130.0, Decimal(0), 24_000.07, OrderTerms(Decimal(130), Decimal("24000.05"))),
+        (129.0, Decimal(0), 24_000.05, OrderTerms(Decimal(65), Decimal("24000.05"))),
+        (-129.0, Decimal(0), 24_000.07, OrderTerms(Decimal(-65), Decimal("24000.10"))),
+        (0.0, Decimal(130), 24_000.0, OrderTerms(Decimal(-130), Decimal("24000.00"))),
+        (65.0, Decimal(65), 24_000.0, None),
+        (-65.0, Decimal(130), 24_000.0, OrderTerms(Decimal(-130), Decimal("24000.00"))),
+    ],
+)
+def test_to_order_rounds_towards_less_risk(
+    target: float, held: Decimal, price: float, expected: OrderTerms | None
+) -> None:
+    assert to_order(target, held, LOT, price, TICK) == expected
+
+
+def test_to_order_takes_float_dust_for_what_it_is() -> None:
+    step = Decimal("0.01")
+    order = to_order(3 * 0.01 + 1e-12, Decimal(0), step, 60_000.0, Decimal(1))
+    assert order is not None
+    assert order.quantity == Decimal("0.03")
+    assert to_order(0.1 + 0.2, Decimal("0.30"), step, 60_000.0, Decimal(1)) is None
+
+
+def test_a_rest_below_one_step_does_not_keep_the_other_side_shut() -> None:
+    order = to_order(0.02, Decimal("-0.003"), Decimal("0.01"), 60_000.0, Decimal(1))
+    assert order is not None
+    assert order.quantity == Decimal("0.02")
+
+
+@given(st.floats(-1e4, 1e4), st.integers(-100, 100))
+def test_orders_end_at_or_inside_the_target(target: float, held_lots: int) -> None:
+    held = held_lots * LOT
+    for _ in range(2):
+        order = to_order(target, held, LOT, 24_000.0, TICK)
+        held += order.quantity if order else Decimal(0)
+    assert to_order(target, held, LOT, 24_000.0, TICK) is None
+    assert abs(held) <= abs(Decimal(target)) + Decimal("0.001")
+    assert held % LOT == 0

@@ -1,0 +1,71 @@
+"""What every test may use: fresh databases, a market time of its own, the real queue."""
+
+import contextlib
+import datetime as dt
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.cloning import cloned
+from tradingsite import clock
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what the run left in the queue's server, and its data folder."""
+    from tests.settings import PREFIX, REDIS_URL, TEST_FOLDER, TEST_FOLDER_IS_OURS
+
+    with contextlib.suppress(redis.ConnectionError):
+        server = redis.Redis.from_url(REDIS_URL)
+        for key in server.scan_iter(match=f"{PREFIX}*"):
+            server.delete(key)
+    if TEST_FOLDER_IS_OURS:
+        shutil.rmtree(TEST_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """Copy the databases from the migrated templates, in place of Django's own way."""
+    from django.db import connections
+
+    with cloned(), django_db_blocker.unblock():  # type: ignore[attr-defined]  # untyped plugin
+        yield
+        connections.close_all()
+
+
+@pytest.fixture
+def set_market(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Return a function that sets the market's time, `set_market(when, speed)`.
+
+    Without a speed the market stands still at that time; with one it runs for five seconds.
+    """
+    simulated = clock.SimulatedClock(tmp_path / "clock.json")
+    clock.simulate(simulated.path)
+
+    def set_to(when: dt.datetime, speed: float | None = None) -> None:
+        anchor = clock.Anchor(when.timestamp(), time.time(), speed or 48.0)
+        if speed is None:  # as a simulator that stopped leaves it
+            frozen = clock.FROZEN_AFTER_SECONDS
+            anchor = clock.Anchor(anchor.market - frozen * 48.0, anchor.real - frozen, 48.0)
+        simulated.write(anchor)
+
+    yield set_to
+    clock.simulate(None)
+
+
+@pytest.fixture
+def queue() -> Iterator[None]:
+    """Send tasks through the real queue, which is emptied afterwards."""
+    from tradingsite.celery import QUEUES, app
+
+    app.conf.task_always_eager = False
+    try:
+        yield
+    finally:
+        app.conf.task_always_eager = True
+        with app.connection_for_write() as connection:
+            for name in QUEUES:
+                connection.SimpleQueue(name).clear()

@@ -1,0 +1,204 @@
+"""Rows to arrays and back, on real PostgreSQL."""
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pytest
+from django.db import transaction
+
+from markets import store
+from markets.bars import Bars
+from markets.features import schema_for
+from markets.models import Bar, Feature, Quote, Source, TradingDay
+from tests import histories
+from tradingsite import clock
+from tradingsite.registry import BOTS, SLOTS
+from tradingsite.signals import market_replaced
+
+pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc"])
+
+QUARTER = int(dt.datetime(2025, 4, 1, tzinfo=dt.UTC).timestamp())
+
+
+def same(left: Bars, right: Bars) -> bool:
+    """Return whether two histories are equal to the last bit."""
+    return all(
+        np.array_equal(getattr(left, field.name), getattr(right, field.name))
+        for field in dataclasses.fields(Bars)
+    )
+
+
+def test_bars_come_back_as_they_were() -> None:
+    bars = histories.four_hours(300)
+    assert store.save_bars("btc", "4h", bars, Source.IMPORTED) == 300
+    assert same(store.load_bars("btc", "4h"), bars)
+    assert len(store.load_bars("btc", "1h")) == 0
+    assert len(store.load_bars("nifty", "1h")) == 0
+
+
+def test_a_span_holds_the_bars_that_close_after_its_start_and_by_its_end() -> None:
+    bars = histories.four_hours(20)
+    store.save_bars("btc", "4h", bars, Source.IMPORTED)
+    start, end = int(bars.closes_at[4]), int(bars.closes_at[9])
+    assert same(store.load_bars("btc", "4h", start, end), bars.slice(5, 10))
+    assert same(store.load_bars("btc", "4h", end=start - 1), bars.slice(0, 4))
+
+
+def test_writing_bars_again_changes_nothing() -> None:
+    bars = histories.four_hours(50)
+    store.save_bars("btc", "4h", bars, Source.IMPORTED)
+    assert store.save_bars("btc", "4h", bars, Source.IMPORTED) == 0
+    assert same(store.load_bars("btc", "4h"), bars)
+
+
+def test_a_corrected_bar_replaces_the_one_of_its_open() -> None:
+    bars = histories.four_hours(50)
+    store.save_bars("btc", "4h", bars, Source.IMPORTED)
+    close = bars.close.copy()
+    close[7] = bars.low[7]
+    corrected = dataclasses.replace(bars, close=close)
+    assert store.save_bars("btc", "4h", corrected, Source.IMPORTED) == 1
+    assert same(store.load_bars("btc", "4h"), corrected)
+
+
+def test_two_timeframes_are_written_in_one_transaction() -> None:
+    bars = histories.hours(40)
+    with transaction.atomic(using="btc"):
+        store.save_bars("btc", "1h", bars, Source.IMPORTED)
+        store.save_bars("btc", "4h", histories.joined(bars), Source.IMPORTED)
+    assert len(store.load_bars("btc", "1h")) == 40
+    assert len(store.load_bars("btc", "4h")) == 10
+
+
+def test_progress_ends_at_the_number_of_bars() -> None:
+    told: list[int] = []
+    store.save_bars("btc", "1h", histories.hours(2_500), Source.IMPORTED, told.append)
+    assert told == [2_000, 2_500]
+
+
+def test_features_appended_bar_by_bar_are_those_of_a_rebuild_to_the_last_bit() -> None:
+    # The increments cross into a new quarter, where the indicators start anew.
+    own = histories.hours(24 * 134)
+    context = histories.joined(own)
+    first = int(np.searchsorted(own.closes_at, QUARTER - 6 * 3_600, side="right"))
+    known = int(own.closes_at[first - 1])
+    store.save_bars("btc", "1h", own.before(known), Source.IMPORTED)
+    store.save_bars("btc", "4h", context.before(known), Source.IMPORTED)
+    assert store.append_features("btc", "1h") > 0
+    for row in range(first, first + 14):
+        closes_at = int(own.closes_at[row])
+        store.save_bars("btc", "1h", own.slice(row, row + 1), Source.IMPORTED)
+        done = int(np.searchsorted(context.closes_at, closes_at))
+        if done < len(context) and context.closes_at[done] == closes_at:
+            store.save_bars("btc", "4h", context.slice(done, done + 1), Source.IMPORTED)
+        assert store.append_features("btc", "1h") == 1
+    appended = store.load_features("btc", "1h")
+    assert store.append_features("btc", "1h") == 0
+    assert store.rebuild_features("btc", "1h") == len(appended)
+    rebuilt = store.load_features("btc", "1h")
+    assert appended.closes_at[-1] == own.closes_at[first + 13] > QUARTER
+    assert np.array_equal(appended.opens_at, rebuilt.opens_at)
+    assert appended.values.tobytes() == rebuilt.values.tobytes()
+
+
+def test_a_row_waits_for_its_context_and_comes_with_the_next_append() -> None:
+    own = histories.hours(24 * 134)
+    context = histories.joined(own)
+    store.save_bars("btc", "1h", own, Source.IMPORTED)
+    store.save_bars("btc", "4h", context.slice(0, len(context) - 1), Source.IMPORTED)
+    store.append_features("btc", "1h")
+    assert store.load_features("btc", "1h").closes_at[-1] == own.closes_at[-2]
+    store.save_bars("btc", "4h", context.slice(len(context) - 1), Source.IMPORTED)
+    assert store.append_features("btc", "1h") == 1
+    assert store.load_features("btc", "1h").closes_at[-1] == own.closes_at[-1]
+
+
+def test_features_of_another_schema_are_not_read_and_give_way_to_a_rebuild() -> None:
+    store.save_bars("btc", "4h", histories.four_hours(600), Source.IMPORTED)
+    rows = store.rebuild_features("btc", "4h")
+    Feature.on("btc").objects.update(schema="0" * 64)
+    assert len(store.load_features("btc", "4h")) == 0
+    assert store.append_features("btc", "4h") == rows
+    assert set(Feature.on("btc").objects.values_list("schema", flat=True)) == {
+        schema_for("btc", "4h").hash
+    }
+
+
+@pytest.mark.parametrize("found", [Source.GENERATED, Source.IMPORTED])
+def test_a_market_never_mixes_sources(found: Source) -> None:
+    bars = histories.four_hours(30)
+    store.save_bars("btc", "4h", bars.slice(0, 10), found)
+    with pytest.raises(store.WrongSource, match=f"btc holds {found} bars"):
+        # Of another timeframe too: the models of one read the other.
+        store.save_bars("btc", "1h", histories.hours(5), Source.VENUE)
+    assert store.sources("btc") == {found}
+    assert Bar.on("btc").objects.count() == 10
+
+
+def test_imported_bars_replace_generated_ones_only_when_told_to() -> None:
+    heard: list[str] = []
+
+    def hear(market: str, **kwargs: object) -> None:
+        heard.append(market)
+
+    store.save_bars("btc", "1h", histories.hours(100, seed=5), Source.GENERATED)
+    store.save_bars("nifty", "1h", histories.hours(10, seed=5), Source.GENERATED)
+    bars = histories.four_hours(600, seed=6)
+    market_replaced.connect(hear)
+    try:
+        with pytest.raises(store.WrongSource, match="generated"):
+            store.import_bars("btc", "4h", bars)
+        assert store.sources("btc") == {Source.GENERATED} and not heard
+        changed, rows = store.import_bars("btc", "4h", bars, replace=True)
+    finally:
+        market_replaced.disconnect(hear)
+    assert heard == ["btc"]
+    assert changed == 600
+    assert rows["4h"] == len(store.load_features("btc", "4h")) > 0
+    assert rows["1h"] == 0  # its bars were generated, so they are gone
+    assert store.sources("btc") == {Source.IMPORTED}
+    assert store.sources("nifty") == {Source.GENERATED}
+
+
+def test_replace_leaves_imported_bars_alone() -> None:
+    bars = histories.four_hours(40)
+    store.import_bars("btc", "4h", bars.slice(0, 30))
+    changed, _ = store.import_bars("btc", "4h", bars.slice(20), replace=True)
+    assert changed == 10
+    assert same(store.load_bars("btc", "4h"), bars)
+
+
+def test_an_import_computes_the_features_that_join_it() -> None:
+    own = histories.hours(24 * 134)
+    _, first = store.import_bars("btc", "1h", own)
+    assert first == {"1h": 0}  # they wait for their context
+    _, second = store.import_bars("btc", "4h", histories.joined(own))
+    assert set(second) == {"1h", "4h"} and all(second.values())
+
+
+def test_the_calendar_is_the_one_that_people_edit() -> None:
+    histories.seed_days()
+    day = dt.date(2026, 6, 3)
+    assert store.load_calendar("nifty").session_on(day) is not None
+    TradingDay.on("nifty").objects.filter(date=day).update(
+        kind="holiday", opens_at=None, closes_at=None
+    )
+    assert store.load_calendar("nifty").session_on(day) is None
+    assert store.load_calendar("btc").session_on(day) is not None
+
+
+def test_the_tape_carries_the_bots_slippage() -> None:
+    tape = store.load_tape(SLOTS["btc-4h"], histories.four_hours(5), store.load_calendar("btc"))
+    assert len(tape) == 5
+    assert tape.slippage == pytest.approx(BOTS["btc"].slippage_bps / 10_000)
+
+
+def test_the_last_quote_is_the_one_of_the_markets_own_instrument() -> None:
+    assert store.last_quote("btc") is None
+    at = clock.from_seconds(1_780_000_060)
+    for instrument, price in (("BTC-OTHER", 1), ("BTC-PERP", 60_001.5)):
+        Quote.on("btc").objects.create(instrument=instrument, price=price, at=at)
+    quote = store.last_quote("btc")
+    assert quote is not None and float(quote.price) == 60_001.5
+    assert quote.at == at

@@ -1,0 +1,43 @@
+"""Policies without a model file: one that follows a script, one that answers by its inputs."""
+
+import numpy as np
+
+from bots.actions import DELTAS
+from bots.observation import Float32Array
+
+
+class ScriptedPolicy:
+    """Answer the action written into the first feature of the window's last row."""
+
+    def encode(self, windows: Float32Array) -> Float32Array:
+        """Return the last row's first feature as the code."""
+        return windows[:, -1, :1]
+
+    def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
+        """Return logits that are highest for the scripted action."""
+        logits = np.zeros((1, len(DELTAS)), dtype=np.float32)
+        logits[0, int(code[0, 0])] = 1.0
+        return logits
+
+
+class NoisePolicy:
+    """Answer by fixed random weights of the window and the account."""
+
+    def __init__(self, features: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self._encoder = rng.standard_normal((features, 6)).astype(np.float32)
+        self._head = rng.standard_normal((10, len(DELTAS))).astype(np.float32)
+
+    def encode(self, windows: Float32Array) -> Float32Array:
+        """Return the codes of windows, row by row: a batch must not change an answer."""
+        return np.stack([np.tanh(window.mean(axis=0) @ self._encoder * 4) for window in windows])
+
+    def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
+        """Return the logits of one code and one account state."""
+        return np.concatenate((code, account), axis=1) @ self._head
+
+
+def script(actions: object, features: int = 2) -> Float32Array:
+    """Return feature rows whose first column scripts an action a bar."""
+    column = np.asarray(actions, dtype=np.float32)
+    return np.stack((column,) * features, axis=1)

@@ -1,0 +1,113 @@
+"""What `up` makes sure of before the desk starts."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import authenticate, get_user_model
+
+from tradingsite.services import WEB_ADDRESS
+from tradingsite.supervision import preparing
+from tradingsite.supervision.preparing import CannotStart, UpLock
+
+
+def test_a_second_up_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+    lock = UpLock(tmp_path)
+    assert lock.take() == {}
+    lock.say(owns_servers=True, address="http://127.0.0.1:8003/")
+    with pytest.raises(CannotStart, match=rf"process {os.getpid()} at http://127.0.0.1:8003/"):
+        UpLock(tmp_path).take()
+    lock.release()
+    assert UpLock(tmp_path).take() == {}
+
+
+def test_what_a_killed_up_left_is_handed_on(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; sys.path.insert(0, '.')\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'\n"
+        "import django; django.setup()\n"
+        "from tradingsite.supervision.preparing import UpLock\n"
+        f"lock = UpLock(Path({str(tmp_path)!r})); lock.take(); lock.say(owns_servers=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -9
+    assert UpLock(tmp_path).take()["owns_servers"] is True
+
+
+def test_a_half_written_lock_file_is_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "up.lock").write_text('{"pid": 1')
+    assert UpLock(tmp_path).take() == {}
+
+
+def test_a_port_in_use_gives_the_next_free_one() -> None:
+    with socket.socket() as taken:
+        taken.bind((WEB_ADDRESS, 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        assert wanted < preparing.free_port(WEB_ADDRESS, wanted) <= wanted + preparing.PORTS_TRIED
+
+
+def test_no_free_port_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "PORTS_TRIED", 0)
+    with socket.socket() as taken:
+        taken.bind((WEB_ADDRESS, 0))
+        taken.listen()
+        with pytest.raises(CannotStart, match="set WEB_PORT"):
+            preparing.free_port(WEB_ADDRESS, taken.getsockname()[1])
+
+
+@pytest.mark.django_db
+def test_the_owner_gets_one_account_and_a_password_only_they_can_read() -> None:
+    path = preparing.owner_account()
+    password = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert preparing.owner_account() == path
+    assert path.read_text() == password
+    owner = get_user_model().objects.get()
+    assert owner.is_superuser and owner.is_staff
+    assert authenticate(username="owner", password=password) == owner
+    path.unlink()
+    preparing.owner_account()
+    assert path.read_text() != password
+    assert authenticate(username="owner", password=path.read_text()) == owner
+
+
+def test_pages_are_collected_when_a_source_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    root = tmp_path / "static"
+
+    def collect(name: str, **options: object) -> None:
+        calls.append(name)
+        root.mkdir(exist_ok=True)
+        (root / "staticfiles.json").write_text("{}")
+
+    monkeypatch.setattr(settings, "STATIC_ROOT", root)
+    monkeypatch.setattr(preparing, "call_command", collect)
+    assert preparing.collect_static()
+    assert not preparing.collect_static()
+    # A file from an npm package may be years older than what was collected.
+    source = tmp_path / "more"
+    source.mkdir()
+    (source / "chart.js").write_text("new")
+    os.utime(source / "chart.js", (1, 1))
+    monkeypatch.setattr(settings, "STATICFILES_DIRS", [str(source)])
+    preparing.get_finders.__globals__["get_finder"].cache_clear()
+    try:
+        assert preparing.collect_static()
+    finally:
+        preparing.get_finders.__globals__["get_finder"].cache_clear()
+    assert calls == ["collectstatic", "collectstatic"]
+
+
+def test_only_the_simulated_desk_of_embedded_servers_can_be_forgotten() -> None:
+    assert not settings.EMBEDDED  # the tests' servers are given by their address
+    with pytest.raises(CannotStart, match="only for MODE=simulated on the embedded servers"):
+        preparing.forget_everything()

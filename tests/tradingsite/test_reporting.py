@@ -1,0 +1,52 @@
+"""Heartbeats of Celery's workers and the web server; `test_up` sees the real ones."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.signals import heartbeat_sent, worker_shutdown
+from django.db import OperationalError
+
+from tradingsite import reporting
+from tradingsite.heartbeat import Beat
+from tradingsite.models import Heartbeat
+from tradingsite.services import SERVICE_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def keep_the_transaction(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let nothing renew the connection of the test's transaction, and leave no receiver behind."""
+    monkeypatch.setattr(reporting, "close_old_connections", lambda: None)
+    before = [(signal, list(signal.receivers)) for signal in (heartbeat_sent, worker_shutdown)]
+    yield
+    for signal, receivers in before:
+        signal.receivers = receivers
+
+
+@pytest.mark.django_db
+def test_a_worker_reports_as_the_service_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVICE_VARIABLE, "gpu-worker")
+    reporting.report_celery()
+    heartbeat_sent.send(sender=None)
+    assert Heartbeat.objects.get().service == "gpu-worker"
+    assert Heartbeat.objects.get().state == "running"
+    worker_shutdown.send(sender=None)
+    heartbeat_sent.send(sender=None)
+    assert Heartbeat.objects.get().state == "stopped"
+
+
+@pytest.mark.django_db
+def test_a_worker_started_by_hand_does_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SERVICE_VARIABLE, raising=False)
+    reporting.report_celery()
+    heartbeat_sent.send(sender=None)
+    reporting.report_from_thread("serves")
+    assert Heartbeat.objects.count() == 0
+
+
+def test_without_a_database_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(self: Any, state: str, detail: str = "") -> None:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr(Beat, "beat", away)
+    reporting.report(Beat("worker"), "running")

@@ -1,0 +1,34 @@
+"""The tables of scheduled jobs."""
+
+import pytest
+from celery.schedules import crontab
+
+from tradingsite.celery import QUEUES
+from tradingsite.schedules import ALL, HOUSEKEEPING, JOBS, Job
+
+
+def test_there_are_thirteen_jobs() -> None:
+    assert len(JOBS) == 13
+    assert len(ALL) == len(JOBS) + len(HOUSEKEEPING)
+
+
+@pytest.mark.parametrize("job", ALL.values(), ids=list(ALL))
+def test_every_row_can_be_scheduled(job: Job) -> None:
+    cron = crontab(minute=job.minute, hour=job.hour, day_of_month=job.day_of_month)
+    assert cron.minute and cron.hour and cron.day_of_month
+    assert job.expires_seconds > 0
+    assert job.queue in QUEUES
+
+
+@pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])
+def test_what_people_read_is_what_is_scheduled(job: Job) -> None:
+    if job.when[0].isdigit():
+        hour, minute = job.when.split(":")
+        assert (int(job.hour), int(job.minute)) == (int(hour), int(minute))
+
+
+def test_jobs_that_follow_the_session_fire_at_the_minute_that_says_there_is_none() -> None:
+    for name in ("options-collector", "trade-fetcher", "straddle-start", "straddle-stop"):
+        job = ALL[name]
+        cron = crontab(minute=job.minute, hour=job.hour)
+        assert 15 in cron.minute and 9 in cron.hour

@@ -1,0 +1,157 @@
+"""The seven steps on real databases, with the real trainer on a small history."""
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.db import connections
+
+from bots import bundle
+from bots.modelstore import services as modelstore
+from bots.observation import WINDOW
+from markets import store
+from markets.models import Source
+from tests import histories
+from tests.training.runs import (
+    SLOT,
+    TIMESTEPS,
+    UNTIL,
+    finished,
+    fresh,
+    make_run,
+    the_notice,
+    work_off,
+)
+from tradingsite import clock, leases
+from tradingsite.models import Notice
+from training import pipeline
+from training.models import TrainingRun
+from training.pipeline import STEPS
+
+# Exports read a snapshot, leases are renewed by threads, workers are processes: all of them must
+# see what is committed.
+pytestmark = pytest.mark.django_db(databases=["default", "btc", "pc_btc"], transaction=True)
+
+State = TrainingRun.State
+PLACES = ("prod/exports", "pc/inbox", "pc/work", "prod/incoming")
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, settings: Any) -> Path:
+    """Have a market to learn from and a data folder of our own."""
+    settings.PROD_DIR, settings.PC_DIR = tmp_path / "prod", tmp_path / "pc"
+    store.save_bars("btc", "4h", histories.four_hours(1_100), Source.IMPORTED)
+    store.rebuild_features("btc", "4h")
+    return tmp_path
+
+
+def test_the_seven_steps_lead_from_bars_to_a_model_that_trades(desk: Path) -> None:
+    for place in PLACES:  # what runs that ended badly left, of this slot and of another
+        (desk / place / f"{SLOT.slug}-run0").mkdir(parents=True)
+        (desk / place / "btc-1h-run0").mkdir()
+    pipeline.end_unheld(make_run(), "an earlier one broke")
+    run = pipeline.run_in_place(make_run())
+    assert run.state == State.DONE, run.detail
+    records = list(run.steps.all())
+    assert [(record.number, record.name) for record in records] == list(enumerate(STEPS, start=1))
+    steps = [at for record in records for at in (record.started_at, record.finished_at)]
+    times = [at for at in (run.created_at, run.started_at, *steps, run.finished_at) if at]
+    assert len(times) == 3 + 2 * len(STEPS) and times == sorted(times)
+    assert all(record.detail for record in records)
+    assert run.progress["timesteps"] == TIMESTEPS
+    assert run.lease_until is None
+
+    version = modelstore.active(SLOT.slug)
+    assert version is not None and version.run_id == run.pk
+    assert run.model_number == version.number == 1
+    folder = modelstore.folder(version)
+    manifest = modelstore.verify(folder, SLOT.slug)
+    assert manifest.hyperparameters["timesteps"] == TIMESTEPS
+    assert manifest.training_span.closes_at < manifest.holdout_span.opens_at
+    assert manifest.holdout_span.closes_at <= UNTIL.timestamp()
+    features = store.load_features("btc", "4h").values
+    codes = bundle.load(folder, manifest).encode(features[np.newaxis, -WINDOW:])
+    assert np.isfinite(codes).all()
+
+    kept = list((desk / "pc" / "archive" / SLOT.slug).iterdir())
+    assert [path.name.endswith(f"-run{run.pk}") for path in kept] == [True]
+    for place in PLACES:
+        assert [path.name for path in (desk / place).iterdir()] == ["btc-1h-run0"], place
+    assert the_notice().resolved_at is not None
+    assert Notice.objects.get(key=f"model:{SLOT.slug}:1").channel == "trading"
+
+
+WORKER = """
+import sys, django
+django.setup()
+from pathlib import Path
+from django.conf import settings
+from tradingsite import leases
+from training import pipeline
+settings.PROD_DIR, settings.PC_DIR = Path(sys.argv[2], "prod"), Path(sys.argv[2], "pc")
+leases.LEASE_SECONDS = 3.0
+pipeline.advance(int(sys.argv[1]), 3)
+"""
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(desk: Path) -> None:
+    run = make_run(timesteps=100_000_000)
+    pipeline.advance(run.pk, 1)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(run.pk), str(desk)],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+    )
+    try:
+        until = time.monotonic() + 60
+        while not fresh(run).progress.get("timesteps"):
+            assert worker.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        assert pipeline.recover_lapsed() == 0  # it is alive: its lease was renewed all along
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    while not TrainingRun.objects.filter(pk=run.pk, lease_until__lt=clock.real()).exists():
+        time.sleep(0.05)
+    assert fresh(run).state == State.RUNNING and finished(run) == [1, 2]
+    TrainingRun.objects.filter(pk=run.pk).update(timesteps=TIMESTEPS)  # this time it may end
+    assert pipeline.recover_lapsed() == 1
+    assert work_off() == ["train_on_pc", "verify_and_activate", "archive_on_pc", "clean_up"]
+    done = fresh(run)
+    assert done.state == State.DONE and done.attempts == 1
+    assert finished(run) == [1, 2, 3, 4, 5, 6, 7]
+    version = modelstore.active(SLOT.slug)
+    assert version is not None and version.run_id == run.pk
+
+
+def test_a_history_too_short_is_refused_in_words() -> None:
+    run = pipeline.run_in_place(make_run(until=clock.from_seconds(histories.FIRST + 900 * 14_400)))
+    assert run.state == State.REFUSED
+    assert "to train on, at least 500 are needed" in run.detail
+    assert "holds flat" in the_notice().text
+
+
+def test_a_lease_is_kept_through_an_outage_of_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make_run()
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.6)
+    claimed = leases.claim(run)
+    assert claimed is not None and claimed.lease_until is not None
+    with leases.kept(claimed):
+        time.sleep(0.3)
+        with connections["default"].cursor() as cursor:  # as a restart of PostgreSQL does
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        time.sleep(0.7)
+    renewed = fresh(run).lease_until
+    assert renewed is not None and renewed > claimed.lease_until + dt.timedelta(seconds=0.5)

@@ -1,0 +1,23 @@
+"""Gunicorn's configuration: one worker with threads is enough for one owner."""
+
+from typing import Any
+
+from tradingsite.services import WEB_ADDRESS
+from tradingsite.settings import WEB_PORT
+
+bind = f"{WEB_ADDRESS}:{WEB_PORT}"
+workers = 1
+threads = 4
+worker_class = "gthread"
+graceful_timeout = 5
+accesslog = None
+errorlog = "-"
+loglevel = "warning"
+control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let the web worker write heartbeats; imported here, when Django's models are ready."""
+    from tradingsite.reporting import report_from_thread
+
+    report_from_thread("serves these pages")

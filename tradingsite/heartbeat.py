@@ -1,0 +1,52 @@
+"""What each service last said of itself, in the control database."""
+
+import datetime as dt
+import os
+import time
+
+from tradingsite import clock
+from tradingsite.models import Heartbeat
+
+EVERY_SECONDS = 2.0
+DETAIL_CHARACTERS = 200
+ALIVE_SECONDS = 20.0
+"""Silence after which a service is taken for dead: several beats, for a busy machine."""
+
+
+class Beat:
+    """Write one service's heartbeat: at once when its state changes, else every two seconds."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._started_at = clock.real()
+        self._state = ""
+        self._written = 0.0
+
+    def beat(self, state: str, detail: str = "") -> None:
+        """Say how the service stands: one word, and a sentence for people."""
+        now = time.monotonic()
+        if state == self._state and now - self._written < EVERY_SECONDS:
+            return
+        Heartbeat.objects.bulk_create(
+            [
+                Heartbeat(
+                    service=self.service,
+                    pid=os.getpid(),
+                    started_at=self._started_at,
+                    beat_at=clock.real(),
+                    state=state,
+                    detail=detail[:DETAIL_CHARACTERS],
+                )
+            ],
+            update_conflicts=True,
+            unique_fields=["service"],
+            update_fields=["pid", "started_at", "beat_at", "state", "detail"],
+        )
+        self._state = state
+        self._written = now
+
+
+def is_alive(service: str) -> bool:
+    """Return whether a service has reported lately."""
+    since = clock.real() - dt.timedelta(seconds=ALIVE_SECONDS)
+    return Heartbeat.objects.filter(service=service, beat_at__gt=since).exists()

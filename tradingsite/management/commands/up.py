@@ -1,0 +1,61 @@
+"""Run the whole desk on this machine: what `make run` calls."""
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from tradingsite.services import wanted
+from tradingsite.supervision.desk import Desk
+from tradingsite.supervision.preparing import CannotStart, UpLock
+from tradingsite.supervision.supervisor import REFUSED
+
+
+class Command(BaseCommand):
+    """Bring everything up, look after it, and stop it on Ctrl-C."""
+
+    help = "Run every service of this machine under one supervisor."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take what to start and how."""
+        parser.add_argument("--no-train", action="store_true", help="ask for no first models")
+        parser.add_argument("--only", metavar="NAME,NAME", help="start only these services")
+        parser.add_argument(
+            "--fresh", action="store_true", help="first remove all of the simulated desk's data"
+        )
+        parser.add_argument("--yes", action="store_true", help="do what --fresh says")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check the wishes, then run the desk."""
+        if settings.MODE != "simulated":
+            raise CommandError(
+                f"MODE={settings.MODE} needs the venues, which are not built yet: this release "
+                f"runs MODE=simulated, the default.",
+                returncode=REFUSED,
+            )
+        names = _chosen(options["only"])
+        if options["fresh"] and not options["yes"]:
+            raise CommandError(
+                f"--fresh removes every bar, model, order and record of {settings.DATA_DIR}; "
+                f"say --fresh --yes if that is meant."
+            )
+        desk = Desk(sys.stdout, names, not options["no_train"], bool(options["only"]))
+        try:
+            desk.run(UpLock(settings.DATA_DIR), options["fresh"])
+        except CannotStart as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
+
+
+def _chosen(only: str | None) -> list[str]:
+    known = [service.name for service in wanted(settings.MODE, settings.MACHINE)]
+    if not known:
+        raise CommandError(f"MACHINE={settings.MACHINE} runs no services; it only watches.")
+    if not only:
+        return known
+    names = [name.strip() for name in only.split(",")]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise CommandError(f"no service {', '.join(unknown)}; they are: {', '.join(known)}")
+    return names

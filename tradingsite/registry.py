@@ -1,0 +1,115 @@
+"""The markets, the bots and their model slots: one table each, standard library only.
+
+Services, schedules, databases, the dashboard and the tests derive from this file, so a new bot
+is one entry here.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Name a market; its slug is also the alias of its database."""
+
+    slug: str
+    title: str
+    currency: str
+    instrument: str
+    timeframes: tuple[str, ...]
+    calendar: str
+    carry_per_year: float = 0.0
+    """Annual cost of carry used to price the near future from the index, a stated assumption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Name one model slot: a bot trades one model per timeframe."""
+
+    bot: str
+    market: str
+    timeframe: str
+
+    @property
+    def slug(self) -> str:
+        """Return the name used in paths, pages and commands, like "nifty-15m"."""
+        return f"{self.bot}-{self.timeframe}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """Describe a bot: what it trades, how much it may hold, what its fills are assumed to cost."""
+
+    slug: str
+    title: str
+    market: str
+    timeframes: tuple[str, ...]
+    limit_lots: int
+    """Largest position of each slot, in whole lots, long or short."""
+    slippage_bps: float
+    """Half spread plus impact against us on every fill; an assumption until our own fills say."""
+    daily_loss_limit: Decimal
+    """Loss of one trading date, in the market's currency, after which the bot only reduces."""
+    network: str = "mlp"
+    learns_from_owner: bool = False
+    """Trained on the owner's own trades, so without them it has nothing to learn from."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Return the bot's model slots in the order of its timeframes."""
+        return tuple(Slot(self.slug, self.market, timeframe) for timeframe in self.timeframes)
+
+
+MARKETS: dict[str, Market] = {
+    market.slug: market
+    for market in (
+        Market(
+            "nifty",
+            "NIFTY",
+            "INR",
+            "NIFTY-FUT",
+            ("15m", "1h", "1d"),
+            "NSE",
+            carry_per_year=0.065,
+        ),
+        Market("btc", "BTC", "USDC", "BTC-PERP", ("1h", "4h"), "CRYPTO"),
+    )
+}
+
+BOTS: dict[str, Bot] = {
+    bot.slug: bot
+    for bot in (
+        Bot("nifty", "NIFTY", "nifty", ("15m", "1h", "1d"), 4, 1.0, Decimal("250000")),
+        Bot("btc", "BTC", "btc", ("1h", "4h"), 4, 1.5, Decimal("400")),
+        Bot(
+            "personal",
+            "Personal",
+            "nifty",
+            ("1d",),
+            4,
+            1.0,
+            Decimal("100000"),
+            learns_from_owner=True,
+        ),
+    )
+}
+
+SLOTS: dict[str, Slot] = {slot.slug: slot for bot in BOTS.values() for slot in bot.slots}
+
+# The higher timeframes whose last closed row is joined to each row of a timeframe.
+CONTEXTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("nifty", "15m"): ("1h", "1d"),
+    ("nifty", "1h"): ("1d",),
+    ("nifty", "1d"): (),
+    ("btc", "1h"): ("4h",),
+    ("btc", "4h"): (),
+}
+
+
+def find_slot(bot: str, timeframe: str) -> Slot:
+    """Return the slot of a bot and a timeframe; raise ValueError naming the known ones."""
+    slot = SLOTS.get(f"{bot}-{timeframe}")
+    if slot is None:
+        known = ", ".join(f"{each.bot} {each.timeframe}" for each in SLOTS.values())
+        raise ValueError(f"there is no slot {bot} {timeframe}; the slots are: {known}")
+    return slot

@@ -1,0 +1,86 @@
+"""Move a folder to the other machine, whole or not at all.
+
+Both roles share this machine in this release, so it is a copy on the disk: into a scratch folder,
+compared byte for byte, then renamed into place.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tradingsite.errors import Degraded
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class NoSpace(Degraded):
+    """The target disk is full; nothing of the source was touched."""
+
+
+def send(source: Path, destination: Path) -> int:
+    """Copy a folder to a new place and return the bytes sent; replaces what an earlier try left."""
+    scratch = destination.with_name(f"{destination.name}.partial")
+    for leftover in (scratch, destination):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with explained(destination.parent):
+            shutil.copytree(source, scratch)
+            sent = _compare(source, scratch)
+            scratch.rename(destination)
+    except (OSError, Degraded):
+        shutil.rmtree(scratch, ignore_errors=True)  # half a copy must not keep the disk full
+        raise
+    return sent
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk or quota into NoSpace, which says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        # copytree raises one error that lists what went wrong with each file.
+        if error.errno in FULL or any(os.strerror(each) in str(error) for each in FULL):
+            raise NoSpace(
+                f"no disk space for {folder}: {free_mb(folder)} MB free. Nothing was lost; make "
+                "room and run it again"
+            ) from error
+        raise
+
+
+def _compare(source: Path, copy: Path) -> int:
+    """Return the bytes of a folder's files; raise Degraded where a copy's differ."""
+    total = 0
+    for path in sorted(source.iterdir()):
+        if sha256(path) != sha256(copy / path.name):
+            raise Degraded(f"{path.name} arrived at {copy} with other bytes than were sent")
+        total += path.stat().st_size
+    return total
+
+
+def free_mb(folder: Path) -> int:
+    """Return the free space of the disk that holds a folder, in MB."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free // 1_000_000
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of a folder's files on disk before returning."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

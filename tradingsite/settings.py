@@ -1,0 +1,196 @@
+"""Settings: one file, driven by the environment and `.env`; every default is safe and local.
+
+With nothing set, the desk runs in simulated mode on one machine, on embedded servers, without keys.
+"""
+
+import os
+from pathlib import Path
+
+import environ
+from csp.constants import NONE, SELF
+from django.templatetags.static import static
+
+from tradingsite import clock, databases, embedded, keys
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+# --- Where and how this machine works ------------------------------------------------------------
+MODE = env.str("MODE", "simulated")
+if MODE not in {"simulated", "paper", "live"}:
+    raise ValueError(f"MODE must be simulated, paper or live, was {MODE!r}")
+MACHINE = env.str("MACHINE", "single")
+if MACHINE not in {"single", "prod", "pc", "laptop"}:
+    raise ValueError(f"MACHINE must be single, prod, pc or laptop, was {MACHINE!r}")
+DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "var"))).resolve()
+PROD_DIR = DATA_DIR / "prod"
+PC_DIR = DATA_DIR / "pc"
+
+clock.simulate(DATA_DIR / "clock.json" if MODE == "simulated" else None)
+SIM_SEED = env.int("SIM_SEED", 7)
+SIM_START = env.str("SIM_START", "2026-06-01")
+SIM_SPEED = env.float("SIM_SPEED", 48.0)
+SIM_NIGHT_SPEED = env.float("SIM_NIGHT_SPEED", 480.0)
+
+# Timesteps of the quick model that a fresh machine trains; a real one is trained with more.
+TRAIN_TIMESTEPS = env.int("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 100_000)
+USDC_INR = env.float("USDC_INR", 88.6)  # shown beside totals; only a rate for adding up a page
+
+# --- Servers -------------------------------------------------------------------------------------
+EMBEDDED = not env.str("DATABASE_URL", "")
+NOTHING_RUNNING = "postgresql://nightdesk@127.0.0.1:1"
+_found = embedded.running(DATA_DIR)
+DATABASES = databases.settings_for(
+    env.str("DATABASE_URL", "") or (_found.postgres if _found else NOTHING_RUNNING), MACHINE
+)
+DATABASE_ROUTERS = ["tradingsite.databases.Router"]
+REDIS_URL = env.str("REDIS_URL", "") or (_found.redis if _found else "redis://127.0.0.1:1/0")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Django --------------------------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = env.str("SECRET_KEY", "") or keys.secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+WEB_PORT = env.int("WEB_PORT", 8000)
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "django_htmx",
+    "csp",
+    "tradingsite",
+    "markets",
+    "markets.options",
+    "markets.straddle",
+    "markets.allocator",
+    "bots",
+    "bots.modelstore",
+    "training",
+    "backups",
+    "monitoring",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "monitoring.middleware.AdminContentPolicy",
+    "monitoring.middleware.SignInUnlessSimulated",
+]
+ROOT_URLCONF = "tradingsite.urls"
+WSGI_APPLICATION = "tradingsite.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+LANGUAGE_CODE = "en-in"
+USE_TZ = True
+TIME_ZONE = "Asia/Kolkata"
+LOGIN_URL = "admin:login"
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = MODE == "live"
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "style-src": [SELF],
+        "script-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# --- Static files: ours, and the chart library and the font from their npm packages --------------
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+NODE_MODULES = BASE_DIR / "node_modules"
+_PACKAGES = {
+    "vendor/lightweight-charts": NODE_MODULES / "lightweight-charts" / "dist",
+    "vendor/inter": NODE_MODULES / "@fontsource-variable" / "inter" / "files",
+}
+STATICFILES_DIRS = [
+    BASE_DIR / "templates" / "static",
+    *((prefix, str(folder)) for prefix, folder in _PACKAGES.items() if folder.is_dir()),
+]
+CHARTS_INSTALLED = _PACKAGES["vendor/lightweight-charts"].is_dir()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+_SHADES = ("50", "100", "200", "300", "400", "500", "600", "700", "800", "900", "950")
+_PETROL = (
+    *("#f0f7fb", "#e2eff5", "#c2deec", "#94c6df", "#5ba8cc", "#358bb5", "#16628a", "#14536f"),
+    *("#14455c", "#14303e", "#0b1e28"),
+)
+UNFOLD = {
+    "SITE_TITLE": "Nightdesk",
+    "SITE_HEADER": "Nightdesk",
+    "SITE_URL": "/",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("desk/mark.svg")}
+    ],
+    # The pages' petrol, lightest to darkest.
+    "COLORS": {"primary": dict(zip(_SHADES, _PETROL, strict=True))},
+}
+
+# --- Celery: JSON only, and a redelivered message can never overlap a live run -------------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_EXPIRES = None
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_TASK_DEFAULT_QUEUE = "prod"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_ROUTES = {
+    "training.tasks.train_on_pc": {"queue": "gpu"},
+    "training.tasks.archive_on_pc": {"queue": "pc"},
+}
+CELERY_VISIBILITY_TIMEOUT = 3 * 3600
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3 * 3600}
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": 3 * 3600}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_SOFT_TIME_LIMIT = 6900
+CELERY_TASK_TIME_LIMIT = 7200
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# --- Logs: one line an event, to stderr; `up` and systemd keep them ------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    "loggers": {name: {"level": "WARNING"} for name in ("urllib3", "asyncio", "django.request")},
+}
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by every service

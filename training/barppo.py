@@ -1,0 +1,377 @@
+"""BarPPO: stable-baselines3's PPO, with the market encoded once per bar.
+
+Stock PPO calls the whole network for every step of every account and again in every epoch, on
+windows copied through numpy. Here an observation is a bar number and the account state, the
+encoder runs once per distinct bar of a rollout or minibatch, and everything the update needs
+stays on the device as tensors. The losses, the policy class, the optimizer, the schedules, the
+callbacks and the outer loop are stable-baselines3's.
+
+The environment is numpy on the CPU whatever the device: each step copies a few numbers per account
+to the device and waits for the actions to come back. On a GPU that round trip bounds the rollouts,
+so it can pay off only for encoders whose update is the larger part. No GPU has been timed yet.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+
+from bots.observation import WINDOW, Float32Array
+from tradingsite.errors import Degraded
+from training.env import BatchEnv
+from training.hyperparameters import Hyperparameters
+from training.nets import Encoder
+from training.nets.extractor import BarExtractor
+from training.nets.head import Head
+from training.rollout import CodeCache, Rollout
+
+REPORT_EVERY_SECONDS = 0.5
+# Healthy updates stay below 0.1; beyond this the policy has left the data it was scored on.
+MAX_KL = 5.0
+_ADAM_EPSILON = 1e-5
+_MEASURES = (
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "gradient_norm",
+)
+
+
+class TrainingDiverged(Degraded):
+    """A training whose numbers ran away: its model is worthless, the champion stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Say where a training stands after an update; losses and reward are of the last rollout."""
+
+    timesteps: int
+    total_timesteps: int
+    elapsed_seconds: float
+    eta_seconds: float
+    steps_per_second: float
+    mean_reward: float
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    approx_kl: float
+    clip_fraction: float
+    gradient_norm: float
+    explained_variance: float
+    learning_rate: float
+    stopped_early: bool
+
+
+class _NoBuffer(RolloutBuffer):
+    """Stand in for stable-baselines3's numpy buffer, which BarPPO does not use."""
+
+    def reset(self) -> None:
+        """Allocate nothing."""
+
+
+class BarPPO(PPO):
+    """Train one policy on one span of bars.
+
+    features are the rows (T, F) that the environment's bars number. The normalisation is fitted on
+    the rows of its episodes alone, so nothing later than the training span is learned from. The
+    same seed on one CPU thread gives the same weights bit for bit; other thread counts, machines
+    and CUDA give close ones.
+    """
+
+    def __init__(
+        self,
+        env: BatchEnv,
+        features: Float32Array,
+        hyperparameters: Hyperparameters | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        settings = hyperparameters or Hyperparameters()
+        _require_fit(env, features, settings)
+        super().__init__(
+            MultiInputActorCriticPolicy,
+            env,
+            learning_rate=settings.learning_rate_at,
+            n_steps=settings.rollout_steps,
+            batch_size=settings.batch_size,
+            n_epochs=settings.epochs,
+            gamma=settings.gamma,
+            gae_lambda=settings.gae_lambda,
+            clip_range=settings.clip,
+            ent_coef=settings.entropy_weight,
+            vf_coef=settings.value_weight,
+            max_grad_norm=settings.max_gradient_norm,
+            rollout_buffer_class=_NoBuffer,
+            policy_kwargs={
+                "features_extractor_class": BarExtractor,
+                "features_extractor_kwargs": {
+                    "network": settings.network,
+                    "features": features.shape[1],
+                    "window": settings.window,
+                    "hidden": settings.hidden,
+                },
+                "net_arch": [],
+                "optimizer_kwargs": {"eps": _ADAM_EPSILON},
+            },
+            seed=seed,
+            device=device,
+        )
+        self.hyperparameters = settings
+        self.stopped_early = False
+        extractor = self.extractor
+        extractor.encoder.fit_normalisation(features[env.episodes.start : env.episodes.stop])
+        extractor.attach(features)
+        self._features = features
+        self.rollout = Rollout(
+            settings.rollout_steps, env.num_envs, extractor.account_size, self.device
+        )
+        self.codes = CodeCache(
+            extractor.encode_distinct, len(features), settings.hidden, self.device
+        )
+        # Its own stream: what else draws from torch's global one must not change a training.
+        self._random = torch.Generator(self.device).manual_seed(seed)
+        self._report: Callable[[Progress], None] | None = None
+        self._last_progress: Progress | None = None
+        self._started = self._reported = time.monotonic()
+        self._time_budget_seconds: float | None = None
+
+    @property
+    def extractor(self) -> BarExtractor:
+        """Return the policy's extractor: encoder, mixing network, features."""
+        extractor = self.policy.features_extractor
+        assert isinstance(extractor, BarExtractor)  # noqa: S101 - built so above, tells mypy
+        return extractor
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the market encoder."""
+        return self.extractor.encoder
+
+    @property
+    def head(self) -> Head:
+        """Return the head: codes and account states to logits and values."""
+        return Head(self.extractor.mix, self.policy.action_net, self.policy.value_net)
+
+    def set_weights(self, state: dict[str, Tensor]) -> None:
+        """Start from a policy's tensors, its normalisation among them; see export.load_weights."""
+        self.policy.load_state_dict(state, strict=False)
+        self.extractor.attach(self._features)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "BarPPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        time_budget_seconds: float | None = None,
+    ) -> BarPPO:
+        """Train for at least total_timesteps, in whole rollouts, and return self.
+
+        progress is called at most twice a second and once at the end. When the time budget
+        is spent no further rollout is begun and `stopped_early` is set. Raises TrainingDiverged
+        when a loss, gradient or weight stops being a number or the policy runs away.
+        """
+        self._report, self._last_progress = progress, None
+        self._time_budget_seconds = time_budget_seconds
+        self._started = self._reported = time.monotonic()
+        self._timesteps_before = 0 if reset_num_timesteps else self.num_timesteps
+        self.stopped_early = False
+        super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )
+        self.policy.set_training_mode(False)
+        if progress is not None and self._last_progress is not None:
+            progress(replace(self._last_progress, stopped_early=self.stopped_early))
+        return self
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Play one rollout into `self.rollout`; return False to stop the training."""
+        if self._is_out_of_time():
+            self.stopped_early = True
+            return False
+        self.policy.set_training_mode(False)
+        self.codes.clear()
+        callback.on_rollout_start()
+        rollout, head = self.rollout, self.head
+        with torch.inference_mode():
+            for step in range(n_rollout_steps):
+                logits, values = self._look(head, self._last_obs, n_rollout_steps - step)
+                log_probs = logits.log_softmax(dim=-1)
+                actions = torch.multinomial(log_probs.exp(), 1, generator=self._random)
+                rollout.values[step] = values
+                rollout.actions[step] = actions[:, 0]
+                rollout.log_probs[step] = log_probs.gather(1, actions)[:, 0]
+                self._play(env, step, actions[:, 0].cpu().numpy())
+                if not callback.on_step():
+                    return False
+            rollout.credit(
+                self._look(head, self._last_obs, 0)[1],
+                self.hyperparameters.gamma,
+                self.hyperparameters.gae_lambda,
+            )
+        callback.on_rollout_end()
+        return True
+
+    def _look(self, head: Head, observations: Any, ahead: int) -> tuple[Tensor, Tensor]:
+        codes = self.codes.of(observations["bar"][:, 0], ahead)
+        accounts = torch.from_numpy(observations["account"]).to(self.device)
+        logits, values = head(codes, accounts)
+        return logits, values
+
+    def _play(self, env: VecEnv, step: int, actions: npt.NDArray[np.int64]) -> None:
+        rollout = self.rollout
+        before: Any = self._last_obs
+        after: Any
+        after, rewards, ends, infos = env.step(actions)
+        self._last_obs = after
+        if not np.isfinite(rewards).all():
+            bar = int(before["bar"][~np.isfinite(rewards)][0, 0]) + 1
+            raise TrainingDiverged(
+                f"a reward of the step to bar {bar} is not finite: look at the prices around there"
+            )
+        self.num_timesteps += env.num_envs
+        rollout.bars[step] = torch.from_numpy(before["bar"][:, 0])
+        rollout.account_states[step] = torch.from_numpy(before["account"])
+        rollout.rewards[step] = torch.from_numpy(rewards)
+        rollout.ends[step] = torch.from_numpy(ends)
+        rollout.bootstraps[step] = 0.0
+        cut = [
+            row for row in np.flatnonzero(ends).tolist() if infos[row].get("TimeLimit.truncated")
+        ]
+        if cut:
+            last = [infos[row]["terminal_observation"] for row in cut]
+            stacked = {key: np.stack([each[key] for each in last]) for key in last[0]}
+            rollout.bootstraps[step, cut] = self._look(self.head, stacked, 0)[1]
+
+    def train(self) -> None:
+        """Update the policy from `self.rollout` by the clipped objective of PPO."""
+        self.policy.set_training_mode(True)
+        optimizer = self.policy.optimizer
+        self._update_learning_rate(optimizer)
+        settings, head = self.hyperparameters, self.head
+        parameters = list(self.policy.parameters())
+        measured = []
+        for _ in range(settings.epochs):
+            for rows in self.rollout.minibatches(
+                settings.batch_size, settings.segment_bars, settings.group, self._random
+            ):
+                loss, measures = self._loss(rows, head)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = clip_grad_norm_(parameters, settings.max_gradient_norm)
+                optimizer.step()
+                measured.append(torch.stack([*measures, norm]))
+        self._n_updates += settings.epochs
+        # Read once for all minibatches: every read makes the host wait for the device.
+        means = torch.stack(measured).mean(dim=0).tolist()
+        self._finish_update(dict(zip(_MEASURES, means, strict=True)))
+
+    def _loss(self, rows: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
+        rollout, settings = self.rollout, self.hyperparameters
+        codes = self.extractor.codes(rollout.bars.view(-1)[rows])
+        accounts = rollout.account_states.flatten(0, 1)[rows]
+        logits, values = head(codes, accounts)
+        all_log_probs = logits.log_softmax(dim=-1)
+        actions = rollout.actions.view(-1)[rows]
+        log_ratio = all_log_probs.gather(1, actions[:, None])[:, 0]
+        log_ratio = log_ratio - rollout.log_probs.view(-1)[rows]
+        ratio = log_ratio.exp()
+        advantages = rollout.advantages.view(-1)[rows]
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        clipped = ratio.clamp(1.0 - settings.clip, 1.0 + settings.clip)
+        policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
+        value_loss = functional.mse_loss(values, rollout.returns.view(-1)[rows])
+        entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
+        loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
+        with torch.no_grad():
+            # Low in variance and never negative: http://joschu.net/blog/kl-approx.html
+            approx_kl = (ratio - 1.0 - log_ratio).mean()
+            clip_fraction = ((ratio - 1.0).abs() > settings.clip).float().mean()
+        measures = [policy_loss, value_loss, entropy, approx_kl, clip_fraction]
+        return loss, [each.detach() for each in measures]
+
+    def _finish_update(self, means: dict[str, float]) -> None:
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise TrainingDiverged(
+                    f"{name} is {value} after {self.num_timesteps} steps: look for extreme "
+                    f"features or prices, else lower the learning rate"
+                )
+            self.logger.record(f"train/{name}", value)
+        if means["approx_kl"] > MAX_KL:
+            raise TrainingDiverged(
+                f"the policy ran away after {self.num_timesteps} steps (approx_kl "
+                f"{means['approx_kl']:.1f}, allowed {MAX_KL:g}): lower the learning rate"
+            )
+        now = time.monotonic()
+        elapsed = now - self._started
+        done = self.num_timesteps - self._timesteps_before
+        rate = done / max(elapsed, 1e-9)
+        left = max(self._total_timesteps - self.num_timesteps, 0) / rate
+        if self._time_budget_seconds is not None:
+            left = min(left, max(self._time_budget_seconds - elapsed, 0.0))
+        self._last_progress = Progress(
+            timesteps=self.num_timesteps,
+            total_timesteps=self._total_timesteps,
+            elapsed_seconds=elapsed,
+            eta_seconds=left,
+            steps_per_second=rate,
+            mean_reward=float(self.rollout.rewards.mean()),
+            explained_variance=self.rollout.explained_variance(),
+            learning_rate=float(self.policy.optimizer.param_groups[0]["lr"]),
+            stopped_early=False,
+            **means,
+        )
+        if self._report is not None and now - self._reported >= REPORT_EVERY_SECONDS:
+            self._reported = now
+            self._report(self._last_progress)
+
+    def _is_out_of_time(self) -> bool:
+        budget = self._time_budget_seconds
+        return budget is not None and time.monotonic() - self._started >= budget
+
+
+def _require_fit(env: BatchEnv, features: Float32Array, settings: Hyperparameters) -> None:
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict):
+        raise ValueError("the environment shows rows; BarPPO needs one that shows bar numbers")
+    bars = int(space["bar"].high[0]) + 1  # type: ignore[attr-defined]  # a Box, as built there
+    checks = {
+        "accounts": (env.num_envs, settings.accounts),
+        "group": (env.group, settings.group),
+        "window": (WINDOW, settings.window),
+        "feature rows": (bars, len(features)),
+    }
+    for name, (wanted, found) in checks.items():
+        if wanted != found:
+            raise ValueError(f"{name}: the environment has {wanted}, BarPPO was given {found}")

@@ -1,0 +1,70 @@
+"""What every market encoder shares: the normalisation, and codes for bars or for windows.
+
+An encoder sees the market only, never the account, so its code of a bar serves every account
+that looks at that bar. The normalisation is part of it, so an exported graph takes raw features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+CLIP = 5.0
+_SMALLEST_STD = 1e-6
+
+
+class Encoder(nn.Module):
+    """Turn windows (B, window, features) of raw features into codes (B, hidden)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, feature_count: int, window: int, hidden: int) -> None:
+        super().__init__()
+        self.feature_count, self.window, self.hidden = feature_count, window, hidden
+        self.register_buffer("mean", torch.zeros(feature_count))
+        self.register_buffer("std", torch.ones(feature_count))
+
+    def fit_normalisation(self, training_rows: npt.NDArray[np.float32]) -> None:
+        """Take mean and standard deviation from the rows (T, features) of the training span only.
+
+        A constant feature gets a deviation of 1, so that it is 0 everywhere and not noise.
+        """
+        mean = training_rows.mean(axis=0, dtype=np.float64)
+        std = training_rows.std(axis=0, dtype=np.float64)
+        if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+            bad = np.flatnonzero(~np.isfinite(mean + std)).tolist()
+            raise ValueError(f"feature columns {bad} of the training span are not finite")
+        std[std < _SMALLEST_STD] = 1.0
+        self.mean.copy_(torch.from_numpy(mean))
+        self.std.copy_(torch.from_numpy(std))
+
+    def normalise(self, rows: Tensor) -> Tensor:
+        """Return rows (..., features) centred, scaled and clipped to +-5."""
+        return ((rows - self.mean) / self.std).clamp(-CLIP, CLIP)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return the codes of raw windows; this is what is exported."""
+        return self.encode(self.normalise(windows))
+
+    def encode(self, windows: Tensor) -> Tensor:
+        """Return the codes (B, hidden) of normalised windows (B, window, features)."""
+        raise NotImplementedError
+
+    def encode_bars(self, rows: Tensor, bars: Tensor) -> Tensor:
+        """Return the codes (B, hidden) of bars (B,), each a row number into normalised rows (T, F).
+
+        The same as encoding the window that ends with each bar, which a network that can share
+        work between overlapping windows overrides. Every bar must be at least window - 1.
+        """
+        return self.encode(windows_of(rows, bars, self.window))
+
+
+def windows_of(rows: Tensor, bars: Tensor, window: int) -> Tensor:
+    """Return the windows (B, window, F) of contiguous rows (T, F) that end with each bar (B,)."""
+    length, features = rows.shape
+    # A view in which row i is the window that starts at i: a gather copies whole windows.
+    view = rows.as_strided((length - window + 1, window * features), (features, 1))
+    return view[bars - (window - 1)].view(-1, window, features)

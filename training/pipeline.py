@@ -1,0 +1,278 @@
+"""The seven steps from PROD's bars to a model that trades, across two machines.
+
+    1 export    PROD   bars and features of the slot, one snapshot, with hashes
+    2 ship      PROD   the export to PC
+    3 train     PC     into PC's own database, then PPO; exported as two ONNX graphs
+    4 hash      PC     sha256 of every file, the manifest signed
+    5 verify    PROD   shipped back, checked, loaded in a process of its own, activated
+    6 archive   PC     the bundle by its time, the newest thirty kept
+    7 clean     both   what is no longer needed; PROD keeps the active and the previous model
+
+Each stage runs where its files are, in a task of its own, under the run's lease; a message carries
+only the run's id. A stage repeated by a second message finds its steps done, or the lease held, and
+does nothing. A worker that dies leaves a lapsed lease, which `recover_lapsed` takes up.
+"""
+
+import datetime as dt
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from celery import current_app
+from django.db import connection, transaction
+from django.db.models import F, Q
+
+from bots.modelstore import services as modelstore
+from markets.features import schema_for
+from markets.models import Feature
+from tradingsite import clock, leases, notices
+from tradingsite.errors import Degraded
+from tradingsite.registry import BOTS, SLOTS, Slot
+from training import stages
+from training.models import TrainingRun, TrainingStep
+from training.splits import TooFewBars
+
+STEPS = ("export", "ship", "train", "hash", "verify", "archive", "clean")
+MAX_ATTEMPTS = 3
+# A message may be lost with its queue; a stage that has not begun by then is asked for again.
+RESEND_AFTER = dt.timedelta(minutes=3)
+# While a worker is busy the asking again adds up, so messages do not wait for longer than this.
+MESSAGE_EXPIRES_SECONDS = 2 * RESEND_AFTER.total_seconds()
+OPEN = (TrainingRun.State.QUEUED, TrainingRun.State.RUNNING)
+
+# The advisory lock of whoever creates a run.
+ENQUEUING = 7_303
+
+log = logging.getLogger(__name__)
+
+# The first step of each stage, the task that runs it and the steps it does.
+STAGES: dict[int, tuple[str, tuple[Callable[[TrainingRun], str], ...]]] = {
+    1: ("training.tasks.export_and_ship", (stages.export, stages.ship)),
+    3: ("training.tasks.train_on_pc", (stages.train, stages.seal)),
+    5: ("training.tasks.verify_and_activate", (stages.verify_and_activate,)),
+    6: ("training.tasks.archive_on_pc", (stages.archive_bundle,)),
+    7: ("training.tasks.clean_up", (stages.clean_up,)),
+}
+
+
+def enqueue(
+    slot: Slot,
+    trigger: str,
+    scheduled_for: dt.datetime,
+    *,
+    timesteps: int,
+    until: dt.datetime | None = None,
+    seed: int = 0,
+    send: bool = True,
+) -> TrainingRun | None:
+    """Create a run and ask for its first stage; None when this firing or another run is there."""
+    same_firing = Q(trigger=trigger, scheduled_for=scheduled_for)
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ENQUEUING])
+        runs = TrainingRun.objects.filter(slot=slot.slug)
+        if runs.filter(same_firing | Q(state__in=OPEN)).exists():
+            return None
+        run = TrainingRun.objects.create(
+            slot=slot.slug,
+            trigger=trigger,
+            scheduled_for=scheduled_for,
+            until=until or scheduled_for,
+            timesteps=timesteps,
+            seed=seed,
+            created_at=clock.real(),
+        )
+    if send:
+        send_next(run)
+    return run
+
+
+def trainable(slot: Slot) -> str | None:
+    """Return why a slot cannot be trained, or None when it can."""
+    if BOTS[slot.bot].learns_from_owner:
+        return "it learns from the owner's own trades, which are not collected yet (not built yet)"
+    schema = schema_for(slot.market, slot.timeframe).hash
+    stored = Feature.on(slot.market).objects.filter(timeframe=slot.timeframe, schema=schema)
+    if not stored.exists():
+        return f"{slot.market} has no {slot.timeframe} bars: import or generate some first"
+    return None
+
+
+def enqueue_missing(timesteps: int) -> int:
+    """Ask for a first model of every slot that has data and no model; return how many."""
+    missing = [slot for slot in SLOTS.values() if not modelstore.active(slot.slug)]
+    runs = [
+        enqueue(slot, "first start", clock.market(), timesteps=timesteps)
+        for slot in missing
+        if trainable(slot) is None
+    ]
+    return len([run for run in runs if run])
+
+
+def advance(run_id: int, first_step: int) -> TrainingRun | None:
+    """Run one stage of a run under its lease; None when it is not this stage's turn.
+
+    A `Degraded` error refuses the run with its sentence; any other fails it with its traceback and
+    is raised. Either way the model in use keeps trading.
+    """
+    run = TrainingRun.objects.get(pk=run_id)
+    if _next_step(run) != first_step:
+        return None
+    claimed = leases.claim(run, state__in=OPEN)
+    if claimed is None:
+        return None
+    try:
+        if _next_step(claimed) != first_step:  # another message's worker did it meanwhile
+            leases.release(claimed)
+            return None
+        leases.write(
+            claimed,
+            state=TrainingRun.State.RUNNING,
+            attempts=claimed.attempts + 1,
+            started_at=claimed.started_at or clock.real(),
+        )
+        _perform(claimed, first_step)
+    except leases.LeaseLost:
+        log.warning("%s was taken over in step %d; its work is dropped", claimed, first_step)
+        return None
+    return claimed
+
+
+def advance_and_send(run_id: int, first_step: int) -> None:
+    """Run one stage and ask for the next: the body of every stage's task."""
+    run = advance(run_id, first_step)
+    if run is not None and run.state == TrainingRun.State.RUNNING:
+        send_next(run)
+
+
+def run_in_place(run: TrainingRun) -> TrainingRun:
+    """Run every remaining stage in this process, where no worker serves the queues."""
+    for first_step in STAGES:
+        advance(run.pk, first_step)
+    run.refresh_from_db()
+    return run
+
+
+def send_next(run: TrainingRun) -> None:
+    """Put the message of a run's next stage on its queue."""
+    task = STAGES[_next_step(run)][0]
+    current_app.send_task(task, args=[run.pk], expires=MESSAGE_EXPIRES_SECONDS)
+
+
+def recover_lapsed() -> int:
+    """Take up runs whose worker died or whose message was lost; return how many.
+
+    The stage is asked for again; a run that keeps dying is failed, with a notice, and the model in
+    use keeps trading.
+    """
+    now = clock.real()
+    lapsed = TrainingRun.objects.filter(lease_until__lt=now, state__in=OPEN)
+    unasked = TrainingRun.objects.filter(lease_until__isnull=True, state__in=OPEN)
+    waiting = [run for run in unasked if _last_moved(run) < now - RESEND_AFTER]
+    for run in (*lapsed, *waiting):
+        if run.attempts < MAX_ATTEMPTS:
+            log.warning("%s has no worker; its stage is asked for again", run)
+            send_next(run)
+            continue
+        died = f"its worker died {run.attempts} times in step {STEPS[_next_step(run) - 1]}"
+        end_unheld(run, died)
+    return len(lapsed) + len(waiting)
+
+
+def end_unheld(run: TrainingRun, reason: str) -> bool:
+    """Fail an open run that no worker holds; return False where one does."""
+    claimed = leases.claim(run, state__in=OPEN)
+    if claimed is None:
+        return False
+    _end(claimed, TrainingRun.State.FAILED, reason)
+    return True
+
+
+def abandon(market: str) -> int:
+    """End a market's open runs, whoever works on them: what they learn from is no more."""
+    slots = [slot.slug for slot in SLOTS.values() if slot.market == market]
+    return TrainingRun.objects.filter(slot__in=slots, state__in=OPEN).update(
+        state=TrainingRun.State.REFUSED,
+        detail="the market's generated bars gave way to imported ones while it ran",
+        finished_at=clock.real(),
+        lease_until=None,
+        fence=F("fence") + 1,  # its worker may write no more
+    )
+
+
+def last_line(detail: str) -> str:
+    """Return what went wrong in one line: the last one of a traceback."""
+    return detail.strip().rpartition("\n")[2]
+
+
+def _perform(run: TrainingRun, first_step: int) -> None:
+    """Do a stage's steps and give the lease back with the outcome."""
+    try:
+        with leases.kept(run):
+            for number, step in enumerate(STAGES[first_step][1], start=first_step):
+                with _recorded(run, number) as record:
+                    record.detail = step(run)
+    except leases.LeaseLost:
+        raise
+    except (Degraded, TooFewBars) as error:
+        _end(run, TrainingRun.State.REFUSED, str(error))
+    except Exception:
+        _end(run, TrainingRun.State.FAILED, traceback.format_exc(limit=-4))
+        raise
+    else:
+        if first_step < max(STAGES):
+            leases.release(run, attempts=0)
+            return
+        leases.release(run, state=TrainingRun.State.DONE, finished_at=clock.real())
+        notices.resolve(f"training:{run.slot}")
+
+
+def _last_moved(run: TrainingRun) -> dt.datetime:
+    last = run.steps.order_by("number").last()
+    return (last.finished_at or last.started_at) if last else run.created_at
+
+
+def _next_step(run: TrainingRun) -> int:
+    done = run.steps.filter(finished_at__isnull=False).count()
+    # A stage of two steps is begun from its first, whatever of it was done.
+    return max(step for step in STAGES if step <= done + 1)
+
+
+@contextmanager
+def _recorded(run: TrainingRun, number: int) -> Iterator[TrainingStep]:
+    record, _ = TrainingStep.objects.update_or_create(
+        run=run,
+        number=number,
+        defaults={
+            "name": STEPS[number - 1],
+            "started_at": clock.real(),
+            "finished_at": None,
+            "detail": "",
+        },
+    )
+    yield record
+    with transaction.atomic():
+        leases.write(run, progress=run.progress)  # raises when another worker took the run over
+        record.finished_at = clock.real()
+        record.save()
+
+
+def _end(run: TrainingRun, state: str, detail: str) -> None:
+    leases.release(run, state=state, detail=detail, finished_at=clock.real())
+    notices.notify(
+        "infrastructure",
+        "critical",
+        f"training:{run.slot}",
+        f"{run.slot} training run {run.pk} {'was refused' if state == 'refused' else 'failed'}: "
+        f"{last_line(detail).removesuffix('.')}. {_what_trades(run)}",
+    )
+
+
+def _what_trades(run: TrainingRun) -> str:
+    current = modelstore.active(run.slot)
+    if current is None:
+        return "Nothing was activated; the slot has no model and holds flat."
+    if current.run_id == run.pk:
+        return f"Its model is whole and was activated before: v{current.number} trades."
+    return f"Nothing was activated; v{current.number} keeps trading."

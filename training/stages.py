@@ -1,0 +1,190 @@
+"""What each of the seven steps does; the pipeline decides when and records it.
+
+Every step may be repeated: it replaces what an earlier try left behind. A slot has one open run, so
+whatever else lies in its folders is of a run that ended badly and goes too.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from bots import bundle
+from bots.keys import generate_keys, load_private_key
+from bots.manifest import from_bytes, to_bytes
+from bots.modelstore import services as modelstore
+from tradingsite import clock, leases, notices, remote
+from tradingsite.registry import SLOTS
+from training import archive, dataset
+from training.models import TrainingRun
+
+LOAD_TEST_SECONDS = 120
+PROGRESS_EVERY_SECONDS = 1.0
+
+
+def export(run: TrainingRun) -> str:
+    """Step 1: write the slot's bars and features into an export folder on PROD."""
+    folder = _cleared(_exports(run))
+    summary = dataset.export(SLOTS[run.slot], run.until or run.scheduled_for, folder)
+    files = summary["files"].values()
+    size_kb = sum(file["bytes"] for file in files) // 1000
+    return f"{sum(file['rows'] for file in files):,} rows in {len(files)} files, {size_kb:,} kB"
+
+
+def ship(run: TrainingRun) -> str:
+    """Step 2: send the export to PC."""
+    sent = remote.send(_exports(run), _cleared(_inbox(run)))
+    return f"{sent // 1000:,} kB copied (both roles on this machine)"
+
+
+def train(run: TrainingRun) -> str:
+    """Step 3: import into PC's own database, train, and export the network."""
+    # Imported here: only the worker that trains may carry torch.
+    from training import trainer
+
+    slot = SLOTS[run.slot]
+    data = dataset.import_and_load(slot, _inbox(run))
+    work = _cleared(_work(run))
+    last_written = 0.0
+
+    def report(progress: "trainer.Progress") -> None:
+        nonlocal last_written
+        ends = progress.timesteps >= progress.total_timesteps
+        if ends or time.monotonic() - last_written >= PROGRESS_EVERY_SECONDS:
+            last_written = time.monotonic()
+            leases.write(run, progress=_progress(progress))
+
+    champion = modelstore.active(run.slot)
+    trials = TrainingRun.objects.filter(slot=run.slot, pk__lte=run.pk).count()
+    parent = str(champion) if champion else None
+    asked = trainer.Asked(run.pk, run.timesteps, run.seed, trials, parent)
+    with remote.explained(work.parent):
+        manifest = trainer.train(slot, data, work, asked, report)
+        _unsealed(run).write_bytes(to_bytes(manifest))
+    held_out = manifest.metrics
+    leases.write(run, metrics={"holdout": held_out, "baselines": manifest.baselines})
+    return (
+        f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
+        f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
+        f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}"
+    )
+
+
+def seal(run: TrainingRun) -> str:
+    """Step 4: hash every file and sign the manifest with PC's key."""
+    private = Path(settings.PC_DIR) / "keys" / "signing.pem"
+    if not private.exists():
+        private.parent.mkdir(parents=True, exist_ok=True)
+        modelstore.keys_folder().mkdir(parents=True, exist_ok=True)
+        generate_keys(private, modelstore.keys_folder())
+    manifest = from_bytes(_unsealed(run).read_bytes())
+    sealed = bundle.seal(_work(run), manifest, load_private_key(private))
+    return f"{len(sealed.files)} files hashed, signed by {sealed.signer_key_id}"
+
+
+def verify_and_activate(run: TrainingRun) -> str:
+    """Step 5: ship the bundle back, check it in every way, and let it trade."""
+    if run.model_number is None:
+        incoming = _cleared(Path(settings.PROD_DIR) / "incoming" / f"{run.slot}-run{run.pk}")
+        remote.send(_work(run), incoming)
+        try:
+            manifest = modelstore.verify(incoming, run.slot)
+            _load_in_a_process(incoming)
+        except bundle.BundleRejected as reason:
+            place = _quarantine(incoming)
+            raise bundle.BundleRejected(f"{reason}. The files are in {place}") from reason
+        digest = remote.sha256(incoming / bundle.MANIFEST)
+        # In one transaction, so that whoever lost the run cannot switch the model either.
+        with transaction.atomic():
+            leases.write(run, progress=run.progress)
+            version = modelstore.add(incoming, manifest, run.pk, digest)
+            modelstore.activate(version, f"training run {run.pk}", "newest verified model")
+            leases.write(run, model_number=version.number)
+    number = run.model_number
+    notices.notify(
+        "trading",
+        "info",
+        f"model:{run.slot}:{number}",
+        f"{run.slot} v{number} verified and trading from its next bar ({settings.MODE}).",
+    )
+    return f"hashes, signature, load test passed; v{number} is active"
+
+
+def archive_bundle(run: TrainingRun) -> str:
+    """Step 6: keep the bundle on PC under its time."""
+    store = Path(settings.PC_DIR) / "archive"
+    place = archive.keep(_work(run), store, run.slot, run.pk, run.created_at)
+    gone = archive.prune(store, run.slot)
+    return f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
+
+
+def clean_up(run: TrainingRun) -> str:
+    """Step 7: remove what this run left behind and prune PROD's store."""
+    for folder in (_exports(run), _inbox(run), _work(run)):
+        if folder.exists():
+            shutil.rmtree(folder)
+    _unsealed(run).unlink(missing_ok=True)
+    gone = modelstore.prune(run.slot)
+    return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
+
+
+def _load_in_a_process(folder: Path) -> None:
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "bots.bundle", str(folder), str(modelstore.keys_folder())],
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            timeout=LOAD_TEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise bundle.BundleRejected(
+            f"the load test did not end within {LOAD_TEST_SECONDS} s"
+        ) from error
+    if answer.returncode:
+        raise bundle.BundleRejected(f"the load test failed: {answer.stderr.strip()[-300:]}")
+
+
+def _quarantine(incoming: Path) -> Path:
+    place = Path(settings.PROD_DIR) / "quarantine" / f"{incoming.name}-{clock.real():%H%M%S}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    incoming.rename(place)
+    return place
+
+
+def _progress(progress: "object") -> dict[str, float]:
+    names = ("timesteps", "total_timesteps", "steps_per_second", "mean_reward", "eta_seconds")
+    return {name: round(float(getattr(progress, name)), 4) for name in names}
+
+
+def _cleared(folder: Path) -> Path:
+    """Return a run's folder after removing it and its slot's others beside it."""
+    slot, _, _ = folder.name.rpartition("-run")
+    for leftover in folder.parent.glob(f"{slot}-run*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+    return folder
+
+
+def _exports(run: TrainingRun) -> Path:
+    return Path(settings.PROD_DIR) / "exports" / f"{run.slot}-run{run.pk}"
+
+
+def _inbox(run: TrainingRun) -> Path:
+    return Path(settings.PC_DIR) / "inbox" / f"{run.slot}-run{run.pk}"
+
+
+def _work(run: TrainingRun) -> Path:
+    return Path(settings.PC_DIR) / "work" / f"{run.slot}-run{run.pk}"
+
+
+def _unsealed(run: TrainingRun) -> Path:
+    # Beside the bundle, not in it: a bundle holds its own files and nothing else.
+    return _work(run).with_suffix(".manifest")

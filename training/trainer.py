@@ -1,0 +1,159 @@
+"""Train one slot on one dataset and leave an unsealed bundle: network, graphs, manifest.
+
+The holdout, the last bars after an embargo, is never trained on. It is replayed once with the final
+model, through the bots' own decision path with charges and slippage, for the figures that the
+manifest and the page show beside flat and buy-and-hold.
+"""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bots.actions import DELTAS
+from bots.engine import ReplayResult, SlotTape, replay_slot
+from bots.manifest import Manifest, Span
+from bots.observation import ACCOUNT_SIZE, WINDOW
+from markets import charges
+from markets.bars import IntArray
+from tradingsite import clock
+from tradingsite.registry import BOTS, Slot
+from training import metrics
+from training.barppo import BarPPO, Progress
+from training.dataset import Dataset
+from training.env import BatchEnv, Episodes
+from training.export import Exported, TorchPolicy, export_model
+from training.hyperparameters import Hyperparameters
+from training.splits import Split, split_refit
+
+LIBRARIES = ("torch", "stable-baselines3", "numpy", "onnx", "onnxruntime", "ta-lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run asks for, beside its data; `trials` counts the slot's runs up to this one."""
+
+    run_id: int
+    timesteps: int
+    seed: int
+    trials: int
+    parent: str | None
+
+
+def train(
+    slot: Slot,
+    data: Dataset,
+    folder: Path,
+    asked: Asked,
+    progress: Callable[[Progress], None] | None = None,
+) -> Manifest:
+    """Train on all but the holdout, export into `folder`, and return the manifest to seal.
+
+    Raises TooFewBars for a history too short, TrainingDiverged and ParityFailed.
+    """
+    torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
+    bot = BOTS[slot.bot]
+    features = data.features
+    split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
+    settings = Hyperparameters(network=bot.network)
+    episodes = Episodes(bot.limit_lots, split.train.start, split.train.stop, exploring_starts=True)
+    environment = BatchEnv(
+        data.tape, features.values, episodes, settings.accounts, settings.group, asked.seed
+    )
+    model = BarPPO(environment, features.values, settings, seed=asked.seed)
+    model.learn(asked.timesteps, progress=progress)
+    exported = export_model(model, folder, features.values[: split.train.stop])
+    start = split.holdout.start - 1
+    held_out = replay_slot(
+        SlotTape(slot.slug, data.tape, features.values, TorchPolicy(model), bot.limit_lots, start)
+    )
+    learned = {
+        **settings.to_manifest(),
+        "timesteps": model.num_timesteps,
+        "reward": asdict(episodes.reward),
+    }
+    return _manifest(slot, data, asked, split, learned, exported, held_out)
+
+
+def _manifest(
+    slot: Slot,
+    data: Dataset,
+    asked: Asked,
+    split: Split,
+    learned: dict[str, Any],
+    exported: Exported,
+    held_out: ReplayResult,
+) -> Manifest:
+    bot, features = BOTS[slot.bot], data.features
+    return Manifest(
+        slot=slot.slug,
+        bot=slot.bot,
+        market=slot.market,
+        timeframe=slot.timeframe,
+        run_id=str(asked.run_id),
+        feature_names=features.schema.names,
+        schema_hash=features.schema.hash,
+        window=WINDOW,
+        action_deltas=DELTAS,
+        limit_lots=bot.limit_lots,
+        account_size=ACCOUNT_SIZE,
+        normalisation=exported.normalisation,
+        training_span=_span(split.train, features.opens_at, features.closes_at),
+        embargo_bars=split.embargo_bars,
+        holdout_span=_span(split.holdout, features.opens_at, features.closes_at),
+        charge_table_version=charges.TABLE_VERSION,
+        slippage_bps=bot.slippage_bps,
+        algorithm="BarPPO",
+        hyperparameters=learned,
+        seeds=(asked.seed,),
+        library_versions={name: version(name) for name in LIBRARIES},
+        commit=_commit(),
+        data_fingerprint=data.fingerprint,
+        metrics=_figures(held_out),
+        baselines=_baselines(held_out),
+        gate={"verdict": "integrity only", "reason": "recipes and refit gates are not built yet"},
+        trial_count=asked.trials,
+        parent=asked.parent,
+        golden=exported.golden,
+        created_at=clock.real().isoformat(timespec="seconds"),
+    )
+
+
+def _span(rows: range, opens_at: IntArray, closes_at: IntArray) -> Span:
+    return Span(int(opens_at[rows.start]), int(closes_at[rows.stop - 1]), len(rows))
+
+
+def _figures(result: ReplayResult) -> dict[str, Any]:
+    figures = asdict(metrics.summarise(result))
+    figures["net_pnl"] = result.path.net_pnl
+    figures["charges"] = result.path.charges
+    figures["slippage"] = result.path.slippage
+    figures["trades"] = len(result.path.trades)
+    figures["decisions"] = len(result.actions)
+    return figures
+
+
+def _baselines(result: ReplayResult) -> dict[str, Any]:
+    return {
+        name: {
+            "net_return": metrics.net_return(path.equity),
+            "net_pnl": path.net_pnl,
+            "max_drawdown": path.max_drawdown,
+        }
+        for name, path in (("flat", result.flat), ("buy_and_hold", result.buy_and_hold))
+    }
+
+
+def _commit() -> str:
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).resolve().parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or "unknown"
