@@ -162,6 +162,11 @@ class Calendar(ABC):
     def sessions(self, start: datetime.date, end: datetime.date) -> list[Session]:
         """Return the sessions from start to end, both included."""
 
+    def edges(self) -> tuple[IntArray, IntArray]:
+        """Return when all sessions open and close, in order; a market without an end has none."""
+        none = np.array([], dtype=np.int64)
+        return none, none
+
     def is_open(self, at: int) -> bool:
         """Return whether a session is open at an instant."""
         return self.session_at(at) is not None
@@ -262,6 +267,9 @@ class NseCalendar(Calendar):
         # A daily bar named after its session's close is named wrongly: leave it its nominal end.
         inside &= self._closes[index] > opens_at
         return np.where(inside, np.minimum(closes, self._closes[index]), closes)
+
+    def edges(self) -> tuple[IntArray, IntArray]:
+        return self._opens, self._closes
 
     def sessions(self, start: datetime.date, end: datetime.date) -> list[Session]:
         days = self._days

@@ -215,12 +215,13 @@ def _monthly_expiry(calendar: Calendar, year: int, month: int) -> datetime.date:
     day = first_of_next - _ONE_DAY
     weekday = row_on(EXPIRY_WEEKDAYS, day).weekday
     day -= datetime.timedelta(days=(day.weekday() - weekday) % 7)
-    while _is_closed(calendar, day):
+    while is_closed(calendar, day):
         day -= _ONE_DAY
     return day
 
 
-def _is_closed(calendar: Calendar, date: datetime.date) -> bool:
+def is_closed(calendar: Calendar, date: datetime.date) -> bool:
+    """Return whether no contract can expire on a date; beyond the calendar by what is certain."""
     if date.weekday() >= _SATURDAY or (date.month, date.day) in _NATIONAL_HOLIDAYS:
         return True
     if not calendar.covers(date):

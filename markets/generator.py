@@ -249,6 +249,39 @@ class Path:
         ticks = np.interp(progress, (0.0, 1 / 3, 2 / 3, 1.0), (opened, *extremes, closed))
         return round(round(float(ticks)) * self.tick, 2)
 
+    def prices(self, at: FloatArray) -> FloatArray:
+        """Return the quotes at instants, those of `price`; while it is closed, the last before.
+
+        Before the first session there is none: NaN.
+        """
+        session = np.searchsorted(self.session_opens, at, side="right") - 1
+        known, session = session >= 0, np.maximum(session, 0)
+        # A closed market stands where it closed, at the very end of its last step.
+        inside = np.minimum(at, self.session_closes[session]) - self.session_opens[session]
+        number = np.minimum(inside // STEP_SECONDS, self._last_number[session])
+        step = self.first_steps[session] + number.astype(np.int64)
+        left = self.session_closes[session] - self.opens_at[step]
+        progress = (inside - number * STEP_SECONDS) / np.minimum(STEP_SECONDS, left)
+        opened, closed = self.open[step], self.close[step]
+        rises = closed >= opened
+        first = np.where(rises, self.low[step], self.high[step])
+        second = np.where(rises, self.high[step], self.low[step])
+        place = progress * 3.0
+        ticks = np.where(
+            place < 1.0,
+            opened + place * (first - opened),
+            np.where(
+                place < 2.0,
+                first + (place - 1.0) * (second - first),
+                second + (place - 2.0) * (closed - second),
+            ),
+        )
+        return np.where(known, np.round(np.rint(ticks) * self.tick, 2), np.nan)
+
+    @property
+    def _last_number(self) -> IntArray:
+        return np.diff(self.first_steps) - 1
+
     def _prices(self, ticks: TickArray) -> FloatArray:
         return np.round(ticks.astype(np.float64) * self.tick, 2)
 

@@ -1,0 +1,62 @@
+"""One market on one clock, shared by every service of the simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions, trading_date
+from markets.generator import Path
+from markets.simulator.board import Board, Quoter
+from markets.simulator.listing import Exchange, Listing
+from markets.simulator.prices import PricePath, Prices
+
+# Real time for which one evaluation of all quotes serves: ticks come a few times a second.
+BOARD_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class World:
+    """Hold the simulated market; `now` gives its time in epoch seconds."""
+
+    now: Callable[[], float]
+    prices: Prices
+    exchange: Exchange
+    quoter: Quoter
+    _board: Board | None = field(default=None, init=False)
+    _looked_at: float = field(default=float("-inf"), init=False)
+
+    @classmethod
+    def build(
+        cls,
+        now: Callable[[], float],
+        seed: int = 7,
+        *,
+        nse: Calendar | None = None,
+        nifty: PricePath | None = None,
+        btc: PricePath | None = None,
+    ) -> World:
+        """Return the world of a seed; a path that is given takes the generated one's place."""
+        nse = nse or NseCalendar(nse_sessions())
+        nifty = nifty or Path.build("nifty", nse, seed)
+        btc = btc or Path.build("btc", CryptoCalendar(), seed)
+        prices = Prices(nifty, btc, nse, seed)
+        exchange = Exchange(prices)
+        return cls(now, prices, exchange, Quoter(exchange, seed))
+
+    def board(self) -> Board:
+        """Return the quotes of now, at most a fifth of a real second old."""
+        looked_at = time.monotonic()
+        if self._board is None or looked_at - self._looked_at >= BOARD_SECONDS:
+            self._board = self.quoter.board(self.now())
+            self._looked_at = looked_at
+        return self._board
+
+    def listing(self) -> Listing:
+        """Return what is listed today."""
+        return self.exchange.on(trading_date(int(self.now())))
+
+    def is_open(self) -> bool:
+        """Return whether the stock exchange's session is open now."""
+        return self.prices.nse.is_open(int(self.now()))
