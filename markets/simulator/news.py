@@ -59,7 +59,7 @@ WORDS = {
         "holds its range",
         "drifts without direction",
         "swings both ways",
-        "opens the day calm",
+        "trades calmly",
     ),
     "event": ("the US Fed's minutes", "the CPI print", "the RBI's policy day", "quarterly results"),
     "side": ("longs", "shorts", "hedgers", "short-term traders"),
