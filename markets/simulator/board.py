@@ -8,7 +8,7 @@ volumes and open interest follow stated rules and the instrument's own random nu
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -48,24 +48,35 @@ class Board:
     volume: IntArray
     interest: IntArray
     interest_at_open: IntArray
+    columns: _Columns
 
     def depth(self, place: int) -> tuple[list[tuple[int, float, int]], ...]:
         """Return five bids and five offers of an instrument: quantity, price, orders."""
-        row = self.listing.rows[place]
-        key = key_of(row.symbol, 11)
-        beat = int(self.at / 2.0)
-        numbers = beat * 20 + np.arange(4 * DEPTH_LEVELS)
-        lots = 1 + (uniform(key, numbers) * 24).astype(np.int64)
-        sides = []
-        for side, (best, step) in enumerate(((self.bid[place], -1), (self.ask[place], 1))):
-            levels = []
-            for level in range(DEPTH_LEVELS):
-                price = round(float(best) + step * level * row.tick_size, 2)
-                size, orders = lots[side * DEPTH_LEVELS + level], lots[10 + side * 5 + level]
-                # Deeper levels hold more.
-                levels.append((int(size) * row.lot_size * (1 + level), price, int(orders)))
-            sides.append([each if each[1] > 0.0 else (0, 0.0, 0) for each in levels])
-        return sides[0], sides[1]
+        found = self.depths(np.array([place]))
+        bids, offers = (
+            list(zip(*(each[0, side].tolist() for each in found), strict=True)) for side in (0, 1)
+        )
+        return bids, offers
+
+    def depths(self, places: IntArray) -> tuple[IntArray, FloatArray, IntArray]:
+        """Return quantities, prices and orders of many: instruments x (bid, offer) x levels."""
+        columns = self.columns
+        numbers = int(self.at / 2.0) * 4 * DEPTH_LEVELS + np.arange(4 * DEPTH_LEVELS)
+        random = uniform(0, columns.depth_key[places, None] + numbers)
+        lots = (1 + (random * 24).astype(np.int64)).reshape(-1, 2, 2, DEPTH_LEVELS)
+        sizes, orders = lots[:, 0], lots[:, 1]
+        levels = np.arange(DEPTH_LEVELS)
+        steps = np.array([[-1], [1]]) * levels * columns.tick[places, None, None]
+        best = np.stack((self.bid[places], self.ask[places]), axis=1)
+        price = np.round(best[:, :, None] + steps, 2)
+        is_there = price > 0.0
+        # Deeper levels hold more.
+        quantity = sizes * columns.lot[places, None, None] * (1 + levels)
+        return (
+            np.where(is_there, quantity, 0),
+            np.where(is_there, price, 0.0),
+            np.where(is_there, orders, 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,8 @@ class _Columns:
     """Least half spread in ticks."""
     luck: FloatArray
     """A random number of each row, [0, 1)."""
+    depth_key: IntArray
+    """Of each row's stream of random numbers for its depth."""
 
 
 class Quoter:
@@ -111,7 +124,7 @@ class Quoter:
         columns = self._columns(date)
         opened, closed = self._session_until(at)
         quoted_at = min(at, closed)
-        last = self._values(columns, date, quoted_at)
+        last = self._values(columns, quoted_at)
         # A session before today's is over: nothing has traded yet on this list.
         is_today = trading_date(opened) == date
         ranges = self._ranges(date, opened)
@@ -140,6 +153,7 @@ class Quoter:
             volume,
             interest,
             interest_at_open,
+            columns,
         )
         self._newest = board
         return board
@@ -180,19 +194,24 @@ class Quoter:
         columns = self._columns(date)
         before = self.prices.nse.previous_session(opened)
         closed = before.closes_at if before else opened
+        # That close was a day's carry further from the expiry.
+        days = (date - before.date).days if before else 0
+        then = replace(
+            columns, carries=np.where(columns.carries > 0, columns.carries + days / YEAR_DAYS, 0.0)
+        )
         session = self.prices.nse.session_at(opened)
         ends = session.closes_at if session else opened + 1
         times = np.arange(opened, ends, _EXTREMES_SECONDS, dtype=np.float64)
-        values = np.stack([self._values(columns, date, float(at)) for at in times], axis=1)
+        values = np.stack([self._values(columns, float(at)) for at in times], axis=1)
         return _Ranges(
             times,
             values[:, 0].copy(),
-            self._values(columns, date, float(closed)),
+            self._values(then, float(closed)),
             np.maximum.accumulate(values, axis=1),
             np.minimum.accumulate(values, axis=1),
         )
 
-    def _values(self, columns: _Columns, date: dt.date, at: float) -> FloatArray:
+    def _values(self, columns: _Columns, at: float) -> FloatArray:
         """Return what every row is worth at one instant."""
         moments = np.array([at])
         spots = np.array([self.prices.spot(name, moments)[0] for name in columns.names])
@@ -316,4 +335,5 @@ def _columns_of(listing: Listing, prices: Prices, seed: int) -> _Columns:
         np.array([row.lot_size for row in rows], dtype=np.int64),
         np.where(is_option, 1.0, np.array([0.0 if r.kind == INDEX else 1.0 for r in rows])),
         uniform(key_of("luck", seed), tokens),
+        np.array([key_of(row.symbol, 11) for row in rows], dtype=np.int64),
     )

@@ -136,14 +136,18 @@ class Exchange:
         lowest, highest = self._strikes(chain, date)
         strikes = range(lowest, highest + 1, chain.strike_step)
         expiries = self.expiries(chain, date)
-        level = Decimal(repr(self.prices.spot_at(chain.name, ist_instant(date, dt.time(9)))))
-        future_tick = float(tick_size("nifty", date, level))
-        for expiry in [each for each in expiries if is_monthly(chain, each)][:3]:
-            yield _contract(chain, expiry, FUTURE, 0, future_tick)
+        yield from self.futures(chain, date)
         for expiry in expiries:
             for strike in strikes:
                 yield _contract(chain, expiry, CALL, strike, 0.05)
                 yield _contract(chain, expiry, PUT, strike, 0.05)
+
+    def futures(self, chain: Chain, date: dt.date) -> list[Listed]:
+        """Return a chain's futures that live on a date, nearest first."""
+        level = Decimal(repr(self.prices.spot_at(chain.name, ist_instant(date, dt.time(9)))))
+        tick = float(tick_size("nifty", date, level))
+        monthly = [each for each in self.expiries(chain, date) if is_monthly(chain, each)]
+        return [_contract(chain, expiry, FUTURE, 0, tick) for expiry in monthly]
 
     def expiries(self, chain: Chain, date: dt.date) -> list[dt.date]:
         """Return the expiries of a chain that live on a date, nearest first."""

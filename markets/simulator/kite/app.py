@@ -1,0 +1,161 @@
+"""The simulated broker: REST, login pages and the ticker's socket on one port.
+
+It has its port to itself, because the clients join their routes to the root of the address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from markets.simulator import credentials, owner
+from markets.simulator.faults import Faults
+from markets.simulator.kite import forms
+from markets.simulator.kite.account import ACCOUNT_FAULTS, Account
+from markets.simulator.kite.book import Book
+from markets.simulator.kite.data import DATA_FAULTS, Data
+from markets.simulator.kite.envelope import KiteError, enveloped
+from markets.simulator.kite.gtt import Triggers
+from markets.simulator.kite.limits import Limits
+from markets.simulator.kite.orders import Order
+from markets.simulator.kite.sessions import LOGIN_FAULTS, Sessions
+from markets.simulator.kite.ticker import TICKER_FAULTS, Ticker
+from markets.simulator.kite.trading import ORDER_FAULTS, Trading
+from markets.simulator.world import World
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+STEP_SECONDS = 0.05
+KEPT_REQUESTS = 2_000
+
+
+class Kite:
+    """Serve one account at the simulated broker."""
+
+    def __init__(
+        self,
+        world: World,
+        home: Path | None = None,
+        redirect_url: str = credentials.KITE_REDIRECT_URL,
+        *,
+        needs_protection: bool = True,
+        older_spans: bool = False,
+        has_limits: bool = True,
+        owner_trades: bool = True,
+    ) -> None:
+        """Take the market, and a folder where the account is kept over restarts.
+
+        The switches serve other clients' own tests: market orders without protection, the history
+        spans of earlier years, and requests as fast as one likes.
+        """
+        self.world = world
+        self.faults = Faults(
+            {**ORDER_FAULTS, **ACCOUNT_FAULTS, **DATA_FAULTS, **LOGIN_FAULTS, **TICKER_FAULTS}
+        )
+        self.limits = Limits()
+        self.requests: list[str] = []
+        """The newest requests that arrived, as "METHOD /path", oldest first."""
+        self._has_limits = has_limits
+        self.sessions = Sessions(world, self.faults, redirect_url, home)
+        self.ticker = Ticker(world, self.faults, self.sessions.is_valid)
+        self.account = Account(
+            world,
+            self.faults,
+            credentials.KITE_USER_ID,
+            Book(home / "kite.sqlite3" if home else None),
+            self._tell,
+            needs_protection=needs_protection,
+        )
+        self.trading = Trading(self.account, self.faults)
+        self.data = Data(world, self.faults, self.account, older_spans=older_spans)
+        self.triggers = Triggers(self.account)
+        self.owner = owner.Owner(world, self.account) if owner_trades else None
+
+    def app(self) -> web.Application:
+        """Return the application, whose account lives while it is served."""
+        app = web.Application(middlewares=[self._seen(), self.faults.middleware(), enveloped])
+        app.add_routes(
+            [
+                *self.faults.routes(),
+                web.get("/_sim/kite", self._truth),
+                web.get("/_sim/tradebook", self._tradebook),
+                web.get("/", self.ticker.handle),
+                *self.sessions.routes(),
+                *self.data.routes(self._limited),
+                *self.triggers.routes(self._limited),
+                *self.trading.routes(self._limited),
+            ]
+        )
+        app.cleanup_ctx.append(self._living)
+        return app
+
+    def step(self) -> None:
+        """Move the account on by one step of the market."""
+        if self.owner is not None:
+            self.owner.step()
+        self.account.step()
+        self.triggers.step()
+
+    async def _living(self, app: web.Application) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._keep_stepping()), asyncio.create_task(self.ticker.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_stepping(self) -> None:
+        while True:
+            self.step()
+            await asyncio.sleep(STEP_SECONDS)
+
+    def _limited(self, kind: str, handler: Handler) -> Handler:
+        async def admitted(request: web.Request) -> web.StreamResponse:
+            self.sessions.check(request)
+            if self.faults.take("rate_limit", f"{request.method} {request.path}"):
+                raise KiteError(429, "NetworkException", "Too many requests")
+            if self._has_limits:
+                self.limits.admit(kind)
+            return await handler(request)
+
+        return admitted
+
+    def _seen(self) -> Any:
+        @web.middleware
+        async def seen(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if not request.path.startswith("/_sim/"):
+                self.requests.append(f"{request.method} {request.path}")
+                del self.requests[:-KEPT_REQUESTS]
+            return await handler(request)
+
+        return seen
+
+    def _tell(self, order: Order) -> None:
+        body = forms.order(order)
+        self.ticker.order_update({"user_id": self.account.user_id, **body})
+
+    async def _truth(self, request: web.Request) -> web.Response:
+        """Show what the broker knows, whatever faults make it say."""
+        book = self.account.book
+        return web.json_response(
+            {
+                "market": forms.stamp(self.world.now()),
+                "is_open": self.world.is_open(),
+                "orders": [forms.order(each) for each in book.orders.values()],
+                "trades": [forms.trade(each) for each in book.trades],
+                "positions": forms.positions(book.portfolio, self.account.worth),
+                "placements": self.trading.placements,
+                "requests": self.requests[-100:],
+                "most_requests_in_a_second": self.limits.most_in_a_second,
+                "refused_for_rate": self.limits.refused,
+            }
+        )
+
+    async def _tradebook(self, request: web.Request) -> web.Response:
+        """Return the owner's trades by hand as the broker's back office exports them."""
+        years = float(request.query.get("years", owner.HISTORY_YEARS))
+        text = owner.tradebook(self.world, years)
+        return web.Response(text=text, content_type="text/csv")

@@ -1,0 +1,237 @@
+"""An order at the simulated broker: what a request asks for, and the states it goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from markets.simulator.kite.envelope import KiteError, bad_input
+from markets.simulator.listing import INDEX, SHARE, Listed
+
+VARIETIES = ("regular", "amo", "co", "iceberg", "auction")
+ORDER_TYPES = ("MARKET", "LIMIT", "SL", "SL-M")
+VALIDITIES = ("DAY", "IOC", "TTL")
+PRODUCTS = ("CNC", "NRML", "MIS", "MTF")
+TAG_CHARACTERS = 20
+# What the exchange takes for "automatic" protection of a market order, in percent of the price.
+AUTOMATIC_PROTECTION_PCT = 2.0
+MOST_SLICES = 10
+
+RECEIVED = "PUT ORDER REQ RECEIVED"
+AMO_RECEIVED = "AMO REQ RECEIVED"
+OPEN = "OPEN"
+TRIGGER_PENDING = "TRIGGER PENDING"
+COMPLETE = "COMPLETE"
+CANCELLED = "CANCELLED"
+REJECTED = "REJECTED"
+TERMINAL = (COMPLETE, CANCELLED, REJECTED)
+
+
+@dataclass(slots=True)
+class Ask:
+    """Hold what an order request asks for, checked in itself."""
+
+    variety: str
+    exchange: str
+    symbol: str
+    side: int
+    """1 buys, -1 sells."""
+    quantity: int
+    product: str
+    order_type: str
+    validity: str
+    price: float
+    trigger_price: float
+    disclosed_quantity: int
+    market_protection: float
+    tag: str
+    ttl_minutes: int = 0
+
+
+@dataclass(slots=True)
+class Order:
+    """Hold an order of the book; prices in rupees, times in epoch seconds of the market."""
+
+    order_id: str
+    ask: Ask
+    token: int
+    placed_by: str
+    received_at: float
+    status: str = RECEIVED
+    message: str | None = None
+    exchange_order_id: str | None = None
+    exchange_at: float | None = None
+    filled: int = 0
+    value: float = 0.0
+    """Of what is filled: quantity times price."""
+    cancelled: int = 0
+    modified: bool = False
+    parent_id: str | None = None
+    extra_tags: list[str] = field(default_factory=list)
+    history: list[tuple[str, float, int, str | None]] = field(default_factory=list)
+    """Each state, when, the quantity filled then, and what was said."""
+    visible_at: float = 0.0
+    """Epoch seconds of the real clock before which the book does not show it."""
+
+    @property
+    def pending(self) -> int:
+        """Return the quantity still to be filled."""
+        return self.ask.quantity - self.filled - self.cancelled
+
+    @property
+    def average_price(self) -> float:
+        """Return the average price of what is filled."""
+        return round(self.value / self.filled, 4) if self.filled else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether nothing more can happen to it."""
+        return self.status in TERMINAL
+
+    def become(self, status: str, at: float, message: str | None = None) -> None:
+        """Enter a state."""
+        self.status, self.message = status, message
+        self.history.append((status, at, self.filled, message))
+
+    def dump(self) -> dict[str, Any]:
+        """Return the order as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, body: dict[str, Any]) -> Order:
+        """Return an order from its dump."""
+        history = [(status, at, filled, said) for status, at, filled, said in body["history"]]
+        return cls(**{**body, "ask": Ask(**body["ask"]), "history": history})
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """Hold one execution."""
+
+    trade_id: str
+    order_id: str
+    exchange_order_id: str
+    exchange: str
+    symbol: str
+    token: int
+    product: str
+    side: int
+    quantity: int
+    price: float
+    at: float
+    ordered_at: float
+
+
+def parse(variety: str, form: Mapping[str, str]) -> Ask:
+    """Return what an order request asks for; raise KiteError naming what is wrong with it."""
+    if variety not in VARIETIES:
+        raise bad_input(f"Invalid `variety`: {variety}.")
+    order_type = _choice(form, "order_type", ORDER_TYPES)
+    ask = Ask(
+        variety=variety,
+        exchange=_text(form, "exchange"),
+        symbol=_text(form, "tradingsymbol"),
+        side=1 if _choice(form, "transaction_type", ("BUY", "SELL")) == "BUY" else -1,
+        quantity=whole(form, "quantity"),
+        product=_choice(form, "product", PRODUCTS),
+        order_type=order_type,
+        validity=_choice(form, "validity", VALIDITIES, "DAY"),
+        price=number(form, "price"),
+        trigger_price=number(form, "trigger_price"),
+        disclosed_quantity=whole(form, "disclosed_quantity", 0),
+        market_protection=number(form, "market_protection"),
+        tag=form.get("tag", ""),
+        ttl_minutes=whole(form, "validity_ttl", 0),
+    )
+    if ask.quantity <= 0:
+        raise bad_input("Quantity should be a positive number.")
+    if order_type in ("LIMIT", "SL") and ask.price <= 0.0:
+        raise bad_input("Price is required for LIMIT and SL orders.")
+    needs_trigger = order_type in ("SL", "SL-M") or variety == "co"
+    if needs_trigger and ask.trigger_price <= 0.0:
+        raise bad_input("Trigger price is required for SL and SL-M orders.")
+    if len(ask.tag) > TAG_CHARACTERS:
+        raise bad_input(f"Invalid `tag`: at most {TAG_CHARACTERS} characters are allowed.")
+    return ask
+
+
+def check(ask: Ask, row: Listed, last: float, circuit: tuple[float, float]) -> None:
+    """Raise KiteError where the exchange's rules forbid the order."""
+    if row.kind == INDEX:
+        raise bad_input("Indices cannot be traded.")
+    if ask.quantity % row.lot_size:
+        raise bad_input(f"Quantity should be a multiple of the lot size {row.lot_size}.")
+    if ask.product == "CNC" and row.kind != SHARE:
+        raise bad_input("CNC is not allowed for derivatives; use NRML or MIS.")
+    if ask.product == "NRML" and row.kind == SHARE:
+        raise bad_input("NRML is not allowed for equity; use CNC or MIS.")
+    for name, price in (("price", ask.price), ("trigger_price", ask.trigger_price)):
+        steps = price / row.tick_size
+        if price and abs(steps - round(steps)) > 1e-6:
+            raise bad_input(f"The {name} should be a multiple of the tick size {row.tick_size}.")
+    low, high = circuit
+    if ask.price and not low <= ask.price <= high:
+        raise KiteError(
+            400,
+            "OrderException",
+            f"Your order price is outside the current circuit limits of {low} and {high}.",
+        )
+    if ask.order_type == "SL" and ask.side * (ask.price - ask.trigger_price) < 0:
+        raise bad_input("The limit price of an SL order must lie beyond its trigger price.")
+    if ask.order_type in ("SL", "SL-M") and ask.side * (ask.trigger_price - last) < 0:
+        side = "lower" if ask.side > 0 else "higher"
+        raise bad_input(f"Trigger price cannot be {side} than the last traded price of {last}.")
+
+
+def check_protection(ask: Ask) -> None:
+    """Raise KiteError where a market order has no protection, in force since 1 April 2026."""
+    if ask.order_type not in ("MARKET", "SL-M"):
+        return
+    if ask.market_protection == -1.0 or 0.0 < ask.market_protection <= 100.0:
+        return
+    raise bad_input(
+        "MARKET and SL-M orders need `market_protection`: -1 for automatic, or a percentage above "
+        "0 up to 100."
+    )
+
+
+def number(form: Mapping[str, str], name: str, default: float = 0.0) -> float:
+    """Return a number of a form; raise KiteError for anything else."""
+    text = form.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise bad_input(f"Invalid `{name}`: {text}.") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise bad_input(f"Invalid `{name}`: {text}.")
+    return value
+
+
+def whole(form: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """Return a whole number of a form; raise KiteError for anything else."""
+    if not form.get(name) and default is None:
+        raise bad_input(f"Missing or empty field `{name}`.")
+    value = number(form, name, float(default or 0))
+    if value != int(value):
+        raise bad_input(f"Invalid `{name}`: {form[name]}.")
+    return int(value)
+
+
+def _text(form: Mapping[str, str], name: str) -> str:
+    if not form.get(name):
+        raise bad_input(f"Missing or empty field `{name}`.")
+    return form[name]
+
+
+def _choice(
+    form: Mapping[str, str], name: str, choices: tuple[str, ...], default: str | None = None
+) -> str:
+    text = form.get(name) or default
+    if text is None:
+        raise bad_input(f"Missing or empty field `{name}`.")
+    if text not in choices:
+        raise bad_input(f"Invalid `{name}`: {text}.")
+    return text

@@ -1,0 +1,311 @@
+"""Orders, portfolio, funds, margins and charges by REST."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from markets.calendar import trading_date
+from markets.simulator.faults import Faults, cut
+from markets.simulator.kite import charges, forms
+from markets.simulator.kite.account import Account
+from markets.simulator.kite.envelope import KiteError, answer, bad_input, refusal
+from markets.simulator.kite.orders import Order, number, parse, whole
+from markets.simulator.kite.portfolio import margin_of, needed
+from markets.simulator.listing import Listed
+
+AMBIGUOUS = "Order request timed out. Please check the order book and confirm before placing again."
+NOT_A_TIMEOUT = 60.0
+ORDER_FAULTS = {
+    "timeout_after_acceptance": "takes the order and says nothing for `seconds`",
+    "late_acceptance": "says nothing or answers ambiguously; the order appears `seconds` later",
+    "ambiguous_400": "answers 400 'Order request timed out ...'; the order appears `seconds` later",
+    "lost_400": "answers the same 400, and the order never arrives",
+    "reset_after_acceptance": "takes the order and closes the connection",
+    "error_after_acceptance": "takes the order and answers 500",
+    "no_funds": "answers 400 MarginException",
+    "rate_limit": "answers 429",
+    "forbidden_address": "answers 403 PermissionException: not from the registered static IP",
+    "empty_book": "shows no orders and no trades",
+}
+
+
+class Trading:
+    """Answer the requests about orders and what came of them."""
+
+    def __init__(self, account: Account, faults: Faults) -> None:
+        self._account = account
+        self._faults = faults
+        self.placements = 0
+        """Requests to place that arrived, whatever was answered: nothing may be sent twice."""
+
+    def routes(self, limited: Callable[[str, Any], Any]) -> list[web.RouteDef]:
+        """Return the routes, each behind its limit."""
+        return [
+            web.get("/user/profile", limited("other", self._profile)),
+            web.get("/user/margins", limited("other", self._funds)),
+            web.get("/user/margins/{segment}", limited("other", self._funds)),
+            web.get("/orders", limited("other", self._orders)),
+            web.get("/orders/{order_id}", limited("other", self._history)),
+            web.get("/orders/{order_id}/trades", limited("other", self._trades)),
+            web.post("/orders/{variety}", limited("order", self._place)),
+            web.put("/orders/{variety}/{order_id}", limited("order", self._modify)),
+            web.delete("/orders/{variety}/{order_id}", limited("order", self._cancel)),
+            web.get("/trades", limited("other", self._trades)),
+            web.get("/portfolio/positions", limited("other", self._positions)),
+            web.put("/portfolio/positions", limited("other", self._convert)),
+            web.get("/portfolio/holdings", limited("other", self._holdings)),
+            web.get("/portfolio/holdings/summary", limited("other", self._summary)),
+            web.get("/portfolio/holdings/compact", limited("other", self._compact)),
+            web.get("/portfolio/holdings/auctions", limited("other", self._auctions)),
+            web.post("/margins/orders", limited("other", self._margins)),
+            web.post("/margins/basket", limited("other", self._basket)),
+            web.post("/charges/orders", limited("other", self._note)),
+        ]
+
+    async def _profile(self, request: web.Request) -> web.Response:
+        return answer(forms.profile(self._account.user_id))
+
+    async def _funds(self, request: web.Request) -> web.Response:
+        equity = forms.margins(self._account.portfolio, self._account.worth)
+        found = {"equity": equity, "commodity": forms.no_margins()}
+        segment = request.match_info.get("segment")
+        if segment is None:
+            return answer(found)
+        if segment not in found:
+            raise bad_input(f"Invalid segment {segment}.")
+        return answer(found[segment])
+
+    async def _place(self, request: web.Request) -> web.StreamResponse:
+        self.placements += 1
+        form = await _form(request)
+        symbol = form.get("tradingsymbol", "")
+        if error := self._refusal_of_a_fault(symbol):
+            raise error
+        ask = parse(request.match_info["variety"], form)
+        if self._faults.take("lost_400", symbol):
+            raise KiteError(400, "OrderException", AMBIGUOUS)
+        late = self._faults.take("late_acceptance", symbol) or self._faults.take(
+            "ambiguous_400", symbol
+        )
+        if late:
+            self._account.place(ask, visible_at=time.time() + late.seconds)
+            if late.kind == "late_acceptance":
+                await asyncio.sleep(NOT_A_TIMEOUT)
+            raise KiteError(400, "OrderException", AMBIGUOUS)
+        if form.get("autoslice") == "true":
+            parent, slices = self._account.place_sliced(ask)
+            children = [_slice(each) for each in slices if each is not parent]
+            return answer({"order_id": parent.order_id, "children": children})
+        order = self._account.place(ask)
+        return await self._acknowledge(request, order)
+
+    async def _acknowledge(self, request: web.Request, order: Order) -> web.StreamResponse:
+        symbol = order.ask.symbol
+        if fault := self._faults.take("timeout_after_acceptance", symbol):
+            await asyncio.sleep(fault.seconds)
+        if self._faults.take("reset_after_acceptance", symbol):
+            return cut(request)
+        if self._faults.take("error_after_acceptance", symbol):
+            return refusal(KiteError(500, "GeneralException", "Something went wrong"))
+        return answer({"order_id": order.order_id})
+
+    def _refusal_of_a_fault(self, symbol: str) -> KiteError | None:
+        if self._faults.take("no_funds", symbol):
+            said = "Insufficient funds. Required margin is 250000.00 but available margin is 0.00."
+            return KiteError(400, "MarginException", said)
+        if self._faults.take("forbidden_address", symbol):
+            said = "Orders are only taken from the registered static IP address."
+            return KiteError(403, "PermissionException", said)
+        return None
+
+    async def _modify(self, request: web.Request) -> web.Response:
+        form = await _form(request)
+        changes: dict[str, float | str] = {}
+        for name in ("quantity", "disclosed_quantity"):
+            if form.get(name):
+                changes[name] = whole(form, name)
+        for name in ("price", "trigger_price", "market_protection"):
+            if form.get(name):
+                changes[name] = number(form, name)
+        for name in ("order_type", "validity"):
+            if form.get(name):
+                changes[name] = form[name]
+        order = self._account.modify(request.match_info["order_id"], changes)
+        return answer({"order_id": order.order_id})
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        order = self._account.cancel(request.match_info["order_id"])
+        return answer({"order_id": order.order_id})
+
+    async def _orders(self, request: web.Request) -> web.Response:
+        if self._faults.take("empty_book"):
+            return answer([])
+        return answer([forms.order(each) for each in self._visible()])
+
+    async def _history(self, request: web.Request) -> web.Response:
+        return answer(forms.order_history(self._find(request.match_info["order_id"])))
+
+    async def _trades(self, request: web.Request) -> web.Response:
+        order_id = request.match_info.get("order_id")
+        if self._faults.take("empty_book"):
+            return answer([])
+        if order_id is not None:
+            self._find(order_id)
+        self._account.roll_day()
+        rows = [each for each in self._account.book.trades if order_id in (None, each.order_id)]
+        return answer([forms.trade(each) for each in rows])
+
+    async def _positions(self, request: web.Request) -> web.Response:
+        self._account.roll_day()
+        return answer(forms.positions(self._account.portfolio, self._account.worth))
+
+    async def _convert(self, request: web.Request) -> web.Response:
+        form = await _form(request)
+        portfolio = self._account.portfolio
+        key = form.get("exchange", ""), form.get("tradingsymbol", "")
+        position = portfolio.positions.get((*key, form.get("old_product", "")))
+        quantity = whole(form, "quantity")
+        if position is None or abs(position.quantity) < quantity:
+            raise KiteError(400, "OrderException", "There is no such position to convert.")
+        self._account.convert(position, form.get("new_product", ""), quantity)
+        return answer(True)
+
+    async def _holdings(self, request: web.Request) -> web.Response:
+        worth = self._account.worth
+        rows = self._account.portfolio.holdings.values()
+        return answer([forms.holding(each, worth) for each in rows])
+
+    async def _compact(self, request: web.Request) -> web.Response:
+        names = ("exchange", "tradingsymbol", "instrument_token", "t1_quantity", "quantity")
+        worth = self._account.worth
+        rows = [forms.holding(each, worth) for each in self._account.portfolio.holdings.values()]
+        return answer([{name: row[name] for name in names} for row in rows])
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        worth = self._account.worth
+        rows = [forms.holding(each, worth) for each in self._account.portfolio.holdings.values()]
+        invested = sum(row["average_price"] * row["quantity"] for row in rows)
+        value = sum(row["last_price"] * row["quantity"] for row in rows)
+        today = sum(row["day_change"] * row["quantity"] for row in rows)
+        before = value - today
+        return answer(
+            {
+                "total_pnl": round(value - invested, 2),
+                "total_pnl_percent": round(100 * (value / invested - 1), 4) if invested else 0.0,
+                "today_pnl": round(today, 2),
+                "today_pnl_percent": round(100 * today / before, 4) if before else 0.0,
+                "invested_amount": round(invested, 2),
+                "current_value": round(value, 2),
+            }
+        )
+
+    async def _auctions(self, request: web.Request) -> web.Response:
+        return answer([])
+
+    async def _margins(self, request: web.Request) -> web.Response:
+        return answer([self._margin(form) for form in await _list(request)])
+
+    async def _basket(self, request: web.Request) -> web.Response:
+        asked = await _list(request)
+        rows = [self._margin(form) for form in asked]
+        total = [_sum(rows, keep_names=False)]
+        paid = [row["charges"] for row in rows]
+        return answer(
+            {
+                "initial": total[0],
+                "final": total[0],
+                "orders": rows,
+                "charges": _sum(paid, keep_names=True),
+            }
+        )
+
+    async def _note(self, request: web.Request) -> web.Response:
+        date = trading_date(int(self._account.world.now()))
+        rows = []
+        for form in await _list(request):
+            row, side, quantity = self._asked(form)
+            price = number(form, "average_price")
+            product = form.get("product", "NRML")
+            items = charges.itemise(row, product, side, quantity, price, date)
+            named = ("transaction_type", "tradingsymbol", "exchange", "variety", "product")
+            rows.append(
+                {
+                    **{name: form.get(name, "") for name in named},
+                    "order_type": form.get("order_type", "MARKET"),
+                    "quantity": quantity,
+                    "price": price,
+                    "charges": forms.charges(items),
+                }
+            )
+        return answer(rows)
+
+    def _margin(self, form: Mapping[str, str]) -> dict[str, Any]:
+        row, side, quantity = self._asked(form)
+        product = form.get("product", "NRML")
+        last, _ = self._account.worth(row.exchange, row.symbol)
+        price = number(form, "price") or last
+        need = margin_of(row, product, side * quantity, price)
+        held = self._account.portfolio.quantity(row.exchange, row.symbol, product)
+        if not needed(row, product, held, side * quantity, price):
+            need = dict.fromkeys(need, 0.0)
+        date = trading_date(int(self._account.world.now()))
+        paid = charges.itemise(row, product, side, quantity, price, date)
+        return forms.order_margin(row, need, paid)
+
+    def _asked(self, form: Mapping[str, str]) -> tuple[Listed, int, int]:
+        row = self._account.find(form.get("exchange", ""), form.get("tradingsymbol", ""))
+        side = 1 if form.get("transaction_type") == "BUY" else -1
+        return row, side, whole(form, "quantity")
+
+    def _visible(self) -> list[Order]:
+        self._account.roll_day()
+        now = time.time()
+        return [each for each in self._account.book.orders.values() if each.visible_at <= now]
+
+    def _find(self, order_id: str) -> Order:
+        for order in self._visible():
+            if order.order_id == order_id:
+                return order
+        raise KiteError(404, "OrderException", f"Couldn't find that `order_id` {order_id}.")
+
+
+def _slice(each: Order | KiteError) -> dict[str, Any]:
+    if isinstance(each, KiteError):
+        error = {"code": each.status, "error_type": each.error_type, "message": each.message}
+        return {"error": {**error, "data": None}}
+    return {"order_id": each.order_id}
+
+
+def _sum(rows: list[dict[str, Any]], keep_names: bool) -> dict[str, Any]:
+    """Return rows added up, key by key; texts are the first row's, or nothing."""
+    total: dict[str, Any] = {}
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        if isinstance(values[0], dict):
+            total[name] = _sum(values, keep_names)
+        elif isinstance(values[0], str):
+            total[name] = values[0] if keep_names or name == "transaction_tax_type" else ""
+        else:
+            total[name] = round(sum(values), 4)
+    return total
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    return {name: str(value) for name, value in (await request.post()).items()}
+
+
+async def _list(request: web.Request) -> list[dict[str, str]]:
+    """Return the orders of a JSON body, their values as text like those of a form."""
+    try:
+        body = json.loads(await request.text())
+    except ValueError:
+        raise bad_input("Invalid JSON in the request.") from None
+    if not isinstance(body, list) or not all(isinstance(each, dict) for each in body):
+        raise bad_input("A list of orders is expected.")
+    return [{name: str(value) for name, value in each.items()} for each in body]

@@ -1,0 +1,186 @@
+"""The account's owner, who trades NIFTY futures by hand a few times a day.
+
+His rule, which the personal bot is to find out: he looks at the market two to four times a session,
+at moments of his own, and compares the price with the closes of the last five sessions. He sells
+what has run up and buys what has come down, more of it the further it went, up to three lots, and
+leaves what has come back; before his contract expires he closes it. He is no machine: about one
+look in five ends without a trade he should have made, one in ten with one lot on a whim, and he
+never moves more than two lots at once.
+
+All of it follows from the seed, so his history and his future are one person's.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from markets.calendar import Session, trading_date
+from markets.contracts import expiries
+from markets.simulator.kite.account import Account
+from markets.simulator.kite.envelope import KiteError
+from markets.simulator.kite.matching import market_ask
+from markets.simulator.listing import CHAINS, Listed
+from markets.simulator.noise import key_of, uniform
+from markets.simulator.world import World
+from tradingsite.clock import IST
+
+HISTORY_YEARS = 2.0
+MOST_LOTS = 3
+LOTS_AT_ONCE = 2
+CLOSES = 5
+# How far a lot is: in standard deviations of the last month's daily changes.
+LOT_DEVIATIONS = 0.9
+MISSES, WHIMS = 0.2, 0.1
+LEAVES_SECONDS = 240.0
+_LONGEST_MONTH = dt.timedelta(days=45)
+TRADEBOOK_COLUMNS = (
+    *("symbol", "isin", "trade_date", "exchange", "segment", "series", "trade_type", "auction"),
+    *("quantity", "price", "trade_id", "order_id", "order_execution_time", "expiry_date"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the market: when, how many lots he changes, how many he holds after it."""
+
+    at: float
+    lots: int
+    held: int
+
+
+class Owner:
+    """Trade the account by hand, at his moments, without a tag."""
+
+    def __init__(self, world: World, account: Account) -> None:
+        self._world = world
+        self._account = account
+        self._date: dt.date | None = None
+        self._plan: list[Look] = []
+        self.last_refusal = ""
+        """Why his newest refused order was not taken."""
+
+    def step(self) -> None:
+        """Place the order of a look whose moment has come."""
+        now = self._world.now()
+        date = trading_date(int(now))
+        if date != self._date:
+            # What lies before a start he did before it, or never.
+            self._plan = [look for look in looks(self._world, date, date) if look.at > now]
+            self._date = date
+        while self._plan and self._plan[0].at <= now:
+            look = self._plan.pop(0)
+            if look.lots:
+                self._trade(look)
+
+    def _trade(self, look: Look) -> None:
+        row = near_future(self._world, trading_date(int(look.at)))
+        side = 1 if look.lots > 0 else -1
+        ask = market_ask(row, side, abs(look.lots) * row.lot_size, "NRML")
+        try:
+            self._account.place(ask)
+        except KiteError as error:
+            # A person who is refused shrugs; his next look may go through.
+            self.last_refusal = error.message
+
+
+def looks(world: World, first: dt.date, last: dt.date) -> list[Look]:
+    """Return his looks from one date to another, both included."""
+    nse = world.prices.nse
+    # He is flat on every expiry, so from there on his position is known wherever one starts.
+    expiries_before = expiries(nse, first - _LONGEST_MONTH, first)
+    sessions = nse.sessions(expiries_before[-1] if expiries_before else first, last)
+    expiring = set(expiries(nse, first - _LONGEST_MONTH, last + _LONGEST_MONTH))
+    found: list[Look] = []
+    held = 0
+    for session in sessions:
+        for at in _moments(session):
+            change = _change(world, at, held)
+            held += change
+            found.append(Look(at, change, held))
+        following = nse.next_session(session.opens_at)
+        if following and following.date in expiring and held:
+            found.append(Look(session.closes_at - LEAVES_SECONDS, -held, 0))
+            held = 0
+    return [look for look in found if first <= trading_date(int(look.at)) <= last]
+
+
+def near_future(world: World, date: dt.date) -> Listed:
+    """Return the NIFTY future he trades on a date: the nearest that does not expire today."""
+    futures = world.exchange.futures(CHAINS[0], date)
+    return next(row for row in futures if row.expiry and row.expiry > date)
+
+
+def tradebook(world: World, years: float = HISTORY_YEARS) -> str:
+    """Return his trades up to now as CSV in the form of the broker's F&O trade book."""
+    now = world.now()
+    last = trading_date(int(now))
+    first = last - dt.timedelta(days=round(years * 365.25))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, TRADEBOOK_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for look in looks(world, first, last):
+        if look.lots and look.at <= now:
+            writer.writerow(_trade_row(world, look))
+    return text.getvalue()
+
+
+def _trade_row(world: World, look: Look) -> dict[str, str]:
+    date = trading_date(int(look.at))
+    row = near_future(world, date)
+    price = world.quoter.price(row, look.at) + (0.1 if look.lots > 0 else -0.1)
+    at = dt.datetime.fromtimestamp(int(look.at), IST)
+    number = int(look.at) % 100_000_000
+    return {
+        "symbol": row.symbol,
+        "isin": "",
+        "trade_date": date.isoformat(),
+        "exchange": "NSE",
+        "segment": "FO",
+        "series": "",
+        "trade_type": "buy" if look.lots > 0 else "sell",
+        "auction": "false",
+        "quantity": f"{abs(look.lots) * row.lot_size:.6f}",
+        "price": f"{price:.6f}",
+        "trade_id": str(number),
+        "order_id": f"{date:%y%m%d}9{number:08d}",
+        "order_execution_time": at.strftime("%Y-%m-%dT%H:%M:%S"),
+        "expiry_date": row.expiry.isoformat() if row.expiry else "",
+    }
+
+
+def _moments(session: Session) -> Iterator[float]:
+    """Return when he looks in a session: two to four times, apart from its very ends."""
+    number = np.array([session.opens_at // 86_400])
+    count = 2 + int(uniform(key_of("owner/count", 3), number)[0] * 3)
+    luck = uniform(key_of("owner/when", 3), session.opens_at // 60 + np.arange(count))
+    length = session.closes_at - session.opens_at
+    yield from sorted(session.opens_at + length * (0.05 + 0.9 * luck))
+
+
+def _change(world: World, at: float, held: int) -> int:
+    fate, whim = uniform(key_of("owner/mood", 3), np.array([int(at), int(at) + 1]))
+    if fate < WHIMS:
+        wanted = held + (1 if whim < 0.5 else -1)
+    elif fate < WHIMS + MISSES:
+        return 0
+    else:
+        wanted = round(-_stretch(world, at) / LOT_DEVIATIONS)
+    wanted = max(-MOST_LOTS, min(MOST_LOTS, wanted))
+    return max(-LOTS_AT_ONCE, min(LOTS_AT_ONCE, wanted - held))
+
+
+def _stretch(world: World, at: float) -> float:
+    """Return how far the price is from its last closes, in deviations of a month's changes."""
+    date = trading_date(int(at))
+    before = world.prices.nse.sessions(date - dt.timedelta(days=40), date - dt.timedelta(days=1))
+    closes_at = np.array([session.closes_at for session in before[-22:]], dtype=np.float64)
+    closes = world.prices.spot("NIFTY", closes_at)
+    deviation = float(np.std(np.diff(np.log(closes)))) * CLOSES**0.5
+    price = world.prices.spot_at("NIFTY", at)
+    return float(np.log(price / closes[-CLOSES:].mean())) / max(deviation, 1e-4)
