@@ -37,6 +37,8 @@ os.environ |= {
     "SIM_NIGHT_SPEED": "480",
     "TRAIN_TIMESTEPS": "2000",
     "WEB_PORT": "8000",
+    **dict.fromkeys(("KITE_LOGIN", "KITE_ROOT", "KITE_LOGIN_ROOT", "KITE_WS_ROOT"), ""),
+    "EXCHANGE_URL": "",
 }
 
 from tradingsite.settings import *  # noqa: E402, F403 - the lines above decide what it reads

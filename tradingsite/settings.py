@@ -4,13 +4,14 @@ With nothing set, the desk runs in simulated mode on one machine, on embedded se
 """
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import environ
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 
-from tradingsite import clock, databases, embedded, keys
+from tradingsite import clock, databases, embedded, keys, venues
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -36,6 +37,24 @@ SIM_NIGHT_SPEED = env.float("SIM_NIGHT_SPEED", 480.0)
 # Timesteps of the quick model that a fresh machine trains; a real one is trained with more.
 TRAIN_TIMESTEPS = env.int("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 100_000)
 USDC_INR = env.float("USDC_INR", 88.6)  # shown beside totals; only a rate for adding up a page
+
+# --- Venues: where they are, who we are there; a secret may be in the file that NAME_FILE names ---
+_venue = venues.Reader(MODE, os.environ, vars(import_module("markets.simulator.credentials")))
+KITE_API_KEY = _venue.text("KITE_API_KEY")
+KITE_API_SECRET = _venue.secret("KITE_API_SECRET")
+KITE_USER_ID = _venue.text("KITE_USER_ID")
+KITE_PASSWORD = _venue.secret("KITE_PASSWORD")  # with the next one, only for KITE_LOGIN=headless
+KITE_TOTP_SECRET = _venue.secret("KITE_TOTP_SECRET")
+KITE_LOGIN = _venue.login()
+KITE_ROOT = _venue.address("KITE_ROOT")
+KITE_LOGIN_ROOT = _venue.address("KITE_LOGIN_ROOT")
+KITE_WS_ROOT = _venue.address("KITE_WS_ROOT")
+EXCHANGE_ID = _venue.text("EXCHANGE_ID", "hyperliquid")  # ccxt's name of it
+EXCHANGE_WALLET = _venue.text("EXCHANGE_WALLET")
+EXCHANGE_PRIVATE_KEY = _venue.secret("EXCHANGE_PRIVATE_KEY")
+EXCHANGE_API_KEY = _venue.secret("EXCHANGE_API_KEY")
+EXCHANGE_SECRET = _venue.secret("EXCHANGE_SECRET")
+EXCHANGE_URL = _venue.address("EXCHANGE_URL")
 
 # --- Servers -------------------------------------------------------------------------------------
 EMBEDDED = not env.str("DATABASE_URL", "")
