@@ -1,0 +1,269 @@
+"""One cross-margin account of the exchange: what was ordered, filled, held and paid.
+
+Cash is the deposit with all realised profits, fees and funding; equity is cash and what the open
+positions would realise at the mark. Quantities are signed, positive is long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from markets.simulator.hyperliquid.market import BY_NAME
+
+TAKER_RATE = Decimal("0.00045")
+MAKER_RATE = Decimal("0.00015")
+DEFAULT_LEVERAGE = 20
+NONCES_KEPT = 100
+_ZERO = Decimal(0)
+_CENT = Decimal("0.000001")
+
+OPEN = "open"
+FILLED = "filled"
+CANCELED = "canceled"
+MARGIN_CANCELED = "marginCanceled"
+
+Marks = Mapping[str, Decimal]
+
+
+@dataclass(slots=True)
+class Order:
+    """Hold one order; its status is the venue's own word."""
+
+    oid: int
+    coin: str
+    is_buy: bool
+    limit: Decimal
+    size: Decimal
+    tif: str
+    reduce_only: bool
+    placed_ms: int
+    cloid: str | None = None
+    filled: Decimal = _ZERO
+    status: str = OPEN
+    status_ms: int = 0
+    waits_until: float = 0.0
+    """Real time before which nothing more fills it: a fault's doing."""
+
+    @property
+    def left(self) -> Decimal:
+        """Return the size that is not filled."""
+        return self.size - self.filled
+
+    @property
+    def side(self) -> int:
+        """Return 1 for a buyer, -1 for a seller."""
+        return 1 if self.is_buy else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Hold one execution, as the account saw it."""
+
+    tid: int
+    oid: int
+    cloid: str | None
+    coin: str
+    is_buy: bool
+    price: Decimal
+    size: Decimal
+    fee: Decimal
+    crossed: bool
+    """Whether it took from the book, rather than stood in it."""
+    start_position: Decimal
+    closed_pnl: Decimal
+    direction: str
+    time_ms: int
+    liquidation_mark: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Hold one hour's funding; a positive amount was received."""
+
+    coin: str
+    amount: Decimal
+    size: Decimal
+    rate: Decimal
+    time_ms: int
+
+
+@dataclass(slots=True)
+class Position:
+    """Hold what an account has of one asset."""
+
+    size: Decimal = _ZERO
+    entry: Decimal = _ZERO
+    funding: Decimal = _ZERO
+    """Received since it was opened."""
+
+    def unrealised(self, mark: Decimal) -> Decimal:
+        """Return what closing at a price would realise, fees not counted."""
+        return self.size * (mark - self.entry)
+
+
+@dataclass(slots=True)
+class Account:
+    """Keep one wallet's account."""
+
+    wallet: str
+    cash: Decimal
+    positions: dict[str, Position] = field(default_factory=dict)
+    leverage: dict[str, int] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    fills: list[Fill] = field(default_factory=list)
+    payments: list[Payment] = field(default_factory=list)
+    funding: Decimal = _ZERO
+    """Received since the account was opened."""
+    nonces: list[int] = field(default_factory=list)
+    """The highest that were used, ascending."""
+    builders: dict[str, str] = field(default_factory=dict)
+    """The most that each builder may add to a fee."""
+    changed: set[int] = field(default_factory=set)
+    """Orders not written to disk since they changed."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether the passing of time changes nothing here."""
+        return not self.positions and not self.open_orders()
+
+    def open_orders(self) -> list[Order]:
+        """Return the orders that rest in the book, oldest first."""
+        return [order for order in self.orders.values() if order.status == OPEN]
+
+    def by_cloid(self, cloid: str) -> Order | None:
+        """Return the newest order of a client's id."""
+        found = (order for order in reversed(self.orders.values()) if order.cloid == cloid)
+        return next(found, None)
+
+    def size_of(self, coin: str) -> Decimal:
+        """Return the quantity held of an asset."""
+        held = self.positions.get(coin)
+        return held.size if held else _ZERO
+
+    def leverage_of(self, coin: str) -> int:
+        """Return the leverage chosen for an asset."""
+        return self.leverage.get(coin, DEFAULT_LEVERAGE)
+
+    def add(self, order: Order) -> None:
+        """Take an order into the account's history."""
+        self.orders[order.oid] = order
+        self.changed.add(order.oid)
+
+    def end(self, order: Order, status: str, at_ms: int) -> None:
+        """Give an order its last status, or another."""
+        order.status, order.status_ms = status, at_ms
+        self.changed.add(order.oid)
+
+    def use_nonce(self, nonce: int) -> bool:
+        """Remember a nonce; return False for one used before, or below all that are remembered."""
+        full = len(self.nonces) >= NONCES_KEPT
+        if nonce in self.nonces or (full and nonce < self.nonces[0]):
+            return False
+        self.nonces = sorted([*self.nonces, nonce])[-NONCES_KEPT:]
+        return True
+
+    def equity(self, marks: Marks) -> Decimal:
+        """Return what the account is worth."""
+        held = self.positions.items()
+        return self.cash + sum((each.unrealised(marks[coin]) for coin, each in held), _ZERO)
+
+    def notional(self, marks: Marks) -> Decimal:
+        """Return what the positions are worth together, long or short."""
+        return sum((abs(each.size) * marks[coin] for coin, each in self.positions.items()), _ZERO)
+
+    def margin_used(self, marks: Marks) -> Decimal:
+        """Return what the positions bind."""
+        return sum((self.margin_of(coin, marks[coin]) for coin in self.positions), _ZERO)
+
+    def margin_of(self, coin: str, mark: Decimal) -> Decimal:
+        """Return what one position binds."""
+        return abs(self.size_of(coin)) * mark / self.leverage_of(coin)
+
+    def maintenance(self, marks: Marks) -> Decimal:
+        """Return the equity below which the account is liquidated: half of the least margin."""
+        return sum(
+            (
+                abs(each.size) * marks[coin] / (2 * BY_NAME[coin].most_leverage)
+                for coin, each in self.positions.items()
+            ),
+            _ZERO,
+        )
+
+    def held_back(self) -> Decimal:
+        """Return the margin that resting orders reserve."""
+        return sum(
+            (
+                order.left * order.limit / self.leverage_of(order.coin)
+                for order in self.open_orders()
+                if not order.reduce_only
+            ),
+            _ZERO,
+        )
+
+    def fill(
+        self,
+        order: Order,
+        tid: int,
+        price: Decimal,
+        size: Decimal,
+        at_ms: int,
+        *,
+        crossed: bool,
+        liquidation_mark: Decimal | None = None,
+    ) -> Fill:
+        """Execute a part of an order, and return how."""
+        held = self.positions.setdefault(order.coin, Position())
+        before, change = held.size, order.side * size
+        after = before + change
+        closing = min(abs(before), size) if before * change < 0 else _ZERO
+        closed = (closing * (price - held.entry) * (1 if before > 0 else -1)).quantize(_CENT)
+        fee = (price * size * (TAKER_RATE if crossed else MAKER_RATE)).quantize(_CENT)
+        if not after:
+            del self.positions[order.coin]
+        elif before * after <= 0:
+            self.positions[order.coin] = Position(after, price)
+        else:
+            if not closing:
+                held.entry = (held.entry * abs(before) + price * size) / abs(after)
+            held.size = after
+        self.cash += closed - fee
+        order.filled += size
+        done = Fill(
+            tid=tid,
+            oid=order.oid,
+            cloid=order.cloid,
+            coin=order.coin,
+            is_buy=order.is_buy,
+            price=price,
+            size=size,
+            fee=fee,
+            crossed=crossed,
+            start_position=before,
+            closed_pnl=closed,
+            direction=_direction(before, after),
+            time_ms=at_ms,
+            liquidation_mark=liquidation_mark,
+        )
+        self.fills.append(done)
+        self.end(order, order.status if order.left else FILLED, at_ms)
+        return done
+
+    def pay_funding(self, coin: str, oracle: Decimal, rate: Decimal, at_ms: int) -> None:
+        """Settle an hour's funding of an asset: longs pay a positive rate, shorts receive it."""
+        held = self.positions.get(coin)
+        if held is None:
+            return
+        amount = (-held.size * oracle * rate).quantize(_CENT)
+        self.cash += amount
+        self.funding += amount
+        held.funding += amount
+        self.payments.append(Payment(coin, amount, held.size, rate, at_ms))
+
+
+def _direction(before: Decimal, after: Decimal) -> str:
+    if before * after < 0:
+        return "Long > Short" if before > 0 else "Short > Long"
+    side = "Long" if (before or after) > 0 else "Short"
+    return f"{'Close' if abs(after) < abs(before) else 'Open'} {side}"
