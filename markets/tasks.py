@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from markets import windows
+from markets import token_refresh, windows
 from markets.calendar_watch import warn_of_end
 from tradingsite import jobs
 
@@ -10,7 +10,9 @@ from tradingsite import jobs
 @shared_task(name="markets.tasks.refresh_token")
 def refresh_token(scheduled_for: str) -> None:
     """Renew the broker's day token."""
-    jobs.perform("token-refresh", scheduled_for, None)
+    jobs.perform(
+        "token-refresh", scheduled_for, token_refresh.ensure_token, token_refresh.with_session
+    )
 
 
 @shared_task(name="markets.tasks.collect_options")

@@ -45,7 +45,6 @@ JOBS: tuple[Job, ...] = (
         "Trading",
         hour="9",
         expires_seconds=840,
-        not_built="the Kite venue",
     ),
     Job(
         "options-collector",

@@ -1,6 +1,7 @@
 """The simulated broker's doors alone: its login and sessions, and one page behind them."""
 
 import datetime as dt
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from aiohttp import web
 from markets.simulator import credentials
 from markets.simulator.faults import Faults
 from markets.simulator.kite import envelope
-from markets.simulator.kite.sessions import LOGIN_FAULTS, Sessions
+from markets.simulator.kite.sessions import LOGIN_FAULTS, REQUEST_TOKEN_SECONDS, Sessions
 from markets.simulator.world import World
 from tests.markets.simulator.served import served
 from tradingsite import clock
@@ -54,6 +55,12 @@ class Doors:
         """Serve them for as long as the block runs."""
         with served(self.app()) as self.url:
             yield self
+
+    def request_token(self) -> str:
+        """Return a request token as a browser brings one back."""
+        token = secrets.token_hex(16)
+        self.sessions._request_tokens[token] = clock.real().timestamp() + REQUEST_TOKEN_SECONDS
+        return token
 
     @property
     def codes_sent(self) -> int:

@@ -1,0 +1,166 @@
+"""The 09:00 job: have a token that the broker takes before the session opens, or say so in time.
+
+A token that still works is left alone. Without one the job signs in itself, where the owner chose
+the headless login, or sends the link and waits for a person. At 09:14 it gives up for the day: the
+store says `is_refused_on(date)`, a critical notice says that there is no trading, and whoever signs
+in later takes both back. A login that the broker refused is not tried again, since accounts lock.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.conf import settings
+from requests import RequestException
+
+from markets import store
+from markets.venues import kite_login
+from markets.venues.base import RateLimited
+from markets.venues.configured import kite_config, kite_limiter, kite_token
+from markets.venues.kite_login import LoginRefused, LoginUnavailable
+from tradingsite import clock, notices
+from tradingsite.errors import StopTrading
+from tradingsite.jobs import Skipped
+from tradingsite.models import JobRun
+
+MARKET = "nifty"
+JOB_KEY, SIGN_IN_KEY = "job:token-refresh", "kite:sign-in"
+DEADLINE = dt.time(9, 14)
+TRIES = 3
+# Market time after the first try and after the second, so that the third still comes before 09:14.
+WAITS = (dt.timedelta(minutes=3), dt.timedelta(minutes=6))
+LOOK_SECONDS = 0.5
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+pause = time.sleep
+
+
+class NoToken(StopTrading):
+    """There is no token that the broker takes, so nothing can be ordered."""
+
+
+def with_session(at: dt.datetime) -> None:
+    """Want a token only on days on which the exchange opens."""
+    day = clock.trading_date(at)
+    if store.load_calendar(MARKET).session_on(day) is None:
+        raise Skipped(f"no session on {day:%d %b %Y}")
+
+
+def ensure_token(run: JobRun) -> str:
+    """Return a sentence about the token of the day; raise NoToken where there is none by 09:14."""
+    day = clock.trading_date(run.scheduled_for)
+    deadline = dt.datetime.combine(day, DEADLINE, clock.IST)
+    try:
+        return _ensured(deadline)
+    except NoToken as error:
+        kite_token().refuse(day)
+        raise NoToken(f"{error}. No trading today unless somebody signs in at /kite/") from None
+
+
+def renew() -> str:
+    """Return a sentence about the token after one try, which signs in only where it must.
+
+    Raises LoginUnavailable or LoginRefused.
+    """
+    if _is_taken():
+        return "the token still works"
+    token, user = kite_login.login_headless(kite_config())
+    keep(token, user)
+    return f"signed in as {user}"
+
+
+def take_request_token(pasted: str) -> str:
+    """Change what a person brought back from the login page into the day's token; return the user.
+
+    Raises LoginUnavailable or LoginRefused.
+    """
+    config = kite_config()
+    token, user = kite_login.exchange_request_token(config, kite_login.request_token_in(pasted))
+    keep(token, user)
+    return user
+
+
+def keep(token: str, user: str) -> None:
+    """Store a token and call off what was said about the want of one."""
+    kite_token().save(token, user)
+    notices.resolve(SIGN_IN_KEY)
+    notices.resolve(JOB_KEY)
+
+
+def _ensured(deadline: dt.datetime) -> str:
+    config = kite_config()
+    if not config.api_key or not config.api_secret:
+        raise NoToken("KITE_API_KEY and KITE_API_SECRET are not set")
+    try:
+        if settings.KITE_LOGIN == "headless":
+            return _with_tries(renew, deadline)
+        if _with_tries(_is_taken, deadline):
+            return "the token still works"
+    except LoginRefused as error:
+        raise NoToken(str(error)) from None
+    return _from_a_person(deadline)
+
+
+def _with_tries(attempt: Callable[[], Result], deadline: dt.datetime) -> Result:
+    """Return what an attempt returns, trying again a few times before the deadline."""
+    waits = iter(WAITS)
+    for number in range(1, TRIES + 1):
+        try:
+            return attempt()
+        except LoginUnavailable as error:
+            left = deadline - clock.market()
+            wait = next(waits, None)
+            if wait is None or left <= dt.timedelta(0):
+                raise NoToken(f"after {number} tries: {error}") from None
+            log.warning("try %d of %d for the broker's token: %s", number, TRIES, error)
+            notices.notify(
+                "infrastructure",
+                "warning",
+                SIGN_IN_KEY,
+                f"No broker token yet (try {number} of {TRIES}): {error}. It is tried again until "
+                f"{DEADLINE:%H:%M} IST.",
+            )
+            pause(min(wait, left).total_seconds() / clock.speed())
+    raise AssertionError("the last try returns or raises")
+
+
+def _from_a_person(deadline: dt.datetime) -> str:
+    """Send the link, and wait until somebody signed in; the page stores the token itself."""
+    kept = kite_token()
+    before = kept.current()
+    notices.notify(
+        "infrastructure",
+        "warning",
+        SIGN_IN_KEY,
+        f"The broker wants its daily login before {DEADLINE:%H:%M} IST: "
+        f"{kite_login.login_url(kite_config())} . The desk asks for a confirmation when you come "
+        f"back; else paste the address you end at into /kite/.",
+    )
+    # A market that stands still must not hold this worker for ever.
+    left = (deadline - clock.market()).total_seconds() / clock.speed()
+    gives_up_at = time.monotonic() + max(left, 0.0)
+    while kept.current() in ("", before):
+        if time.monotonic() >= gives_up_at:
+            raise NoToken(f"nobody signed in at the broker by {DEADLINE:%H:%M} IST")
+        pause(LOOK_SECONDS)
+    return f"{kept.state().user} signed in"
+
+
+def _is_taken() -> bool:
+    """Return whether the broker takes our token; raise LoginUnavailable where it does not say."""
+    from kiteconnect.exceptions import KiteException, TokenException
+
+    token = kite_token().current()
+    if not token:
+        return False
+    try:
+        kite_limiter().acquire("other")
+        kite_login.client(kite_config(), token).profile()
+    except TokenException:
+        return False
+    except (RequestException, KiteException, KeyError, RateLimited) as error:
+        raise LoginUnavailable(f"the broker did not answer: {type(error).__name__}") from None
+    return True

@@ -1,0 +1,34 @@
+"""The venues as the settings describe them."""
+
+import hashlib
+from pathlib import Path
+
+from django.conf import settings
+
+from markets.venues.kite_token import KiteConfig, TokenStore
+from markets.venues.limiter import RateLimiter
+
+
+def kite_config() -> KiteConfig:
+    """Return where the broker is and who we are there."""
+    return KiteConfig(
+        api_key=settings.KITE_API_KEY,
+        api_secret=settings.KITE_API_SECRET,
+        user_id=settings.KITE_USER_ID,
+        password=settings.KITE_PASSWORD,
+        totp_secret=settings.KITE_TOTP_SECRET,
+        root=settings.KITE_ROOT,
+        login_root=settings.KITE_LOGIN_ROOT,
+    )
+
+
+def kite_token() -> TokenStore:
+    """Return the store of the broker's day token."""
+    return TokenStore(Path(settings.DATA_DIR) / "secrets" / "kite_token.json")
+
+
+def kite_limiter() -> RateLimiter:
+    """Return the limiter that all processes of this machine share for the broker's account."""
+    # The account's name stays out of the file's, which backups and listings show.
+    account = hashlib.sha256(settings.KITE_API_KEY.encode()).hexdigest()[:12]
+    return RateLimiter(Path(settings.DATA_DIR) / "limits" / f"kite-{account}")
