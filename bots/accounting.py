@@ -31,8 +31,18 @@ def split(
 
     carried is 1 where both are in the same contract and 0 at a roll, where nothing is kept.
     """
-    kept = carried * maximum(minimum(wanted, maximum(held, 0)), minimum(held, 0))
-    return kept - held, wanted - kept
+    staying = carried * kept(held, wanted, minimum, maximum)
+    return staying - held, wanted - staying
+
+
+def kept(
+    held: Value,
+    wanted: Value,
+    minimum: Callable[..., Any] = min,
+    maximum: Callable[..., Any] = max,
+) -> Value:
+    """Return what stays of held, in lots or units, on the way to wanted in the same contract."""
+    return maximum(minimum(wanted, maximum(held, 0)), minimum(held, 0))
 
 
 def fill_price(price: Value, side: Value, slippage: Value) -> Value:
@@ -53,7 +63,12 @@ def order_charges(
 
 def settle(cash: Value, quantity: Value, price: Value, charges: Value) -> Value:
     """Return the cash left after a fill."""
-    return cash - quantity * price - charges
+    return pay(cash, quantity * price, charges)
+
+
+def pay(cash: Value, value: Value, charges: Value) -> Value:
+    """Return the cash left after a fill of a signed value, quantity times price."""
+    return cash - value - charges
 
 
 def equity(cash: Value, quantity: Value, mark_price: Value) -> Value:

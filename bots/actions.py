@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from markets.bars import FloatArray
+from bots import accounting
+from markets.bars import BoolArray, FloatArray, IntArray
 
 DELTAS = (1.0, 0.5, 0.25, 0.0, -0.25, -0.5, -1.0)
 NAMES = ("strong buy", "buy", "light buy", "hold", "light sell", "sell", "strong sell")
@@ -21,6 +24,36 @@ def target_lots_array(lots: FloatArray, action_delta: FloatArray, limit_lots: in
     # A float, because numpy takes a quarter longer to bring an int to a column's kind.
     limit = float(limit_lots)
     return np.trunc(np.minimum(np.maximum(lots + action_delta * limit, -limit), limit))
+
+
+class Moves:
+    """Hold what every action makes of every number of lots, for many accounts to look up.
+
+    A move is lots and action in one number, first(lots) + action, and a column of the tables;
+    actions must be in range(7), as a wrong one would be another's move.
+    """
+
+    numbers: FloatArray
+    """(4, M): lots kept, lots wanted, 1 if the position goes on from before, 1 if there is one."""
+    flags: BoolArray
+    """(5, M): if the closing and the opening order buy, the two again, if the position is new."""
+    next: IntArray
+    """(M,): the first move of the lots wanted."""
+
+    def __init__(self, limit_lots: int) -> None:
+        self._limit_lots = limit_lots
+        held = np.repeat(np.arange(-limit_lots, limit_lots + 1.0), len(DELTAS))
+        wanted = target_lots_array(held, np.tile(DELTAS, 2 * limit_lots + 1), limit_lots)
+        kept = accounting.kept(held, wanted, np.minimum, np.maximum)
+        # A position that stays on its side goes on, through a roll too; any other is new.
+        goes_on = held * wanted > 0.0
+        self.numbers = np.stack((kept, wanted, goes_on, wanted != 0.0))
+        self.flags = np.stack((*(held < 0.0, wanted > 0.0) * 2, ~goes_on))
+        self.next = self.first(wanted.astype(np.int64))
+
+    def first(self, lots: Any) -> Any:
+        """Return the move of whole lots within the limit and the first action."""
+        return (lots + self._limit_lots) * len(DELTAS)
 
 
 def dead_actions(limit_lots: int) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from markets.bars import FloatArray
+
 ACCOUNT_SIZE = 4
 WINDOW = 32
 """Feature rows in one window: the row of the bar just closed is the last of them."""
@@ -15,6 +17,9 @@ WINDOW = 32
 ACCOUNT_NAMES = ("exposure", "open_pnl", "bars_held", "drawdown")
 ACCOUNT_LOW = (-1.0, -5.0, 0.0, 0.0)
 ACCOUNT_HIGH = (1.0, 5.0, 1.0, 5.0)
+
+# A position stops ageing here; money counts in shares of the limit's value, times its factor.
+_MOST_BARS, _PNL_FACTOR, _DRAWDOWN_FACTOR = 64.0, 50.0, 20.0
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -41,10 +46,45 @@ def account_state(
     """
     return (
         lots / limit_lots,
-        maximum(minimum(50.0 * open_pnl / notional, 5.0), -5.0),
-        minimum(bars_held, 64.0) / 64.0,
-        minimum(20.0 * drawdown / notional, 5.0),
+        maximum(minimum(_PNL_FACTOR * open_pnl / notional, 5.0), -5.0),
+        minimum(bars_held, _MOST_BARS) / _MOST_BARS,
+        minimum(_DRAWDOWN_FACTOR * drawdown / notional, 5.0),
     )
+
+
+class AccountStates:
+    """Return for many accounts, to the last bit, what account_state returns for one.
+
+    The four numbers are scaled and bounded together: numpy's time here goes by calls, and those
+    with operands of one shape take half of it.
+    """
+
+    def __init__(self, accounts: int) -> None:
+        self._factors, self._low, self._high = (
+            np.repeat(np.array(each)[:, None], accounts, axis=1)
+            for each in ((1.0, _PNL_FACTOR, 1.0, _DRAWDOWN_FACTOR), ACCOUNT_LOW, ACCOUNT_HIGH)
+        )
+
+    def of(
+        self,
+        lots: FloatArray,
+        open_pnl: FloatArray,
+        bars_held: FloatArray,
+        drawdown: FloatArray,
+        units: FloatArray,
+    ) -> FloatArray:
+        """Return the states (4, N) of columns (N,) whose units (4, N) are those of account_units.
+
+        The lots must be within the limit.
+        """
+        states = np.array((lots, open_pnl, bars_held, drawdown)) * self._factors / units
+        bounded: FloatArray = np.maximum(np.minimum(states, self._high), self._low)
+        return bounded
+
+
+def account_units(limit_lots: float, notional: Any) -> tuple[Any, Any, Any, Any]:
+    """Return what each number of an account state is divided by."""
+    return (limit_lots, notional, _MOST_BARS, notional)
 
 
 def windows(values: Float32Array) -> Float32Array:

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.actions import DELTAS, HOLD, NAMES, dead_actions, target_lots, target_lots_array
+from bots import accounting
+from bots.actions import DELTAS, HOLD, NAMES, Moves, dead_actions, target_lots, target_lots_array
 
 
 def test_actions_have_a_name_each_and_hold_changes_nothing() -> None:
@@ -36,6 +37,26 @@ def test_columns_and_scalars_agree(limit: int, data: st.DataObject) -> None:
     scalars = [target_lots(held, delta, limit) for held, delta in zip(lots, DELTAS, strict=True)]
     columns = target_lots_array(np.array(lots, dtype=float), np.array(DELTAS), limit)
     assert columns.tolist() == scalars
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 10])
+def test_moves_are_what_the_scalars_say(limit: int) -> None:
+    moves = Moves(limit)
+    for held in range(-limit, limit + 1):
+        for action, delta in enumerate(DELTAS):
+            move = moves.first(held) + action
+            wanted = target_lots(held, delta, limit)
+            kept, found, goes_on, is_open = moves.numbers[:, move].tolist()
+            assert (kept - held, found - kept) == accounting.split(held, wanted, 1)
+            assert (found, goes_on, is_open) == (wanted, held * wanted > 0, wanted != 0)
+            assert moves.flags[4, move] == (held * wanted <= 0)
+            assert moves.next[move] == moves.first(wanted)
+            for carried in (0, 1):
+                # An order of nothing has no side.
+                for order, buys in zip(
+                    accounting.split(held, wanted, carried) * 2, moves.flags[:4, move], strict=True
+                ):
+                    assert order == 0 or buys == (order > 0)
 
 
 @given(st.integers(1, 50), st.integers(-50, 50), st.sampled_from(DELTAS))

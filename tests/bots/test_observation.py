@@ -6,7 +6,9 @@ from bots.observation import (
     ACCOUNT_LOW,
     ACCOUNT_SIZE,
     WINDOW,
+    AccountStates,
     account_state,
+    account_units,
     limit_notional,
     windows,
 )
@@ -35,6 +37,10 @@ def test_account_state_of_columns_is_that_of_scalars() -> None:
     scalars = [account_state(q, 4, p, b, d, n) for q, p, b, d, n in rows]
     assert np.array_equal(np.stack(columns, axis=1), np.array(scalars))
     assert len(columns) == ACCOUNT_SIZE
+    units = np.stack(np.broadcast_arrays(*account_units(4, notional)))
+    states = AccountStates(50).of(lots.astype(float), pnl, bars, drawdown, units)
+    assert np.array_equal(states, np.stack(columns))
+    assert np.abs(columns[1]).max() == columns[3].max() == 5.0
 
 
 def test_windows_end_at_their_row() -> None:
