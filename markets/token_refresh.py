@@ -65,7 +65,7 @@ def renew() -> str:
 
     Raises LoginUnavailable or LoginRefused.
     """
-    if _is_taken():
+    if is_taken():
         return "the token still works"
     token, user = kite_login.login_headless(kite_config())
     keep(token, user)
@@ -90,6 +90,23 @@ def keep(token: str, user: str) -> None:
     notices.resolve(JOB_KEY)
 
 
+def is_taken() -> bool:
+    """Return whether the broker takes our token; raise LoginUnavailable where it does not say."""
+    from kiteconnect.exceptions import KiteException, TokenException
+
+    token = kite_token().current()
+    if not token:
+        return False
+    try:
+        kite_limiter().acquire("other")
+        kite_login.client(kite_config(), token).profile()
+    except TokenException:
+        return False
+    except (RequestException, KiteException, KeyError, RateLimited) as error:
+        raise LoginUnavailable(f"the broker did not answer: {type(error).__name__}") from None
+    return True
+
+
 def _ensured(deadline: dt.datetime) -> str:
     config = kite_config()
     if not config.api_key or not config.api_secret:
@@ -97,7 +114,7 @@ def _ensured(deadline: dt.datetime) -> str:
     try:
         if settings.KITE_LOGIN == "headless":
             return _with_tries(renew, deadline)
-        if _with_tries(_is_taken, deadline):
+        if _with_tries(is_taken, deadline):
             return "the token still works"
     except LoginRefused as error:
         raise NoToken(str(error)) from None
@@ -147,20 +164,3 @@ def _from_a_person(deadline: dt.datetime) -> str:
             raise NoToken(f"nobody signed in at the broker by {DEADLINE:%H:%M} IST")
         pause(LOOK_SECONDS)
     return f"{kept.state().user} signed in"
-
-
-def _is_taken() -> bool:
-    """Return whether the broker takes our token; raise LoginUnavailable where it does not say."""
-    from kiteconnect.exceptions import KiteException, TokenException
-
-    token = kite_token().current()
-    if not token:
-        return False
-    try:
-        kite_limiter().acquire("other")
-        kite_login.client(kite_config(), token).profile()
-    except TokenException:
-        return False
-    except (RequestException, KiteException, KeyError, RateLimited) as error:
-        raise LoginUnavailable(f"the broker did not answer: {type(error).__name__}") from None
-    return True

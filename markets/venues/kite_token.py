@@ -15,6 +15,8 @@ from pathlib import Path
 from tradingsite import clock
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+# https://kite.trade/docs/connect/v3/user/: tokens end in the early morning of the next day.
+DIES_AT = dt.time(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,19 @@ class TokenState:
     user: str = ""
     obtained_at: str = ""
     """Real time in ISO form, with its offset."""
+    market_at: str = ""
+    """The market's time of the same moment, by which it dies."""
     refused_on: str = ""
     """The market's date (ISO) on which nobody signed in by the deadline."""
+
+    @property
+    def dies_at(self) -> dt.datetime | None:
+        """Return the market's time from which the broker takes the token no more."""
+        if not self.token:
+            return None
+        at = dt.datetime.fromisoformat(self.market_at).astimezone(clock.IST)
+        dies = dt.datetime.combine(at.date(), DIES_AT, clock.IST)
+        return dies if at < dies else dies + dt.timedelta(days=1)
 
 
 class TokenStore:
@@ -91,7 +104,8 @@ class TokenStore:
 
     def save(self, token: str, user: str) -> None:
         """Keep a new token; every process has it at its next look."""
-        self._write(TokenState(token, user, clock.real().isoformat()))
+        at, market_at = clock.real().isoformat(), clock.market().isoformat()
+        self._write(TokenState(token, user, at, market_at))
 
     def refuse(self, date: dt.date) -> None:
         """Say that there is no trading on a market date."""

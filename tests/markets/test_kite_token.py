@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +100,17 @@ def test_a_refusal_lasts_a_day_or_until_somebody_signs_in(tmp_path: Path) -> Non
     assert kept.current() == "of yesterday"  # reading may still go on with it
     kept.save("of today", "AB1234")
     assert not kept.is_refused_on(day)
+
+
+def test_a_token_dies_at_six_in_the_morning_of_the_market(
+    tmp_path: Path, set_market: Callable[[dt.datetime], None]
+) -> None:
+    kept = TokenStore(tmp_path / "t.json")
+    assert kept.state().dies_at is None
+    for hour, dies_on in ((5, 1), (9, 2), (23, 2)):
+        set_market(dt.datetime(2026, 6, 1, hour, 59, tzinfo=clock.IST))
+        kept.save("token", "AB1234")
+        assert kept.state().dies_at == dt.datetime(2026, 6, dies_on, 6, tzinfo=clock.IST)
 
 
 # --- The headless login --------------------------------------------------------------------------
