@@ -6,6 +6,8 @@ import sys
 
 # Commands that need no server, so they must not start one.
 OFFLINE = {"help", "version", "embedded", "makemigrations", "collectstatic", "check"}
+# What keeps a command that usually needs them away from all servers.
+OFFLINE_OPTIONS = {"-h", "--help", "--version", "--standalone"}
 
 
 def main() -> None:
@@ -14,7 +16,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("run"):
         os.environ.setdefault("LOG_LEVEL", "WARNING")  # a person is looking; services log more
-    asks_only = not arguments or {"-h", "--help", "--version"} & set(arguments)
+    asks_only = not arguments or OFFLINE_OPTIONS & set(arguments)
     if not asks_only and arguments[0] not in OFFLINE:
         from tradingsite.startup import prepare
 

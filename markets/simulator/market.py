@@ -1,7 +1,8 @@
 """The simulated market: one loop that moves the clock, closes bars, makes quotes and fills orders.
 
 Prices are the rest of the path that made the history (`markets.generator`). A market whose bars
-were imported has no such rest and is left alone. When this process stops, market time stops.
+were imported is lived through again where the clock is among them, and left alone elsewhere. When
+this process stops, market time stops.
 """
 
 import logging
@@ -16,7 +17,10 @@ from markets.calendar import Calendar
 from markets.generator import Path
 from markets.models import Bar, Source
 from markets.simulator.pace import Keeper, Pace, start_clock
+from markets.simulator.prices import PricePath
 from markets.simulator.quotes import put_quotes
+from markets.simulator.stored import StoredPath
+from markets.simulator.world import World
 from markets.timeframes import seconds
 from markets.venues import paper
 from markets.venues.instruments import Instruments
@@ -38,10 +42,13 @@ class Feed:
     market: str
     path: Path
     instruments: Instruments
+    stored: StoredPath | None = None
+    """The bars of a market that is not generated, to be lived through again."""
     newest: dict[str, int] = field(default_factory=dict)
     """When the newest stored bar of each timeframe opened."""
     says: str = ""
     """How the market stands, for the heartbeat."""
+    _found: set[str] = field(default_factory=set)
     _is_ours: bool = False
     _looked_at: float = float("-inf")
 
@@ -49,7 +56,13 @@ class Feed:
     def of(cls, market: str, calendar: Calendar, path: Path | None = None) -> "Feed":
         """Return the feed of a market, on the path of the settings' seed unless given another."""
         path = path or Path.build(market, calendar, settings.SIM_SEED)
-        return cls(market, path, Instruments(market, calendar))
+        found = store.sources(market)
+        stored = StoredPath.of(market) if found and found != {Source.GENERATED} else None
+        return cls(market, path, Instruments(market, calendar), stored)
+
+    def prices_at(self, at: float) -> PricePath:
+        """Return the path that says what the market is worth, from an instant on."""
+        return self.stored if self.stored and self.stored.covers(at) else self.path
 
     def is_ours(self) -> bool:
         """Return whether the market's bars are generated; looked up every few seconds."""
@@ -59,18 +72,20 @@ class Feed:
             self._looked_at = time.monotonic()
             if self._is_ours and not was:
                 self.newest = self._newest_stored()
-            elif not found:
-                self.says = f"{self.market} has no bars yet"
-            elif not self._is_ours:
-                self._say_left_alone(found)
+            self._found = found
         return self._is_ours
 
     def step(self, at: float) -> None:
         """Store the bars that have closed by an instant, quote its price and fill orders at it."""
-        if not self.is_ours():
+        is_ours = self.is_ours()
+        if is_ours:
+            self.close_bars(int(at))
+            underlying = self.path.price(at)
+        elif self.stored and self.stored.covers(at):
+            underlying = self.stored.price(at)
+        else:
+            self._say_left_alone()
             return
-        self.close_bars(int(at))
-        underlying = self.path.price(at)
         if underlying is None:
             self.says = f"{self.market} closed"
             return
@@ -111,15 +126,21 @@ class Feed:
                 newest[timeframe] = int(opens_at.timestamp())
         return newest
 
-    def _say_left_alone(self, found: set[str]) -> None:
-        kinds = " and ".join(sorted(found))
-        self.says = f"{self.market} left alone, its bars are {kinds}"
+    def _say_left_alone(self) -> None:
+        if not self._found:
+            self.says = f"{self.market} has no bars yet"
+            return
+        kinds = " and ".join(sorted(self._found))
+        says, self.says = self.says, f"{self.market} left alone, its bars are {kinds}"
+        if says == self.says:
+            return
         notices.notify(
             "infrastructure",
             "info",
             f"simulator:{self.market}",
-            f"The simulator leaves {self.market} alone, because its bars are {kinds}: it makes no "
-            f"bars and no quotes there, so that market's bots hold still. Replay works on them.",
+            f"The simulator leaves {self.market} alone, because its bars are {kinds} and the "
+            f"market's clock is not among them: it makes no bars and no quotes there, so that "
+            f"market's bots hold still. Replay works on them.",
         )
 
 
@@ -127,7 +148,7 @@ class Simulator:
     """Run the simulated markets against one clock."""
 
     def __init__(self, feeds: list[Feed], keeper: Keeper, beat: Beat, lock: ProcessLock) -> None:
-        self._feeds = feeds
+        self.feeds = feeds
         self._lock = lock
         self._keeper = keeper
         self._beat = beat
@@ -147,13 +168,21 @@ class Simulator:
         newest = [newest_close(market) for market in MARKETS]
         return cls(feeds, Keeper(start_clock(max(newest)), pace), beat, lock)
 
+    def world(self) -> World:
+        """Return the market that the simulated services show, on this market's own paths."""
+        now = self._keeper.now()
+        nifty, btc = (feed.prices_at(now) for feed in self.feeds)
+        nse = self.feeds[0].instruments.calendar
+        seed = settings.SIM_SEED
+        return World.build(clock.market_seconds, seed, nse=nse, nifty=nifty, btc=btc)
+
     def step(self) -> None:
         """Do what has become due; the clock moves last, so a step that fails holds time still."""
         self._lock.ensure()
         at = self._keeper.now()
-        for feed in self._feeds:
+        for feed in self.feeds:
             feed.step(at)
-        says = ", ".join(feed.says for feed in self._feeds)
+        says = ", ".join(feed.says for feed in self.feeds)
         if self._ends_at is not None and at >= self._ends_at:
             self._say_ended()
             return

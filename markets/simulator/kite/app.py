@@ -14,7 +14,7 @@ from aiohttp import web
 
 from markets.simulator import credentials, owner
 from markets.simulator.faults import Faults
-from markets.simulator.kite import forms
+from markets.simulator.kite import forms, mutual_funds
 from markets.simulator.kite.account import ACCOUNT_FAULTS, Account
 from markets.simulator.kite.book import Book
 from markets.simulator.kite.data import DATA_FAULTS, Data
@@ -83,11 +83,13 @@ class Kite:
                 *self.faults.routes(),
                 web.get("/_sim/kite", self._truth),
                 web.get("/_sim/tradebook", self._tradebook),
+                web.post("/_sim/token", self._token),
                 web.get("/", self.ticker.handle),
                 *self.sessions.routes(),
                 *self.data.routes(self._limited),
                 *self.triggers.routes(self._limited),
                 *self.trading.routes(self._limited),
+                *mutual_funds.routes(self._limited),
             ]
         )
         app.cleanup_ctx.append(self._living)
@@ -153,6 +155,11 @@ class Kite:
                 "refused_for_rate": self.limits.refused,
             }
         )
+
+    async def _token(self, request: web.Request) -> web.Response:
+        """Sign in without the pages, for a client that only wants to try the rest."""
+        token = self.sessions.issue()
+        return web.json_response({"api_key": credentials.KITE_API_KEY, "access_token": token})
 
     async def _tradebook(self, request: web.Request) -> web.Response:
         """Return the owner's trades by hand as the broker's back office exports them."""

@@ -14,7 +14,7 @@ from markets.simulator.board import Board
 from markets.simulator.faults import Faults
 from markets.simulator.kite import forms
 from markets.simulator.kite.account import Account
-from markets.simulator.kite.envelope import answer, bad_input
+from markets.simulator.kite.envelope import answer, bad_input, csv
 from markets.simulator.listing import INDEX, Listed
 from markets.simulator.world import World
 from tradingsite.clock import IST
@@ -74,11 +74,7 @@ class Data:
         rows = [row for row in listing.rows if exchange in (None, row.exchange)]
         if not rows:
             raise bad_input(f"Invalid exchange {exchange}.")
-        return web.Response(
-            text=forms.instruments_csv(rows, {}),
-            content_type="text/csv",
-            headers={"Content-Disposition": "attachment; filename=instruments.csv"},
-        )
+        return csv(forms.instruments_csv(rows))
 
     async def _quotes(self, request: web.Request) -> web.Response:
         keys = request.query.getall("i", [])
@@ -87,16 +83,22 @@ class Data:
             raise bad_input("Missing or empty field `i`.")
         if len(keys) > most:
             raise bad_input(f"Too many instruments: {len(keys)} asked for, {most} are the most.")
-        form = {"/quote": self._whole, "/quote/ohlc": forms.ohlc, "/quote/ltp": forms.ltp}
         board = self._board()
-        found: dict[str, Any] = {}
-        for key in dict.fromkeys(keys):
-            place = self._place(board, key)
-            if place is None or self._faults.take("missing_quotes", key):
-                continue
-            found[key] = form[request.path](board, place)
+        places = {
+            key: place
+            for key in dict.fromkeys(keys)
+            if (place := self._place(board, key)) is not None
+            and not self._faults.take("missing_quotes", key)
+        }
+        if request.path == "/quote":
+            rows = forms.quotes(board, list(places.values()), self._circuit)
+        else:
+            form = forms.ohlc if request.path == "/quote/ohlc" else forms.ltp
+            rows = [form(board, place) for place in places.values()]
+        found = dict(zip(places, rows, strict=True))
+        for key, row in found.items():
             if self._faults.take("absurd_price", key):
-                found[key]["last_price"] = round(found[key]["last_price"] * 10.0, 2)
+                row["last_price"] = round(row["last_price"] * 10.0, 2)
         return answer(found)
 
     def _place(self, board: Board, key: str) -> int | None:
@@ -105,10 +107,8 @@ class Data:
             board.listing.by_token.get(int(key)) if key.isdigit() else board.listing.by_key.get(key)
         )
 
-    def _whole(self, board: Board, place: int) -> dict[str, Any]:
-        row = board.listing.rows[place]
-        circuit = (0.0, 0.0) if row.kind == INDEX else self._account.circuit(row)
-        return forms.quote(board, place, circuit)
+    def _circuit(self, row: Listed) -> tuple[float, float]:
+        return (0.0, 0.0) if row.kind == INDEX else self._account.circuit(row)
 
     def _board(self) -> Board:
         now = self._world.now()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,6 +40,13 @@ def refusal(error: KiteError) -> web.Response:
     return _json({**body, "data": None}, error.status)
 
 
+def csv(text: str) -> web.Response:
+    """Return a list as the broker sends it: CSV, gzipped for whoever takes that."""
+    response = web.Response(body=text.encode(), content_type="text/csv")
+    response.enable_compression()
+    return response
+
+
 @web.middleware
 async def enveloped(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into the broker's envelope, also those of a wrong route or method."""
@@ -48,8 +58,14 @@ async def enveloped(request: web.Request, handler: Handler) -> web.StreamRespons
         return refusal(KiteError(404, "GeneralException", "Route not found"))
     except web.HTTPMethodNotAllowed:
         return refusal(KiteError(405, "GeneralException", "Method not allowed"))
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("the simulated broker failed at %s %s", request.method, request.path)
+        return refusal(KiteError(500, "GeneralException", "Something unexpected happened"))
 
 
 def _json(body: Any, status: int) -> web.Response:
     text = json.dumps(body, separators=(",", ":"), allow_nan=False)
-    return web.Response(text=text, status=status, content_type="application/json")
+    # As bytes, for a text would add its charset, and clients compare the whole type.
+    return web.Response(body=text.encode(), status=status, content_type="application/json")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from markets.simulator.board import Board
 from markets.simulator.kite.charges import Items
@@ -58,7 +60,7 @@ def profile(user_id: str) -> dict[str, Any]:
     }
 
 
-def instruments_csv(rows: Iterable[Listed], last: dict[int, float]) -> str:
+def instruments_csv(rows: Iterable[Listed]) -> str:
     """Return the list of instruments; every numeric column is filled, as clients expect."""
     lines = [CSV_COLUMNS]
     for row in rows:
@@ -66,7 +68,7 @@ def instruments_csv(rows: Iterable[Listed], last: dict[int, float]) -> str:
         name = "" if row.kind == INDEX and row.symbol == "INDIA VIX" else row.name
         kind = "EQ" if row.kind == INDEX else row.kind
         lines.append(
-            f'{row.token},{row.token >> 8},{row.symbol},"{name}",{last.get(row.token, 0):g},'
+            f'{row.token},{row.token >> 8},{row.symbol},"{name}",0,'
             f"{expiry},{row.strike:g},{row.tick_size:g},{row.lot_size},{kind},{row.segment},"
             f"{row.exchange}"
         )
@@ -88,15 +90,42 @@ def ohlc(board: Board, place: int) -> dict[str, Any]:
     return {**ltp(board, place), "ohlc": prices}
 
 
-def quote(board: Board, place: int, circuit: tuple[float, float]) -> dict[str, Any]:
+def quotes(
+    board: Board, places: list[int], circuit: Callable[[Listed], tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Return whole quotes of instruments, their depths worked out together."""
+    sizes, prices, counts = (each.tolist() for each in board.depths(np.array(places, dtype=np.int64)))
+    when = stamp(board.at)
+    found = []
+    for number, place in enumerate(places):
+        row = board.listing.rows[place]
+        sides = zip(sizes[number], prices[number], counts[number], strict=True)
+        levels = [_levels(*side) for side in sides]
+        found.append(_quote(board, place, when, circuit(row), levels))
+    return found
+
+
+def _levels(sizes: list[int], prices: list[float], counts: list[int]) -> list[dict[str, float]]:
+    return [
+        {"price": price, "quantity": size, "orders": count}
+        for size, price, count in zip(sizes, prices, counts, strict=True)
+    ]
+
+
+def _quote(
+    board: Board,
+    place: int,
+    when: str | None,
+    circuit: tuple[float, float],
+    levels: list[list[dict[str, float]]],
+) -> dict[str, Any]:
     """Return an instrument's whole quote; an index has no depth, volume or interest."""
     row = board.listing.rows[place]
     found: dict[str, Any] = ohlc(board, place)
-    when = stamp(board.at)
     change = round(found["last_price"] - found["ohlc"]["close"], 4)
     if row.kind == INDEX:
         return {**found, **_NOTHING_TRADED, "timestamp": when, "net_change": change}
-    bids, offers = board.depth(place)
+    bids, offers = levels
     opening, interest = int(board.interest_at_open[place]), int(board.interest[place])
     prices = found["ohlc"]
     return {
@@ -104,8 +133,8 @@ def quote(board: Board, place: int, circuit: tuple[float, float]) -> dict[str, A
         "timestamp": when,
         "last_trade_time": when,
         "last_quantity": row.lot_size,
-        "buy_quantity": sum(each[0] for each in bids) * 40,
-        "sell_quantity": sum(each[0] for each in offers) * 40,
+        "buy_quantity": int(sum(each["quantity"] for each in bids) * 40),
+        "sell_quantity": int(sum(each["quantity"] for each in offers) * 40),
         "volume": int(board.volume[place]),
         "average_price": round(
             (prices["open"] + prices["high"] + prices["low"] + found["last_price"]) / 4, 2
@@ -116,12 +145,8 @@ def quote(board: Board, place: int, circuit: tuple[float, float]) -> dict[str, A
         "net_change": change,
         "lower_circuit_limit": circuit[0],
         "upper_circuit_limit": circuit[1],
-        "depth": {"buy": _levels(bids), "sell": _levels(offers)},
+        "depth": {"buy": bids, "sell": offers},
     }
-
-
-def _levels(levels: list[tuple[int, float, int]]) -> list[dict[str, Any]]:
-    return [{"price": price, "quantity": size, "orders": count} for size, price, count in levels]
 
 
 def order(each: Order) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Triggers:
         return answer([row for row in self._rows.values() if row["status"] != "deleted"])
 
     async def _show(self, request: web.Request) -> web.Response:
-        return answer(self._find(request))
+        return answer({**self._find(request), "meta": None})
 
     async def _place(self, request: web.Request) -> web.Response:
         self._number += 1

@@ -1,0 +1,138 @@
+"""The simulator's services on their ports, in a thread of their own beside the market's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from markets.simulator.hyperliquid.app import Hyperliquid
+from markets.simulator.kite.app import Kite
+from markets.simulator.news import News
+from markets.simulator.telegram import Telegram
+from markets.simulator.world import World
+
+ADDRESS = "127.0.0.1"
+# A quote of 500 instruments is a request line of 13 kB; the server's own limit is 8.
+LONGEST_LINE_BYTES = 131_072
+# A long poll or a socket that waits must not hold up the end.
+SHUTDOWN_SECONDS = 0.2
+
+
+class PortTaken(Exception):
+    """Another process listens on a service's port; the message says which and what to do."""
+
+
+class Service(Protocol):
+    """One simulated service."""
+
+    def app(self) -> web.Application:
+        """Return the application that serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Say where the services listen; 0 takes a free port."""
+
+    kite: int = 8801
+    exchange: int = 8802
+    telegram: int = 8803
+    news: int = 8804
+
+
+@dataclass(frozen=True, slots=True)
+class Leniency:
+    """Switch off what other clients' own tests do not know of."""
+
+    needs_protection: bool = True
+    older_spans: bool = False
+    has_limits: bool = True
+    owner_trades: bool = True
+
+
+def services_of(
+    world: World, home: Path | None, leniency: Leniency | None = None
+) -> dict[str, Service]:
+    """Return the services on one market, by name; with a home their accounts are kept there."""
+    leniency = leniency or Leniency()
+    return {
+        "kite": Kite(
+            world,
+            home,
+            needs_protection=leniency.needs_protection,
+            older_spans=leniency.older_spans,
+            has_limits=leniency.has_limits,
+            owner_trades=leniency.owner_trades,
+        ),
+        "exchange": Hyperliquid(world, home),
+        "telegram": Telegram(),
+        "news": News(world.now),
+    }
+
+
+class Servers:
+    """Serve the services until they are stopped."""
+
+    def __init__(self, services: Mapping[str, Service], ports: Ports) -> None:
+        self.services = dict(services)
+        self.addresses: dict[str, str] = {}
+        """Where each service listens, once started."""
+        self._ports = ports
+        self._loop = asyncio.new_event_loop()
+        self._runners: list[web.AppRunner] = []
+        self._thread = threading.Thread(target=self._run, name="simulator", daemon=True)
+
+    def start(self) -> None:
+        """Open every port; raise PortTaken, with none left open, where one is in use."""
+        self._thread.start()
+        started: Future[None] = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
+        try:
+            started.result()
+        except PortTaken:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Close the ports and end the services."""
+        stopped: Future[None] = asyncio.run_coroutine_threadsafe(self._stop(), self._loop)
+        stopped.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _start(self) -> None:
+        for name, service in self.services.items():
+            port = getattr(self._ports, name)
+            runner = web.AppRunner(
+                service.app(),
+                access_log=None,
+                shutdown_timeout=SHUTDOWN_SECONDS,
+                max_line_size=LONGEST_LINE_BYTES,
+                max_field_size=LONGEST_LINE_BYTES,
+            )
+            await runner.setup()
+            self._runners.append(runner)
+            try:
+                await web.TCPSite(runner, ADDRESS, port).start()
+            except OSError as error:
+                raise PortTaken(
+                    f"the simulator's {name} service cannot have port {port} of {ADDRESS}: "
+                    f"{error.strerror}. Stop what listens there, or choose another by "
+                    f"--{name}-port"
+                ) from error
+            host, found = runner.addresses[0][:2]
+            self.addresses[name] = f"http://{host}:{found}"
+
+    async def _stop(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
