@@ -258,6 +258,7 @@ class Path:
         known, session = session >= 0, np.maximum(session, 0)
         # A closed market stands where it closed, at the very end of its last step.
         inside = np.minimum(at, self.session_closes[session]) - self.session_opens[session]
+        inside = np.maximum(inside, 0.0)
         number = np.minimum(inside // STEP_SECONDS, self._last_number[session])
         step = self.first_steps[session] + number.astype(np.int64)
         left = self.session_closes[session] - self.opens_at[step]

@@ -16,16 +16,17 @@ import numpy as np
 from markets.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.calendar import ist_instant, trading_date
 from markets.contracts import YEAR_DAYS
+from markets.simulator.extremes import Extremes
 from markets.simulator.listing import CALL, CHAINS, FUTURE, INDEX, Exchange, Listed, Listing
 from markets.simulator.noise import key_of, uniform, wave
 from markets.simulator.options import YEAR_SECONDS, black76, smile
-from markets.simulator.prices import Prices, bars_of, sessions_between
+from markets.simulator.prices import MINUTE, Prices, bars_of, sessions_between
 from tradingsite.registry import MARKETS
 
 CARRY_PER_YEAR = MARKETS["nifty"].carry_per_year
 DEPTH_LEVELS = 5
 # An option's high and low are looked for at this step, and wherever else it was quoted.
-_EXTREMES_SECONDS = 900
+_OPTIONS_EXTREMES_SECONDS = 900
 _SMILE_PERIODS = (900, 6 * 3_600, 86_400)
 _LEVELS = {"NIFTY": 1.0, "BANKNIFTY": 1.18, "SENSEX": 1.02}
 
@@ -128,16 +129,14 @@ class Quoter:
         # A session before today's is over: nothing has traded yet on this list.
         is_today = trading_date(opened) == date
         ranges = self._ranges(date, opened)
-        column = int(np.searchsorted(ranges.times, quoted_at, side="right")) - 1
-        high = np.maximum(ranges.high[:, max(column, 0)], last)
-        low = np.minimum(ranges.low[:, max(column, 0)], last)
-        # Whatever was quoted belongs to the day's range from then on.
-        ranges.high[:, max(column, 0) :] = np.maximum(
-            ranges.high[:, max(column, 0) :], last[:, None]
-        )
-        ranges.low[:, max(column, 0) :] = np.minimum(ranges.low[:, max(column, 0) :], last[:, None])
+        high, low = last.copy(), last.copy()
+        for rows, extremes in (
+            (~columns.is_option, ranges.others),
+            (columns.is_option, ranges.options),
+        ):
+            high[rows], low[rows] = extremes.see(quoted_at, last[rows])
         progress = (quoted_at - opened) / (closed - opened) if is_today else 0.0
-        volume, interest, interest_at_open = self._activity(columns, last, progress)
+        volume, interest, interest_at_open = self._activity(columns, ranges.open, progress)
         bid, ask = self._sides(columns, last)
         board = Board(
             listing,
@@ -163,14 +162,8 @@ class Quoter:
 
         The bar that is still forming is among them, as it is at the broker.
         """
-        listing = Listing.of(trading_date(int(end)), (row,))
-        columns = _columns_of(listing, self.prices, self._seed)
-
-        def price(at: FloatArray) -> FloatArray:
-            return self._series(columns, row, at)
-
         sessions = sessions_between(self.prices.nse, start, end)
-        bars = bars_of(price, sessions, seconds, start, end)
+        bars = bars_of(lambda at: self.prices_of(row, at), sessions, seconds, start, end)
         numbers = bars.opens_at // 60
         share = 0.4 + 1.2 * uniform(key_of(row.symbol, self._seed), numbers)
         busy = 0 if row.kind == INDEX else 900 if row.kind == FUTURE else 250
@@ -184,8 +177,12 @@ class Quoter:
 
     def price(self, row: Listed, at: float) -> float:
         """Return the price of one instrument at an instant."""
-        columns = _columns_of(Listing.of(trading_date(int(at)), (row,)), self.prices, self._seed)
-        return float(self._series(columns, row, np.array([at]))[0])
+        return float(self.prices_of(row, np.array([at]))[0])
+
+    def prices_of(self, row: Listed, at: FloatArray) -> FloatArray:
+        """Return the prices of one instrument at instants."""
+        listing = Listing.of(trading_date(int(at[-1])), (row,))
+        return self._series(_columns_of(listing, self.prices, self._seed), row, at)
 
     def _make_columns(self, date: dt.date) -> _Columns:
         return _columns_of(self.exchange.on(date), self.prices, self._seed)
@@ -201,14 +198,15 @@ class Quoter:
         )
         session = self.prices.nse.session_at(opened)
         ends = session.closes_at if session else opened + 1
-        times = np.arange(opened, ends, _EXTREMES_SECONDS, dtype=np.float64)
+        minutes = np.arange(opened, ends, MINUTE, dtype=np.float64)
+        times = minutes[:: _OPTIONS_EXTREMES_SECONDS // MINUTE]
         values = np.stack([self._values(columns, float(at)) for at in times], axis=1)
+        others = [row for row in self.exchange.on(date).rows if not row.is_option]
         return _Ranges(
-            times,
-            values[:, 0].copy(),
+            values[:, 0],
             self._values(then, float(closed)),
-            np.maximum.accumulate(values, axis=1),
-            np.minimum.accumulate(values, axis=1),
+            Extremes(times, values[columns.is_option]),
+            Extremes(minutes, np.stack([self.prices_of(row, minutes) for row in others])),
         )
 
     def _values(self, columns: _Columns, at: float) -> FloatArray:
@@ -252,9 +250,9 @@ class Quoter:
         return session.opens_at, session.closes_at
 
     def _activity(
-        self, columns: _Columns, last: FloatArray, progress: float
+        self, columns: _Columns, opened: FloatArray, progress: float
     ) -> tuple[IntArray, IntArray, IntArray]:
-        scale = np.where(columns.is_option, np.minimum(last, 200.0) / 200.0 + 0.02, 1.0)
+        scale = np.where(columns.is_option, np.minimum(opened, 200.0) / 200.0 + 0.02, 1.0)
         lots = (0.3 + columns.luck) * scale * 90_000.0
         # Busier at the ends of the day, and never less than before.
         done = progress + 0.08 * np.sin(2.0 * np.pi * progress)
@@ -276,13 +274,13 @@ class Quoter:
 
 @dataclass(frozen=True, slots=True)
 class _Ranges:
-    """Hold a session's opens, the closes before it, and highs and lows up to each of its times."""
+    """Hold a session's opens, the closes before it, and the ranges of its rows."""
 
-    times: FloatArray
     open: FloatArray
     close: FloatArray
-    high: FloatArray
-    low: FloatArray
+    options: Extremes
+    others: Extremes
+    """To the minute: their prices turn nowhere else."""
 
 
 def _worth(
