@@ -137,8 +137,7 @@ class KiteStream:
                 self._state = State.WAITING
             else:
                 self._state = State.CONNECTING
-                connection = self._connection = _Connection(self)
-                connection.open(self._root, self._api_key, token)
+                connection = _Connection(self, self._root, self._api_key, token)
                 self._watch(connection)
                 self._state = State.RECONNECTING
                 refused, refused_at = "", time.monotonic()
@@ -158,27 +157,46 @@ class KiteStream:
 
     def _watch(self, connection: _Connection) -> None:
         """Return when a connection is over, silent or no longer wanted; then it is ended."""
+        self._connection = connection
+        connection.open()
         while not self._closing.wait(_WATCH_SECONDS) and not connection.is_over:
             if connection.is_open:
                 self._state = State.CONNECTED
             if connection.is_silent:
-                log.warning("the ticker said nothing for %.0f s: connecting anew", SILENCE_SECONDS)
+                connection.reason = f"it said nothing for {SILENCE_SECONDS:.0f} s"
                 break
         connection.end()
+        if not self._closing.is_set():
+            log.warning("the ticker's connection ended: %s", connection.reason)
 
 
 class _Connection:
     """One ticker of the library's, from its making to its end; it acts in the reactor's thread."""
 
-    def __init__(self, stream: KiteStream) -> None:
+    def __init__(self, stream: KiteStream, root: str, api_key: str, token: str) -> None:
         self.is_open = False
         self.is_over = False
         self.was_refused = False
+        self.reason = "there was no connection"
         self._stream = stream
         self._reactor = running_reactor()
         self._made_at = self._heard_at = time.monotonic()
         self._complained_at = float("-inf")
-        self._ticker: Any = None
+        self._ticker: Any = _ticker_class()(
+            # Quoted, as a bad character would make autobahn print the whole address.
+            quote(api_key, safe=""),
+            quote(token, safe=""),
+            root=root,
+            # The library tells us of a connection's end as of the end of its tries.
+            reconnect_max_tries=0,
+            connect_timeout=SILENCE_SECONDS,
+        )
+        self._ticker.parse = stream.parse
+        self._ticker.on_ticks = self._on_ticks
+        self._ticker.on_open = self._on_open
+        self._ticker.on_message = self._on_message
+        self._ticker.on_error = self._on_error
+        self._ticker.on_noreconnect = self._on_end
 
     @property
     def is_silent(self) -> bool:
@@ -190,24 +208,9 @@ class _Connection:
         """Return how long it held, until the last message."""
         return self._heard_at - self._made_at
 
-    def open(self, root: str, api_key: str, token: str) -> None:
+    def open(self) -> None:
         """Connect."""
-        # Quoted, as a bad character would make autobahn quote the whole address in its complaint.
-        self._ticker = _ticker_class()(
-            quote(api_key, safe=""),
-            quote(token, safe=""),
-            root=root,
-            # The library reports the end of the connection as the end of its tries.
-            reconnect_max_tries=0,
-            connect_timeout=SILENCE_SECONDS,
-        )
-        self._ticker.parse = self._stream.parse
-        self._ticker.on_ticks = self._on_ticks
-        self._ticker.on_open = self._on_open
-        self._ticker.on_message = self._on_message
-        self._ticker.on_error = self._on_error
-        self._ticker.on_noreconnect = self._on_end
-        self._reactor.callFromThread(self._ticker.dial)
+        self._reactor.callFromThread(self._open)
 
     def subscribe(self) -> None:
         """Bring what the server sends in line with what the stream wants."""
@@ -216,6 +219,11 @@ class _Connection:
     def end(self) -> None:
         """Leave, if the server has not left already."""
         self._reactor.callFromThread(self._end)
+
+    def _open(self) -> None:
+        # A stream may be closed before its connection was begun.
+        if not self.is_over:
+            self._ticker.dial()
 
     def _on_open(self, _: object) -> None:
         self.is_open = True
@@ -230,11 +238,10 @@ class _Connection:
 
     def _on_error(self, _: object, code: int, reason: object) -> None:
         """Note why the connection may be about to end: an error text (code 0), or its end."""
-        said = str(reason).lower()
-        if code == 0:
-            log.error("the ticker says: %s", reason)
-            if "token" in said or "api_key" in said:
-                self._complained_at = time.monotonic()
+        self.reason = str(reason)
+        said = self.reason.lower()
+        if code == 0 and ("token" in said or "api_key" in said):
+            self._complained_at = time.monotonic()
         elif "upgrade failed (403" in said:
             self.was_refused = True
 
@@ -325,7 +332,7 @@ def _ticker_class() -> Any:
 def _checked(tokens: Mapping[int, str]) -> dict[int, str]:
     if len(tokens) > MOST_INSTRUMENTS:
         raise ValueError(f"{len(tokens)} instruments: the ticker takes {MOST_INSTRUMENTS}")
-    return dict(tokens)
+    return {int(token): name for token, name in tokens.items()}
 
 
 def _pauses() -> Iterator[float]:

@@ -80,7 +80,7 @@ def test_ticks_follow_the_market_and_heartbeats_the_second(server: Server, url: 
     with Client(url) as client:
         client.do("subscribe", [RELIANCE])
         client.do("set_mode", "full", [RELIANCE])
-        assert wait_for(lambda: len(client.heartbeats) > 2)
+        assert wait_for(lambda: len(client.heartbeats) > 1)
         at = [
             each["exchange_timestamp"].timestamp()
             for each in client.of(RELIANCE)
@@ -88,10 +88,10 @@ def test_ticks_follow_the_market_and_heartbeats_the_second(server: Server, url: 
         ]
         assert 0.8 < client.heartbeats[-1] - client.heartbeats[-2] < 1.5
         # Five a second, and the market runs 48 times as fast.
-        assert len(at) > 5
+        assert len(at) > 2
         assert at == sorted(at)
         assert 0 < at[-1] - ELEVEN < 48 * 60
-        assert at[-1] - at[0] > 20
+        assert at[-1] - at[0] > 10
         assert abs(at[-1] - server.world.now()) < 100
 
 
@@ -173,7 +173,7 @@ def test_a_frozen_socket_is_open_and_silent(server: Server, url: str) -> None:
     with Client(url) as client:
         client.do("subscribe", [NIFTY])
         assert wait_for(lambda: client.frames)
-        server.faults.put("frozen_socket", seconds=2.2)
+        server.faults.put("frozen_socket", seconds=1.6)
         assert wait_for(lambda: not server.faults.waiting())
         time.sleep(0.1)
         heard = len(client.frames), len(client.heartbeats)
@@ -188,7 +188,7 @@ def test_stale_prices_keep_their_times(server: Server, url: str) -> None:
         client.do("subscribe", [NIFTY, RELIANCE])
         client.do("set_mode", "full", [NIFTY, RELIANCE])
         assert has_modes(client, {NIFTY: "full", RELIANCE: "full"})
-        server.faults.put("stale_prices", match="NSE:RELIANCE", seconds=2.0)
+        server.faults.put("stale_prices", match="NSE:RELIANCE", seconds=1.6)
         assert wait_for(lambda: not server.faults.waiting())
         first, moving = client.last(RELIANCE), client.last(NIFTY)
         time.sleep(0.3)
@@ -221,6 +221,6 @@ def test_a_missing_instrument_has_no_packets(server: Server, url: str) -> None:
     with Client(url) as client:
         client.do("subscribe", [NIFTY, RELIANCE])
         assert has_modes(client, {NIFTY: "quote", RELIANCE: "quote"})
-        server.faults.put("missing_instrument", match="RELIANCE", seconds=1.5)
+        server.faults.put("missing_instrument", match="RELIANCE", seconds=1.0)
         assert has_modes(client, {NIFTY: "quote"})
         assert has_modes(client, {NIFTY: "quote", RELIANCE: "quote"})
