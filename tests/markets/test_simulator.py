@@ -219,6 +219,28 @@ def test_an_imported_market_is_left_alone_and_said_so_once(
 
 
 @databases
+def test_a_market_of_imported_bars_is_lived_through_where_the_clock_is_among_them(
+    set_market: SetMarket, btc_path: Path
+) -> None:
+    at = 1_700_050_100
+    set_market(dt.datetime.fromtimestamp(at, dt.UTC))
+    bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
+    store.save_bars("btc", "1h", bars, Source.IMPORTED)
+    feed = Feed.of("btc", store.load_calendar("btc"), btc_path)
+    feed.step(at)
+    quote = store.last_quote("btc")
+    bar = int(np.searchsorted(bars.opens_at, at, side="right")) - 1
+    assert quote is not None
+    assert bars.low[bar] <= float(quote.price) <= bars.high[bar]
+    assert feed.prices_at(at) is feed.stored
+    assert Bar.on("btc").objects.count() == len(bars), "they are there already"
+    assert not Notice.objects.exists()
+    feed.step(1_700_200_000)
+    assert feed.says == "btc left alone, its bars are imported"
+    assert feed.prices_at(1_700_200_000) is btc_path
+
+
+@databases
 def test_at_the_paths_end_market_time_stands_still(
     set_market: SetMarket, btc_path: Path, nse: NseCalendar
 ) -> None:
