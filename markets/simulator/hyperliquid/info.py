@@ -148,7 +148,7 @@ class Info:
         if interval not in INTERVALS:
             raise BadQuestion(f"no interval {interval!r}")
         start, end = self._window(wanted)
-        bars = self._engine.market.candles(asset, interval, start, end)
+        bars = self._engine.market.candles(asset, interval, start, end, self._engine.at)
         return [
             {
                 "t": opens_at * _SECOND,

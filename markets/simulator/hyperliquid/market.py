@@ -150,18 +150,21 @@ class PerpMarket:
             tuple(_level(asset, best_ask + tick * i, i, each) for i, each in enumerate(asks)),
         )
 
-    def candles(self, asset: Asset, interval: str, start: float, end: float) -> Bars:
-        """Return the bars that open in [start, end), at most the last 5000; the last may form."""
+    def candles(self, asset: Asset, interval: str, start: float, end: float, now: float) -> Bars:
+        """Return the bars that open in [start, end), at most the last 5000, as they are now.
+
+        A bar that opens before the end is told whole, or as far as it has formed.
+        """
         seconds = INTERVALS[interval]
-        first = epoch_day(WORLDS["btc"].origin) * DAY
-        start = max(start, end - MOST_CANDLES * seconds, first)
-        # Bars count from the epoch, so one that the start falls into is not among them.
-        start = -(-int(start) // seconds) * seconds
-        if start >= end:
+        until = min(-(-end // seconds) * seconds, now)
+        oldest = (now // seconds - MOST_CANDLES + 1) * seconds
+        listed = epoch_day(WORLDS["btc"].origin) * DAY
+        first = -(-max(start, oldest, listed) // seconds) * seconds
+        if first >= until:
             return Bars.empty()
-        parts = self._prices.bars(asset.name, min(seconds, DAY), start, end)
+        parts = self._prices.bars(asset.name, min(seconds, DAY), first, until)
         bars = _merged(parts, seconds) if seconds > DAY else parts
-        volume = self._volumes(asset, bars, end)
+        volume = self._volumes(asset, bars, until)
         prices = (bars.open, bars.high, bars.low, bars.close)
         return Bars(bars.opens_at, bars.closes_at, *prices, volume)
 

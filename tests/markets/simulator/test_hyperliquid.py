@@ -109,6 +109,15 @@ def test_a_client_that_counts_back_from_its_own_clock_gets_the_newest(
     assert len(rows) == 5
 
 
+def test_a_candle_is_whole_wherever_the_question_ends(
+    client: ccxt.hyperliquid, clock: HandClock
+) -> None:
+    since = int(clock.at * 1000) // HOUR_MS * HOUR_MS - 5 * HOUR_MS
+    whole = client.fetch_ohlcv(SYMBOL, "1h", since)[:2]
+    for until in (since + HOUR_MS, since + HOUR_MS + 60_000, since + 2 * HOUR_MS - 1):
+        assert client.fetch_ohlcv(SYMBOL, "1h", since, params={"until": until}) == whole
+
+
 def test_only_the_last_five_thousand_candles_are_kept(
     client: ccxt.hyperliquid, clock: HandClock
 ) -> None:
