@@ -1,10 +1,11 @@
 """The simulated ticker on a port, the unmodified KiteTicker, and a market to stream."""
 
+import asyncio
 import datetime as dt
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,9 +77,7 @@ class Server:
         self.ticker.order_update(await request.json())
         return web.Response()
 
-    async def _running(self, app: web.Application) -> Any:
-        import asyncio
-
+    async def _running(self, app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(self.ticker.run())
         yield
         task.cancel()
