@@ -46,6 +46,7 @@ KITE_USER_ID = _venue.text("KITE_USER_ID")
 KITE_PASSWORD = _venue.secret("KITE_PASSWORD")  # with the next one, only for KITE_LOGIN=headless
 KITE_TOTP_SECRET = _venue.secret("KITE_TOTP_SECRET")
 KITE_LOGIN = _venue.login()
+KITE_PRODUCT = env.str("KITE_PRODUCT", "NRML")  # MIS is squared off by the broker each day
 KITE_ROOT = _venue.address("KITE_ROOT")
 KITE_LOGIN_ROOT = _venue.address("KITE_LOGIN_ROOT")
 KITE_WS_ROOT = _venue.address("KITE_WS_ROOT")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from markets import store
+from markets.venues.kite import KiteVenue
 from markets.venues.kite_token import KiteConfig, TokenStore
 from markets.venues.limiter import RateLimiter
 
@@ -19,6 +21,7 @@ def kite_config() -> KiteConfig:
         totp_secret=settings.KITE_TOTP_SECRET,
         root=settings.KITE_ROOT,
         login_root=settings.KITE_LOGIN_ROOT,
+        ws_root=settings.KITE_WS_ROOT,
     )
 
 
@@ -32,3 +35,11 @@ def kite_limiter() -> RateLimiter:
     # The account's name stays out of the file's, which backups and listings show.
     account = hashlib.sha256(settings.KITE_API_KEY.encode()).hexdigest()[:12]
     return RateLimiter(Path(settings.DATA_DIR) / "limits" / f"kite-{account}")
+
+
+def kite_venue() -> KiteVenue:
+    """Return the broker's venue on this machine's token and limiter."""
+    calendar = store.load_calendar("nifty")
+    return KiteVenue(
+        kite_config(), kite_token(), kite_limiter(), calendar, product=settings.KITE_PRODUCT
+    )

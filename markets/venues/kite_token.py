@@ -30,6 +30,7 @@ class KiteConfig:
     totp_secret: str = field(default="", repr=False)
     root: str = "https://api.kite.trade"
     login_root: str = "https://kite.zerodha.com"
+    ws_root: str = "wss://ws.kite.trade"
 
     @property
     def login_page(self) -> str:

@@ -1,0 +1,372 @@
+"""The broker Zerodha, through its own client: prices, orders, and what the account holds.
+
+The client's sessions do not belong to more than one thread, so each thread has its own. Every call
+waits its turn at the limiter that all processes of the account share, and uses the token that the
+store has now. There is no client order id: a tag of ours is all by which an order is found again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import islice
+from typing import Any
+
+from markets.bars import Bars
+from markets.calendar import DAY_SECONDS, Calendar, trading_date
+from markets.contracts import freeze_quantity
+from markets.venues import kite_errors, kite_rows
+from markets.venues.base import (
+    BookOrder,
+    Margins,
+    MarketQuote,
+    NotListed,
+    OrderRefused,
+    RateLimited,
+    TickStream,
+    TokenRefused,
+    VenueInstrument,
+    VenueTrade,
+)
+from markets.venues.kite_errors import RefusedForRate, RefusedForToken
+from markets.venues.kite_login import client
+from markets.venues.kite_rows import Directory
+from markets.venues.kite_token import KiteConfig, TokenStore
+from markets.venues.limiter import HISTORICAL, ORDERS, OTHER, QUOTE, RateLimiter
+from tradingsite import clock
+from tradingsite.errors import Degraded, Retry
+
+EXCHANGES = ("NFO", "BFO", "NSE", "BSE")
+# The broker's name of a timeframe, its seconds, and the days that one request may span:
+# kite.trade/forum/discussion/12774.
+INTERVALS = {
+    "1m": ("minute", 60, 60),
+    "3m": ("3minute", 180, 100),
+    "5m": ("5minute", 300, 100),
+    "10m": ("10minute", 600, 100),
+    "15m": ("15minute", 900, 200),
+    "30m": ("30minute", 1_800, 200),
+    "1h": ("60minute", 3_600, 400),
+    "1d": ("day", DAY_SECONDS, 2_000),
+}
+QUOTES_A_CALL = 500
+TAG_CHARACTERS = 20
+PROTECTION_BY_THE_BROKER = -1
+# The broker's older pages speak of a cool-down of ten seconds after a 429.
+COOL_DOWN_SECONDS = 10.0
+# An order that had to wait longer was decided on other prices.
+ORDER_PATIENCE_SECONDS = 5.0
+# The list of the day is made in the early morning.
+LISTED_AT = dt.time(8, 30)
+PAISA = Decimal("0.01")
+
+
+class KiteVenue:
+    """Trade and read one account at the broker."""
+
+    name = "kite"
+
+    def __init__(
+        self,
+        config: KiteConfig,
+        tokens: TokenStore,
+        limiter: RateLimiter,
+        calendar: Calendar,
+        product: str = "NRML",
+    ) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._limiter = limiter
+        self._calendar = calendar
+        self._product = product
+        self._local = threading.local()
+        self._listed: tuple[object, Directory] | None = None
+        self._listing = threading.Lock()
+        self._last: dict[str, Decimal] = {}
+
+    # --- Prices ----------------------------------------------------------------------------------
+
+    def instruments(self) -> list[VenueInstrument]:
+        """Return the indices, futures and options of today that the desk knows of by name."""
+        return list(self._directory().by_name.values())
+
+    def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
+        """Return the closed bars that open in [start, end), in epoch seconds; none is forming."""
+        if timeframe not in INTERVALS:
+            raise ValueError(f"the broker has no {timeframe!r} bars; it has {', '.join(INTERVALS)}")
+        interval, seconds, days = INTERVALS[timeframe]
+        token = self._directory().find(instrument).token
+        rows: list[kite_rows.Row] = []
+        for first, last in _spans(start, end, days):
+            rows += self._read(HISTORICAL, "historical_data", token, first, last, interval)
+        now = clock.market_seconds()
+        return kite_rows.bars(rows, seconds, self._calendar, start, end, now)
+
+    def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
+        """Return the quotes of instruments; one the venue says nothing of is not among them."""
+        by_name = self._directory().by_name
+        names = {by_name[name].symbol: name for name in instruments if name in by_name}
+        found: dict[str, MarketQuote] = {}
+        left = iter(names)
+        while symbols := list(islice(left, QUOTES_A_CALL)):
+            rows = self._read(QUOTE, "quote", symbols)
+            for symbol, row in rows.items():
+                if symbol in names:
+                    found[names[symbol]] = kite_rows.quote(names[symbol], row)
+        self._last |= {name: quote.last for name, quote in found.items()}
+        return found
+
+    def quote(self, instrument: str) -> Decimal | None:
+        """Return the last price of an instrument, None before the first."""
+        found = self.quotes([instrument]).get(instrument)
+        return found.last if found and found.last else None
+
+    def ticks(
+        self, instruments: Collection[str], on_ticks: Callable[[list[Any]], None]
+    ) -> TickStream:
+        """Start a stream that hands over ticks in its own thread; raise NotListed."""
+        from markets.venues.kite_ticker import KiteStream
+
+        directory = self._directory()
+        tokens = {directory.find(name).token: name for name in instruments}
+        return KiteStream(
+            self._config.api_key, self._tokens.current, tokens, on_ticks, self._config.ws_root
+        ).start()
+
+    # --- Orders ----------------------------------------------------------------------------------
+
+    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+        """Send one market order and return the venue's id; called once for a tag, never retried.
+
+        The broker protects the price by its own rule; the slippage is what the desk reckons with
+        and is not sent. Raises OrderRefused for what is known to be a refusal, or was never sent,
+        and OrderUncertain after any other error: the order may exist.
+        """
+        listed = self._fit_to_send(tag, instrument, quantity)
+        exchange, symbol = listed.symbol.split(":", 1)
+        kite = self._ready_to_send()
+        try:
+            return str(
+                kite.place_order(
+                    variety="regular",
+                    exchange=exchange,
+                    tradingsymbol=symbol,
+                    transaction_type=_side(quantity),
+                    quantity=int(abs(quantity)),
+                    product=self._product,
+                    order_type="MARKET",
+                    validity="DAY",
+                    market_protection=PROTECTION_BY_THE_BROKER,
+                    tag=tag,
+                )
+            )
+        except Exception as error:
+            reaction = kite_errors.of_placing(error)
+            self._slow_down(reaction)
+            raise reaction from error
+
+    def cancel(self, order: BookOrder) -> None:
+        """Ask that what is left of an order be taken out of the book; may be asked again."""
+        self._read(ORDERS, "cancel_order", "regular", order.venue_id)
+
+    def orders(self, tags: Collection[str]) -> list[BookOrder]:
+        """Return those of the tagged orders that the book of today holds."""
+        wanted = set(tags)
+        return [order for order in self._book() if order.tag in wanted]
+
+    def strangers(self, since: dt.datetime) -> list[BookOrder]:
+        """Return the orders accepted since an instant that carry a tag of our form."""
+        second = since.replace(microsecond=0)  # the book knows no smaller parts
+        return [
+            order
+            for order in self._book()
+            if kite_rows.OUR_TAG.fullmatch(order.tag) and order.accepted_at >= second
+        ]
+
+    def rule_out(self, tag: str) -> bool:
+        """Return False: this broker's orders may come late, and nothing takes a tag back."""
+        return False
+
+    # --- What came of them -----------------------------------------------------------------------
+
+    def trades(self, since: dt.datetime) -> list[VenueTrade]:
+        """Return today's executions since an instant, oldest first, those by hand without a tag."""
+        second = since.replace(microsecond=0)
+        directory = self._directory()
+        # The orders after the trades, so that no trade is older than the list that names its tag.
+        rows = self._read(OTHER, "trades")
+        tags = {order.venue_id: order.tag for order in self._book()}
+        found = [kite_rows.trade(row, directory, tags) for row in rows]
+        return sorted(
+            (trade for trade in found if trade.at >= second),
+            key=lambda trade: (trade.at, trade.trade_id),
+        )
+
+    def positions(self) -> dict[str, Decimal]:
+        """Return the account's quantity in each instrument it holds, in whichever product."""
+        directory = self._directory()
+        rows = self._read(OTHER, "positions")
+        return kite_rows.positions(rows["net"], directory)
+
+    def margins(self) -> Margins:
+        """Return what the account can still use."""
+        return kite_rows.margins(self._read(OTHER, "margins", "equity"))
+
+    def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
+        """Return what the venue itself says that each execution cost, slippage not counted.
+
+        Brokerage is by order, so the executions of one order share its note by their turnover.
+        """
+        if not trades:
+            return []
+        directory = self._directory()
+        together: dict[tuple[object, ...], list[int]] = {}
+        for place, trade in enumerate(trades):
+            key = (trade.tag or trade.trade_id, trade.instrument, trade.quantity > 0)
+            together.setdefault(key, []).append(place)
+        groups = [[trades[place] for place in places] for places in together.values()]
+        asked = [self._note(group, directory) for group in groups]
+        notes = self._read(OTHER, "get_virtual_contract_note", asked)
+        costs = [Decimal(0)] * len(trades)
+        for places, group, note in zip(together.values(), groups, notes, strict=True):
+            total = Decimal(str(note["charges"]["total"]))
+            for place, share in zip(places, _shares(total, group), strict=True):
+                costs[place] = share
+        return costs
+
+    def profile(self) -> dict[str, Any]:
+        """Return who the token signs us in as."""
+        return dict(self._read(OTHER, "profile"))
+
+    # --- How a call is made ----------------------------------------------------------------------
+
+    def _read(self, kind: str, method: str, *arguments: Any) -> Any:
+        """Call a method of the client's that may be repeated; raise its errors by reaction."""
+        kite = self._client()
+        self._limiter.acquire(kind)
+        try:
+            return getattr(kite, method)(*arguments)
+        except Exception as error:
+            reaction = kite_errors.of_reading(error)
+            self._slow_down(reaction)
+            raise reaction from error
+
+    def _client(self) -> Any:
+        token = self._tokens.current()
+        if not token:
+            raise TokenRefused("there is no token of the day: sign in at /kite/")
+        kite = getattr(self._local, "kite", None)
+        if kite is None:
+            kite = self._local.kite = client(self._config, token)
+        kite.set_access_token(token)
+        return kite
+
+    def _slow_down(self, reaction: Exception) -> None:
+        if isinstance(reaction, RateLimited):
+            self._limiter.pause(COOL_DOWN_SECONDS)
+
+    def _book(self) -> list[BookOrder]:
+        directory = self._directory()
+        rows = self._read(OTHER, "orders")
+        return [kite_rows.order(row, directory) for row in rows]
+
+    def _directory(self) -> Directory:
+        """Return the day's list, fetched once, and again when the morning's has come out."""
+        now = clock.market().astimezone(clock.IST)
+        key = (now.date(), now.time() >= LISTED_AT)
+        with self._listing:
+            if self._listed is None or self._listed[0] != key:
+                found: list[VenueInstrument] = []
+                for exchange in EXCHANGES:
+                    # Not by the client's `instruments`: it parses the dates of all 40,000 rows by
+                    # guessing their form, for ten seconds, and the desk wants one row in ten.
+                    where = {"exchange": exchange}
+                    found += kite_rows.listed(
+                        self._read(OTHER, "_get", "market.instruments", where)
+                    )
+                self._listed = key, Directory.of(found)
+            return self._listed[1]
+
+    def _fit_to_send(self, tag: str, name: str, quantity: Decimal) -> VenueInstrument:
+        """Return the instrument of an order that can be sent; raise OrderRefused saying why not."""
+        try:
+            listed = self._directory().find(name)
+        except (NotListed, Retry, Degraded) as error:
+            if isinstance(error, TokenRefused):
+                raise RefusedForToken(f"not sent: {error}") from error
+            raise OrderRefused(f"not sent: {error}") from error
+        if not tag.isalnum() or len(tag) > TAG_CHARACTERS:
+            raise OrderRefused(f"{tag!r} is no tag: up to {TAG_CHARACTERS} letters and digits")
+        if not listed.lot_size:
+            raise OrderRefused(f"{name} is an index, which cannot be traded")
+        if not quantity or quantity % listed.lot_size:
+            raise OrderRefused(f"{quantity:f} is no whole number of lots of {listed.lot_size:f}")
+        last = self._last.get(name)
+        if last is not None and listed.underlying == "NIFTY":
+            date = trading_date(int(clock.market_seconds()))
+            level = last if listed.kind == "FUT" else listed.strike
+            largest = freeze_quantity("nifty", date, level)
+            if largest is not None and abs(quantity) > largest:
+                raise OrderRefused(
+                    f"{abs(quantity):f} is over the freeze quantity of {largest:f}, and orders "
+                    f"are not sliced yet"
+                )
+        return listed
+
+    def _ready_to_send(self) -> Any:
+        """Return the client once its turn has come; raise OrderRefused where it does not come."""
+        try:
+            kite = self._client()
+            self._limiter.acquire(ORDERS, ORDER_PATIENCE_SECONDS)
+        except TokenRefused as error:
+            raise RefusedForToken(f"not sent: {error}") from error
+        except RateLimited as error:
+            raise RefusedForRate(f"not sent: {error}") from error
+        return kite
+
+    def _note(self, group: Sequence[VenueTrade], directory: Directory) -> dict[str, Any]:
+        exchange, symbol = directory.symbol_of(group[0].instrument).split(":", 1)
+        quantity = sum((abs(trade.quantity) for trade in group), Decimal(0))
+        turnover = sum((abs(trade.quantity) * trade.price for trade in group), Decimal(0))
+        return {
+            "order_id": group[0].trade_id,
+            "exchange": exchange,
+            "tradingsymbol": symbol,
+            "transaction_type": _side(group[0].quantity),
+            "variety": "regular",
+            "product": self._product,
+            "order_type": "MARKET",
+            "quantity": int(quantity),
+            "average_price": float(turnover / quantity),
+        }
+
+
+def _shares(total: Decimal, group: Sequence[VenueTrade]) -> list[Decimal]:
+    """Return an amount divided by turnover, to the paisa; the last one takes what is left over."""
+    turnovers = [abs(trade.quantity) * trade.price for trade in group]
+    whole = sum(turnovers, Decimal(0))
+    shares = [
+        (total * turnover / whole).quantize(PAISA, ROUND_HALF_EVEN) for turnover in turnovers[:-1]
+    ]
+    return [*shares, total - sum(shares, Decimal(0))]
+
+
+def _side(quantity: Decimal) -> str:
+    return "BUY" if quantity > 0 else "SELL"
+
+
+def _spans(start: int, end: int, days: int) -> Iterator[tuple[str, str]]:
+    """Give the first and last second of each request, as the client wants them: Indian, in text.
+
+    It starts at midnight, which is what names a day's candle.
+    """
+    at = clock.from_seconds(start).astimezone(clock.IST)
+    first = dt.datetime.combine(at.date(), dt.time(), clock.IST)
+    stop = clock.from_seconds(end)
+    while first < stop:
+        following = first + dt.timedelta(days=days)
+        last = min(following, stop) - dt.timedelta(seconds=1)
+        yield f"{first:%Y-%m-%d %H:%M:%S}", f"{last.astimezone(clock.IST):%Y-%m-%d %H:%M:%S}"
+        first = following
