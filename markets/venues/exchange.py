@@ -237,9 +237,9 @@ class ExchangeVenue(ExchangeData):
 
     def _trade(self, row: dict[str, Any]) -> VenueTrade:
         trade_id, order_id = str(row["id"]), str(row["order"])
-        if order_id not in self._tags:
-            order = self._order_row(order_id, {})
-            self._tags[order_id] = tag_of(order.get("clientOrderId")) if order else ""
+        # An order that the book does not show yet is asked for again: absence proves nothing.
+        if order_id not in self._tags and (order := self._order_row(order_id, {})):
+            self._tags[order_id] = tag_of(order.get("clientOrderId"))
         market, fee = self._market(self._account), row.get("fee") or {}
         # A fee in another currency is none we could add up.
         if fee.get("cost") is not None and fee.get("currency") == market["settle"]:
@@ -247,7 +247,7 @@ class ExchangeVenue(ExchangeData):
         sign = 1 if row["side"] == "buy" else -1
         return VenueTrade(
             trade_id=trade_id,
-            tag=self._tags[order_id],
+            tag=self._tags.get(order_id, ""),
             instrument=self._name(row["symbol"]),
             quantity=sign * decimal_of(row["amount"]) * decimal_of(market.get("contractSize") or 1),
             price=decimal_of(row["price"]),

@@ -87,8 +87,9 @@ class ExchangeConfig:
     @property
     def account(self) -> str:
         """Return what names the account without giving it away, like "0x2c75…5c23"."""
-        name = self.wallet or self.api_key
-        return f"{name[:6]}…{name[-4:]}" if self.wallet else f"{name[:4]}…"
+        if self.wallet:
+            return f"{self.wallet[:6]}…{self.wallet[-4:]}"
+        return f"key {hashlib.sha256(self.api_key.encode()).hexdigest()[:6]}"
 
     def told(self, error: Exception) -> str:
         """Return an error's kind and message, short and without secrets or signed addresses."""

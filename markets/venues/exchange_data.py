@@ -34,6 +34,9 @@ MILLISECONDS = 1_000
 class ExchangeData:
     """Read the prices of one perpetual contract."""
 
+    poll_seconds = 1.0
+    """Real time between two looks at the book for ticks."""
+
     def __init__(self, config: ExchangeConfig) -> None:
         """Take where and who; nothing is asked of the exchange before the first call."""
         self.name = config.id
@@ -115,7 +118,7 @@ class ExchangeData:
                 day = (int(volume), int(interest), time.monotonic())
             return [Tick(NAME, last, bid, ask, day[0], day[1], at)]
 
-        return PolledTicks(poll, on_ticks)
+        return PolledTicks(poll, on_ticks, self.poll_seconds)
 
     def quote(self, instrument: str) -> Decimal | None:
         """Return the middle of the book, None where a side of it is empty."""

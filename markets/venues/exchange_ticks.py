@@ -10,7 +10,6 @@ from collections.abc import Callable
 from markets.venues.base import Tick
 from tradingsite.errors import Degraded, Retry
 
-POLL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
 ALIVE_SECONDS = 10.0
 
@@ -24,9 +23,9 @@ class PolledTicks:
         self,
         poll: Callable[[], list[Tick]],
         on_ticks: Callable[[list[Tick]], None],
-        seconds: float = POLL_SECONDS,
+        seconds: float,
     ) -> None:
-        """Start at once; `poll` returns the ticks of now, or raises Retry or Degraded."""
+        """Start asking every so many seconds; `poll` may raise Retry or Degraded."""
         self._poll = poll
         self._on_ticks = on_ticks
         self._seconds = seconds

@@ -62,10 +62,18 @@ def venue(url: str, exchange: Hyperliquid) -> ExchangeVenue:
     return made
 
 
-def config_of(url: str, key: str = EXCHANGE_PRIVATE_KEY, timeout: float = 0.5) -> ExchangeConfig:
+def config_of(url: str, key: str = EXCHANGE_PRIVATE_KEY, timeout: float = 1.0) -> ExchangeConfig:
     return ExchangeConfig(
         wallet=EXCHANGE_WALLET, private_key=key, url=url, pause_ms=1.0, timeout_seconds=timeout
     )
+
+
+def wait_for(found: Callable[[], object], seconds: float = 5.0) -> None:
+    """Return as soon as something is found."""
+    until = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
 
 
 def orders_received(exchange: Hyperliquid) -> int:
@@ -79,10 +87,9 @@ def orders_received(exchange: Hyperliquid) -> int:
         ("unavailable", {"match": ORDERS}, False),
         ("not_json", {"match": ORDERS}, False),
         ("reset", {"match": ORDERS}, False),
-        ("timeout", {"match": ORDERS, "seconds": 1.0}, False),
+        ("timeout", {"match": ORDERS, "seconds": 1.5}, False),
         ("rate_limit", {"match": ORDERS}, False),
-        ("timeout_after_acceptance", {"seconds": 1.0}, True),
-        ("slow", {"match": ORDERS, "seconds": 0.8}, True),
+        ("timeout_after_acceptance", {"seconds": 1.5}, True),
     ],
 )
 def test_an_order_without_a_plain_answer_is_uncertain_and_sent_once(
@@ -92,7 +99,8 @@ def test_an_order_without_a_plain_answer_is_uncertain_and_sent_once(
     with pytest.raises(OrderUncertain):
         venue.place(TAG, NAME, LOT, 1.5)
     assert orders_received(exchange) == 1
-    time.sleep(0.5 if kind == "slow" else 0.0)
+    if arrived:
+        wait_for(lambda: venue.orders([TAG]))
     assert [order.state for order in venue.orders([TAG])] == ["filled"] * arrived
     assert not venue.rule_out(TAG)
     assert orders_received(exchange) == 1
@@ -101,11 +109,11 @@ def test_an_order_without_a_plain_answer_is_uncertain_and_sent_once(
 def test_an_order_that_comes_late_is_found_by_its_tag(
     venue: ExchangeVenue, exchange: Hyperliquid, clock: HandClock
 ) -> None:
-    exchange.faults.put("late_acceptance", seconds=0.3)
+    exchange.faults.put("late_acceptance", seconds=1.0)
     with pytest.raises(OrderUncertain):
         venue.place(TAG, NAME, LOT, 1.5)
     assert venue.orders([TAG]) == []
-    time.sleep(0.5)
+    wait_for(lambda: venue.orders([TAG]))
     [order] = venue.orders([TAG])
     assert order.state == "filled"
     since = clocks.from_seconds(clock.at)
@@ -146,11 +154,11 @@ def test_a_key_without_an_account_is_refused(url: str, exchange: Hyperliquid) ->
     assert orders_received(exchange) == 0
 
 
-@pytest.mark.parametrize("kind", ["server_error", "not_json", "reset", "rate_limit", "timeout"])
+@pytest.mark.parametrize("kind", ["server_error", "not_json", "reset", "rate_limit"])
 def test_an_order_that_was_never_sent_is_said_to_be_none(
     venue: ExchangeVenue, exchange: Hyperliquid, kind: str
 ) -> None:
-    exchange.faults.put(kind, match="/info", seconds=1.0)
+    exchange.faults.put(kind, match="/info")
     with pytest.raises(OrderRefused, match="not sent"):
         venue.place(TAG, NAME, LOT, 1.5)
     assert orders_received(exchange) == 0
@@ -190,15 +198,24 @@ def test_a_read_that_fails_is_never_an_empty_answer(
         ("server_error", Retry),
         ("unavailable", Retry),
         ("reset", Retry),
-        ("timeout", Retry),
         ("not_json", Degraded),
     ):
         before = sum(exchange.received.values())
-        exchange.faults.put(kind, seconds=0.6)
+        exchange.faults.put(kind)
         with pytest.raises(error):
             READS[read](venue)
         assert sum(exchange.received.values()) - before == 1
     READS[read](venue)
+
+
+def test_a_read_that_times_out_is_to_be_asked_again(
+    venue: ExchangeVenue, exchange: Hyperliquid
+) -> None:
+    exchange.faults.put("timeout", seconds=1.5)
+    with pytest.raises(Retry):
+        venue.positions()
+    assert exchange.received["info/clearinghouseState"] == 1
+    assert venue.positions() == {NAME: LOT}
 
 
 def test_a_cancellation_may_be_asked_again(venue: ExchangeVenue, exchange: Hyperliquid) -> None:
@@ -223,7 +240,7 @@ def test_no_secret_is_said_anywhere(
     everything(caplog)
     venue.place(TAG, NAME, LOT, 1.5)
     for kind in ("server_error", "not_json", "reset", "timeout", "reject"):
-        exchange.faults.put(kind, seconds=0.6)
+        exchange.faults.put(kind, seconds=1.5)
         with pytest.raises((Degraded, Retry)) as caught:
             venue.place("T1AAAAAAAAAAAAAAAA", NAME, LOT, 1.5)
         told.append(str(caught.value) + str(caught.value.__cause__))
