@@ -14,7 +14,7 @@ from aiohttp import web
 
 from markets.simulator import credentials, owner
 from markets.simulator.faults import Faults
-from markets.simulator.kite import forms, mutual_funds
+from markets.simulator.kite import forms, mutual_funds, statements
 from markets.simulator.kite.account import ACCOUNT_FAULTS, Account
 from markets.simulator.kite.book import Book
 from markets.simulator.kite.data import DATA_FAULTS, Data
@@ -148,7 +148,7 @@ class Kite:
                 "is_open": self.world.is_open(),
                 "orders": [forms.order(each) for each in book.orders.values()],
                 "trades": [forms.trade(each) for each in book.trades],
-                "positions": forms.positions(book.portfolio, self.account.worth),
+                "positions": statements.positions(book.portfolio, self.account.worth),
                 "placements": self.trading.placements,
                 "requests": self.requests[-100:],
                 "most_requests_in_a_second": self.limits.most_in_a_second,

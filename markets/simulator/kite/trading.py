@@ -12,7 +12,7 @@ from aiohttp import web
 
 from markets.calendar import trading_date
 from markets.simulator.faults import Faults, cut
-from markets.simulator.kite import charges, forms
+from markets.simulator.kite import charges, forms, statements
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import KiteError, answer, bad_input, refusal
 from markets.simulator.kite.orders import Order, number, parse, whole
@@ -72,8 +72,8 @@ class Trading:
         return answer(forms.profile(self._account.user_id))
 
     async def _funds(self, request: web.Request) -> web.Response:
-        equity = forms.margins(self._account.portfolio, self._account.worth)
-        found = {"equity": equity, "commodity": forms.no_margins()}
+        equity = statements.margins(self._account.portfolio, self._account.worth)
+        found = {"equity": equity, "commodity": statements.no_margins()}
         segment = request.match_info.get("segment")
         if segment is None:
             return answer(found)
@@ -163,7 +163,7 @@ class Trading:
 
     async def _positions(self, request: web.Request) -> web.Response:
         self._account.roll_day()
-        return answer(forms.positions(self._account.portfolio, self._account.worth))
+        return answer(statements.positions(self._account.portfolio, self._account.worth))
 
     async def _convert(self, request: web.Request) -> web.Response:
         form = await _form(request)
@@ -177,19 +177,21 @@ class Trading:
         return answer(True)
 
     async def _holdings(self, request: web.Request) -> web.Response:
-        worth = self._account.worth
-        rows = self._account.portfolio.holdings.values()
-        return answer([forms.holding(each, worth) for each in rows])
+        return answer(self._held())
 
     async def _compact(self, request: web.Request) -> web.Response:
         names = ("exchange", "tradingsymbol", "instrument_token", "t1_quantity", "quantity")
         worth = self._account.worth
-        rows = [forms.holding(each, worth) for each in self._account.portfolio.holdings.values()]
+        rows = [
+            statements.holding(each, worth) for each in self._account.portfolio.holdings.values()
+        ]
         return answer([{name: row[name] for name in names} for row in rows])
 
     async def _summary(self, request: web.Request) -> web.Response:
         worth = self._account.worth
-        rows = [forms.holding(each, worth) for each in self._account.portfolio.holdings.values()]
+        rows = [
+            statements.holding(each, worth) for each in self._account.portfolio.holdings.values()
+        ]
         invested = sum(row["average_price"] * row["quantity"] for row in rows)
         value = sum(row["last_price"] * row["quantity"] for row in rows)
         today = sum(row["day_change"] * row["quantity"] for row in rows)
@@ -240,7 +242,7 @@ class Trading:
                     "order_type": form.get("order_type", "MARKET"),
                     "quantity": quantity,
                     "price": price,
-                    "charges": forms.charges(items),
+                    "charges": statements.charges(items),
                 }
             )
         return answer(rows)
@@ -256,12 +258,18 @@ class Trading:
             need = dict.fromkeys(need, 0.0)
         date = trading_date(int(self._account.world.now()))
         paid = charges.itemise(row, product, side, quantity, price, date)
-        return forms.order_margin(row, need, paid)
+        return statements.order_margin(row, need, paid)
 
     def _asked(self, form: Mapping[str, str]) -> tuple[Listed, int, int]:
         row = self._account.find(form.get("exchange", ""), form.get("tradingsymbol", ""))
         side = 1 if form.get("transaction_type") == "BUY" else -1
         return row, side, whole(form, "quantity")
+
+    def _held(self) -> list[dict[str, Any]]:
+        worth = self._account.worth
+        return [
+            statements.holding(each, worth) for each in self._account.portfolio.holdings.values()
+        ]
 
     def _visible(self) -> list[Order]:
         self._account.roll_day()
