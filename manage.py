@@ -5,7 +5,7 @@ import os
 import sys
 
 # Commands that need no server, so they must not start one.
-OFFLINE = {"help", "version", "embedded", "makemigrations", "collectstatic", "check"}
+OFFLINE = {"help", "version", "embedded", "makemigrations", "collectstatic", "check", "venue"}
 # What keeps a command that usually needs them away from all servers.
 OFFLINE_OPTIONS = {"-h", "--help", "--version", "--standalone"}
 

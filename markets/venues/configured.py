@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from markets import store
+from markets.calendar import Calendar
 from markets.venues.kite import KiteVenue
 from markets.venues.kite_token import KiteConfig, TokenStore
 from markets.venues.limiter import RateLimiter
@@ -37,9 +37,8 @@ def kite_limiter() -> RateLimiter:
     return RateLimiter(Path(settings.DATA_DIR) / "limits" / f"kite-{account}")
 
 
-def kite_venue() -> KiteVenue:
+def kite_venue(calendar: Calendar) -> KiteVenue:
     """Return the broker's venue on this machine's token and limiter."""
-    calendar = store.load_calendar("nifty")
     return KiteVenue(
         kite_config(), kite_token(), kite_limiter(), calendar, product=settings.KITE_PRODUCT
     )
