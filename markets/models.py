@@ -105,6 +105,7 @@ class VenueOrder(BoundModel):
     class State(models.TextChoices):
         OPEN = "open"
         FILLED = "filled"
+        CANCELLED = "cancelled"
         REJECTED = "rejected"
 
     tag = models.CharField(max_length=20, unique=True)

@@ -82,7 +82,7 @@ def _settle(bot: Bot, venue: Venue) -> tuple[int, int]:
 
 
 def _adopt(order: Order, found: BookOrder) -> bool:
-    if found.state == "rejected":
+    if found.state == "rejected" or (found.state == "cancelled" and not found.filled_quantity):
         _move(order, Order.State.REJECTED, found.message)
         return True
     if order.state == Order.State.ACKED:

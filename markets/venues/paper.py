@@ -2,26 +2,33 @@
 
 An order is taken at once, also while the market is closed, and fills whole at the first quote
 after it was taken, with slippage against us. A tag names one order for ever: placing it twice is
-one order. Whoever makes the quotes (the market simulator) calls `match`.
+one order. Whoever has the quotes calls `match`: the market simulator, or `fill_from` with those of
+any venue, so that a paper account trades at real prices.
 """
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from markets.calendar import Calendar, trading_date
+from markets.charges import itemise
 from markets.contracts import freeze_quantity
 from markets.models import Quote, VenueOrder
-from markets.venues.base import BookOrder, OrderRefused, VenueTrade
+from markets.venues.base import BookOrder, DataVenue, Margins, OrderRefused, VenueTrade
 from markets.venues.instruments import BadInstrument, Instruments
 from tradingsite import clock
+from tradingsite.registry import MARKETS
 
 BASIS_POINTS = Decimal(10_000)
 TICK = Decimal("0.0001")
 TAG_PREFIX = "T1"
+CAPITAL = {"nifty": Decimal(5_000_000), "btc": Decimal(10_000)}
+"""What a paper account begins with, in the market's currency."""
+MARGIN_RATIO = Decimal("0.15")
+"""Of the notional, the broker's usual order of size: an assumption, for nobody asks for it."""
 
 
 class PaperVenue:
@@ -52,6 +59,12 @@ class PaperVenue:
         if row.state == VenueOrder.State.REJECTED:
             raise OrderRefused(row.message)
         return str(row.pk)
+
+    def cancel(self, order: BookOrder) -> None:
+        """Take an order out of the book, unless it has filled."""
+        self._book.filter(tag=order.tag, state=VenueOrder.State.OPEN).update(
+            state=VenueOrder.State.CANCELLED, message="cancelled"
+        )
 
     def orders(self, tags: Collection[str]) -> list[BookOrder]:
         """Return those of the tagged orders that the book holds."""
@@ -111,6 +124,33 @@ class PaperVenue:
         found = Quote.on(self.market).objects.filter(instrument=instrument).first()
         return found.price if found else None
 
+    def margins(self) -> Margins:
+        """Return what the account can still use: its capital less a flat share of what it holds."""
+        traded = self._book.filter(state=VenueOrder.State.FILLED).aggregate(
+            paid=Sum(F("quantity") * F("price"))
+        )
+        worth = used = Decimal(0)
+        for instrument, held in self.positions().items():
+            value = held * (self.quote(instrument) or 0)
+            worth += value
+            used += abs(value) * MARGIN_RATIO
+        equity = CAPITAL[self.market] - (traded["paid"] or 0) + worth
+        return Margins(
+            MARKETS[self.market].currency, (equity - used).quantize(TICK), used.quantize(TICK)
+        )
+
+    def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
+        """Return what each execution costs by the desk's dated table."""
+        return [
+            itemise(
+                self.market,
+                clock.trading_date(trade.at),
+                "buy" if trade.quantity > 0 else "sell",
+                abs(trade.quantity) * trade.price,
+            ).total
+            for trade in trades
+        ]
+
     def _refusal(self, name: str, quantity: Decimal, at: int) -> str:
         try:
             instrument = self._instruments.parse(name)
@@ -155,6 +195,26 @@ def match(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> int:
             row.state = VenueOrder.State.FILLED
             row.save(update_fields=["price", "filled_at", "state"])
     return len(rows)
+
+
+def fill_from(market: str, prices: DataVenue, at: dt.datetime) -> int:
+    """Fill the waiting orders at a venue's last prices, with each order's slippage; return how many.
+
+    An instrument the venue says nothing of now waits for the next call.
+    """
+    wanted = open_instruments(market)
+    quotes = prices.quotes(wanted) if wanted else {}
+    rows = [
+        Quote.on(market)(instrument=name, price=quote.last, at=quote.at)
+        for name, quote in quotes.items()
+    ]
+    Quote.on(market).objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["instrument"],
+        update_fields=["price", "at"],
+    )
+    return match(market, {name: quote.last for name, quote in quotes.items()}, at)
 
 
 def open_instruments(market: str) -> set[str]:

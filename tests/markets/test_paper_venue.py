@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from markets.calendar import NseCalendar, Session, nse_sessions
+from markets.charges import itemise
 from markets.venues.base import OrderRefused
 from markets.venues.instruments import BadInstrument, Instruments
 from markets.venues.paper import PaperVenue
@@ -147,3 +148,44 @@ def test_without_any_price_no_order_is_taken(set_market: SetMarket) -> None:
     desk = Desk("nifty", set_market)
     with pytest.raises(OrderRefused, match="no price yet"):
         desk.venue.place("T1A", desk.front, Decimal(65), 1.0)
+
+
+@btc
+def test_an_order_that_has_not_filled_can_be_cancelled_and_one_that_has_cannot(
+    set_market: SetMarket,
+) -> None:
+    desk = Desk("btc", set_market)
+    desk.quote(60_000.0)
+    for tag in ("T1KEPT", "T1GONE"):
+        desk.venue.place(tag, "BTC-PERP", LOT, 0.0)
+    [gone] = desk.venue.orders(["T1GONE"])
+    desk.venue.cancel(gone)
+    desk.venue.cancel(gone)
+    assert desk.quote(61_000.0) == 1
+    [kept] = desk.venue.orders(["T1KEPT"])
+    desk.venue.cancel(kept)
+    assert {each.tag: each.state for each in desk.venue.orders(["T1KEPT", "T1GONE"])} == {
+        "T1KEPT": "filled",
+        "T1GONE": "cancelled",
+    }
+    assert desk.venue.positions() == {"BTC-PERP": LOT}
+
+
+@nifty
+def test_margins_and_charges_of_a_paper_account(set_market: SetMarket) -> None:
+    desk = Desk("nifty", set_market)
+    desk.quote(24_000.0)
+    before = desk.venue.margins()
+    assert (before.currency, before.available, before.used) == ("INR", Decimal(5_000_000), 0)
+    desk.venue.place("T1A", desk.front, Decimal(65), 0.0)
+    desk.quote(24_000.0)
+    [trade] = desk.venue.trades(ist("2026-06-01 00:00"))
+    desk.quote(24_100.0)
+    price = desk.venue.quote(desk.front)
+    assert price is not None
+    after = desk.venue.margins()
+    assert after.used == Decimal("0.15") * 65 * price
+    gain = 65 * (price - trade.price)
+    assert after.available == pytest.approx(5_000_000 + gain - after.used, abs=Decimal("0.01"))
+    [charges] = desk.venue.charges([trade])
+    assert charges == itemise("nifty", ist("2026-06-01").date(), "buy", 65 * trade.price).total > 0
