@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from time import sleep
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import requests
 
@@ -24,6 +24,7 @@ from tradingsite.errors import Degraded, Retry
 TIMEOUT_SECONDS = 10.0
 TOTP_SECONDS = 30.0
 HOPS = 6
+API_VERSION = 3
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{6,128}")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BAD_GATEWAY = 500
@@ -45,14 +46,16 @@ def client(config: KiteConfig, token: str = "") -> Any:
     from kiteconnect import KiteConnect
 
     kite = KiteConnect(config.api_key, token or None, root=config.root)
-    kite._default_login_uri = config.login_page
     kite.reqsession.max_redirects = 0
     return kite
 
 
 def login_url(config: KiteConfig) -> str:
-    """Return the link at which a person signs in."""
-    return str(client(config).login_url())
+    """Return the link at which a person signs in, as the client makes it, but without the client.
+
+    A page that only shows the link need not load Twisted.
+    """
+    return f"{config.login_page}?{urlencode({'api_key': config.api_key, 'v': API_VERSION})}"
 
 
 def request_token_in(pasted: str) -> str:

@@ -226,10 +226,9 @@ def test_a_request_token_serves_once(doors: Doors) -> None:
         kite_login.exchange_request_token(replace(config, api_secret="wrong"), token)
 
 
-def test_the_link_names_our_key(doors: Doors) -> None:
-    assert kite_login.login_url(config_of(doors)) == (
-        f"{doors.url}/connect/login?api_key={held.KITE_API_KEY}&v=3"
-    )
+def test_the_link_is_that_of_the_library() -> None:
+    config = KiteConfig(held.KITE_API_KEY, held.KITE_API_SECRET)
+    assert kite_login.login_url(config) == kite_login.client(config).login_url()
 
 
 def test_secrets_are_not_shown_by_repr(doors: Doors) -> None:
