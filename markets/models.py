@@ -1,4 +1,7 @@
-"""Market data of one market: its bars, features, calendar, last price and paper venue's book."""
+"""Market data of one market: bars, features, calendar, instruments, the owner's trades, prices.
+
+And the simulated venue's own book, apart from the ledger as a broker's is.
+"""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -123,3 +126,142 @@ class VenueOrder(BoundModel):
 
     def __str__(self) -> str:
         return f"{self.tag} {self.quantity:+f} {self.instrument} {self.state}"
+
+
+@bound
+class BarGap(BoundModel):
+    """A bar that the calendar expects and no source has given, and when it came after all."""
+
+    timeframe = models.CharField(max_length=4)
+    opens_at = models.DateTimeField()
+    found_at = models.DateTimeField()
+    filled_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["timeframe", "opens_at"], name="one_gap")]
+        ordering = ["timeframe", "-opens_at"]
+
+    def __str__(self) -> str:
+        return f"{self.timeframe} {self.opens_at:%Y-%m-%d %H:%M}Z missing"
+
+
+@bound
+class Reading(BoundModel):
+    """One number of a series that stands beside the bars: India VIX at a close, a funding rate."""
+
+    series = models.CharField(max_length=30)
+    at = models.DateTimeField()
+    value = models.DecimalField(max_digits=18, decimal_places=10)
+    source = models.CharField(max_length=10, choices=Source)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["series", "at"], name="one_reading")]
+        ordering = ["series", "-at"]
+
+    def __str__(self) -> str:
+        return f"{self.series} {self.at:%Y-%m-%d %H:%M}Z {self.value:f}"
+
+
+@bound
+class InstrumentList(BoundModel):
+    """A venue's list of one day: when it came, how long it was, and whether it is whole."""
+
+    venue = models.CharField(max_length=20)
+    date = models.DateField()
+    fetched_at = models.DateTimeField()
+    rows = models.PositiveIntegerField()
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["venue", "date"], name="one_list_a_day")]
+        ordering = ["-date", "venue"]
+
+    def __str__(self) -> str:
+        return f"{self.venue} {self.date}, {self.rows} instruments"
+
+
+@bound
+class ListedInstrument(BoundModel):
+    """What a venue said of one instrument from one day to another; a change begins a new row."""
+
+    venue = models.CharField(max_length=20)
+    name = models.CharField(max_length=60)
+    symbol = models.CharField(max_length=60)
+    token = models.BigIntegerField(default=0)
+    kind = models.CharField(max_length=6)
+    underlying = models.CharField(max_length=30)
+    expiry = models.DateField(null=True, blank=True)
+    strike = models.DecimalField(max_digits=14, decimal_places=4, default=0)
+    lot_size = models.DecimalField(max_digits=14, decimal_places=8)
+    tick_size = models.DecimalField(max_digits=14, decimal_places=8)
+    first_on = models.DateField()
+    last_on = models.DateField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["venue", "symbol", "first_on"], name="one_description")
+        ]
+        indexes = [models.Index(fields=["venue", "last_on", "underlying", "kind"])]
+        ordering = ["venue", "name", "-first_on"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.symbol}) {self.first_on} to {self.last_on}"
+
+
+@bound
+class OwnerOrder(BoundModel):
+    """An order the owner gave by hand, as the broker's book had it."""
+
+    order_id = models.CharField(max_length=40, unique=True)
+    symbol = models.CharField(max_length=60)
+    instrument = models.CharField(max_length=60, blank=True)
+    """The desk's name; empty where the desk has none for it."""
+    quantity = models.DecimalField(max_digits=18, decimal_places=8)
+    filled_quantity = models.DecimalField(max_digits=18, decimal_places=8, default=0)
+    order_type = models.CharField(max_length=10)
+    product = models.CharField(max_length=10, blank=True)
+    price = models.DecimalField(max_digits=14, decimal_places=4, null=True)
+    state = models.CharField(max_length=40)
+    message = models.CharField(max_length=200, blank=True)
+    tag = models.CharField(max_length=20, blank=True)
+    placed_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-placed_at"]
+
+    def __str__(self) -> str:
+        return f"{self.order_id} {self.quantity:+f} {self.symbol} {self.state}"
+
+
+@bound
+class OwnerTrade(BoundModel):
+    """An execution of the owner's own, fetched from the broker or imported from his trade book."""
+
+    trade_id = models.CharField(max_length=40)
+    traded_on = models.DateField()
+    """The exchange's day: its trade ids begin anew now and then."""
+    order_id = models.CharField(max_length=40)
+    symbol = models.CharField(max_length=60)
+    exchange = models.CharField(max_length=10)
+    instrument = models.CharField(max_length=60, blank=True)
+    expiry = models.DateField(null=True, blank=True)
+    quantity = models.DecimalField(max_digits=18, decimal_places=8)
+    """Signed: positive buys."""
+    price = models.DecimalField(max_digits=14, decimal_places=4)
+    product = models.CharField(max_length=10, blank=True)
+    at = models.DateTimeField()
+    came_by = models.CharField(max_length=10)
+    """fetched or imported: where it came from first."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["exchange", "traded_on", "trade_id", "symbol"], name="one_owner_trade"
+            )
+        ]
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.trade_id} {self.quantity:+f} {self.symbol} {self.price:f}"
