@@ -35,7 +35,7 @@ from markets.simulator.kite.orders import (
     check_protection,
 )
 from markets.simulator.kite.portfolio import Portfolio, Position, needed
-from markets.simulator.listing import FUTURE, Listed
+from markets.simulator.listing import FUTURE, INDEX, Listed
 from markets.simulator.world import World
 
 SQUARE_OFF_SECONDS = 900
@@ -93,7 +93,9 @@ class Account:
         return float(board.last[place]), float(board.close[place])
 
     def circuit(self, row: Listed) -> tuple[float, float]:
-        """Return the lowest and the highest price an order may have today."""
+        """Return the lowest and the highest price an order may have today; an index has none."""
+        if row.kind == INDEX:
+            return 0.0, 0.0
         _, close = self.worth(row.exchange, row.symbol)
         reach = 0.1 if row.kind == FUTURE else 0.2
         low, high = close * (1 - reach), close * (1 + reach)

@@ -15,7 +15,7 @@ from markets.simulator.faults import Faults
 from markets.simulator.kite import forms
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import answer, bad_input, csv
-from markets.simulator.listing import INDEX, Listed
+from markets.simulator.listing import Listed
 from markets.simulator.world import World
 from tradingsite.clock import IST
 
@@ -91,7 +91,7 @@ class Data:
             and not self._faults.take("missing_quotes", key)
         }
         if request.path == "/quote":
-            rows = forms.quotes(board, list(places.values()), self._circuit)
+            rows = forms.quotes(board, list(places.values()), self._account.circuit)
         else:
             form = forms.ohlc if request.path == "/quote/ohlc" else forms.ltp
             rows = [form(board, place) for place in places.values()]
@@ -106,9 +106,6 @@ class Data:
         return (
             board.listing.by_token.get(int(key)) if key.isdigit() else board.listing.by_key.get(key)
         )
-
-    def _circuit(self, row: Listed) -> tuple[float, float]:
-        return (0.0, 0.0) if row.kind == INDEX else self._account.circuit(row)
 
     def _board(self) -> Board:
         now = self._world.now()

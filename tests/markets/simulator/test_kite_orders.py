@@ -117,6 +117,7 @@ def test_what_is_not_filled_at_once_of_an_ioc_is_cancelled(desk: Broker) -> None
         ({"product": "CNC"}, "CNC is not allowed"),
         ({"variety": "nonsense"}, "Invalid `variety`"),
         ({"quantity": 0}, "positive"),
+        ({"exchange": "NSE", "tradingsymbol": "NIFTY 50"}, "Indices cannot be traded"),
     ],
 )
 def test_a_wrong_order_is_refused_by_name(desk: Broker, change: dict[str, Any], said: str) -> None:
