@@ -198,7 +198,7 @@ def match(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> int:
 
 
 def fill_from(market: str, prices: DataVenue, at: dt.datetime) -> int:
-    """Fill the waiting orders at a venue's last prices, with each order's slippage; return how many.
+    """Fill waiting orders at a venue's last prices and their own slippage; return how many.
 
     An instrument the venue says nothing of now waits for the next call.
     """
