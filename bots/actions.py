@@ -16,7 +16,10 @@ HOLD = 3
 
 def target_lots(lots: int, action_delta: float, limit_lots: int) -> int:
     """Return the whole lots to hold after an action, rounded towards zero, within the limit."""
-    return int(min(max(lots + action_delta * limit_lots, -limit_lots), limit_lots))
+    wanted = lots + action_delta * limit_lots
+    if wanted > limit_lots:
+        return limit_lots
+    return -limit_lots if wanted < -limit_lots else int(wanted)
 
 
 def target_lots_array(lots: FloatArray, action_delta: FloatArray, limit_lots: int) -> FloatArray:

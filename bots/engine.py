@@ -39,8 +39,8 @@ __all__ = [
     "replay_slot",
 ]
 
-ENCODE_ROWS = 512
-"""Windows encoded in one call of a replay: large enough for speed, small enough for 4 GB."""
+ENCODE_ROWS = 128
+"""Windows encoded in one call of a replay: enough for speed, few enough for a core's cache."""
 
 
 class Policy(Protocol):
@@ -53,8 +53,7 @@ class Policy(Protocol):
         """Return the logits (1, 7) of one code (1, H) and one account state (1, 4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Record what was decided: lots_after is what to hold next, after the risk gate."""
 
     action: int
@@ -65,7 +64,7 @@ class Decision:
 
 def decide(sleeve: Sleeve, logits: Float32Array, gate: RiskGate | None = None) -> Decision:
     """Return the decision of logits (1, 7); raise Degraded (hold) when they are not finite."""
-    row = logits[0].tolist()
+    (row,) = logits.tolist()
     # A NaN or an infinity anywhere makes the sum one.
     if not math.isfinite(sum(row)):
         raise Degraded("the policy's logits are not finite: hold, and look at its features")
@@ -265,13 +264,15 @@ class ReplayResult:
 
 @dataclass(slots=True)
 class _Account:
-    """Play one sleeve along a tape, row by row."""
+    """Play one sleeve along a tape, row by row, and keep what is asked for in the end."""
 
     slot: SlotTape
     broker: TapeBroker
     sleeve: Sleeve
     equity: list[float] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+    lots: list[int] = field(default_factory=list)
 
     @classmethod
     def open(cls, slot: SlotTape) -> _Account:
@@ -283,14 +284,15 @@ class _Account:
         return cls(slot, TapeBroker(slot.tape), Sleeve(slot.limit_lots, capital, lot_size))
 
     def play(self, lots: int) -> Path:
-        """Hold the same lots from the first decision to the end."""
-        close, lot_size = self.slot.tape.close.data, self.slot.tape.lot_size.data
-        last = len(self.slot.tape) - 1
-        for row in range(self.slot.start, last + 1):
-            self.sleeve.mark(close[row], lot_size[row])
-            self.equity.append(self.sleeve.equity)
-            if row < last:
-                self.trades += self.broker.rebalance(self.sleeve, row + 1, lots)
+        """Hold the same lots from the first decision to the end: it trades first and at rolls."""
+        tape, sleeve, first = self.slot.tape, self.sleeve, self.slot.start + 1
+        traded = [first, *(np.flatnonzero(tape.roll[first + 1 :]) + first + 1).tolist()]
+        self.equity.append(sleeve.equity)
+        for row, stop in zip(traded, [*traded[1:], len(tape)], strict=True):
+            self.trades += self.broker.rebalance(sleeve, row, lots)
+            marks = tape.close[row:stop]
+            self.equity += accounting.equity(sleeve.cash, sleeve.quantity, marks).tolist()
+            sleeve.mark(float(marks[-1]), float(tape.lot_size[row]))
         return self.path()
 
     def path(self) -> Path:
@@ -315,7 +317,6 @@ def replay(
     accounts = [_Account.open(slot) for slot in slots]
     codes = [_codes(slot, ENCODE_ROWS if not sequential else 1) for slot in slots]
     marks = [(slot.tape.close.data, slot.tape.lot_size.data) for slot in slots]
-    decisions: list[list[Decision]] = [[] for _ in slots]
     total = sum(account.sleeve.equity for account in accounts)
     for at, index, row in _in_time_order(slots):
         account, slot = accounts[index], slots[index]
@@ -330,9 +331,10 @@ def replay(
         if row + 1 == len(slot.tape):
             continue
         decision = decide(sleeve, slot.policy.act(next(codes[index]), observed), gate)
-        decisions[index].append(decision)
+        account.actions.append(decision.action)
+        account.lots.append(decision.lots_after)
         account.trades += account.broker.rebalance(sleeve, row + 1, decision.lots_after)
-    return tuple(_result(account, made) for account, made in zip(accounts, decisions, strict=True))
+    return tuple(_result(account) for account in accounts)
 
 
 def _in_time_order(slots: Sequence[SlotTape]) -> Iterator[tuple[int, int, int]]:
@@ -357,15 +359,15 @@ def _codes(slot: SlotTape, rows_at_once: int) -> Iterator[Float32Array]:
             yield codes[each : each + 1]
 
 
-def _result(account: _Account, decisions: Sequence[Decision]) -> ReplayResult:
+def _result(account: _Account) -> ReplayResult:
     slot = account.slot
     return ReplayResult(
         slot.slot,
         slot.tape.opens_at[slot.start :],
         slot.tape.closes_at[slot.start :],
         account.path(),
-        np.array([decision.action for decision in decisions], dtype=np.int64),
-        np.array([decision.lots_after for decision in decisions], dtype=np.int64),
+        np.array(account.actions, dtype=np.int64),
+        np.array(account.lots, dtype=np.int64),
         _Account.open(slot).play(0),
         _Account.open(slot).play(slot.limit_lots),
     )

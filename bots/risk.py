@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Any
 
-from markets.calendar import trading_date
+from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, trading_date
 
 Amount = Any
 """A float or a Decimal."""
@@ -45,7 +45,14 @@ class RiskGate:
     the gate for that trading date (IST): winning the money back does not open it again.
     """
 
-    __slots__ = ("_date", "_last_equity", "_opening_equity", "daily_loss_limit", "is_latched")
+    __slots__ = (
+        "_date",
+        "_day",
+        "_last_equity",
+        "_opening_equity",
+        "daily_loss_limit",
+        "is_latched",
+    )
 
     def __init__(self, daily_loss_limit: Amount, state: GateState | None = None) -> None:
         if not daily_loss_limit > 0:
@@ -54,20 +61,27 @@ class RiskGate:
         self.daily_loss_limit = daily_loss_limit
         self.is_latched = state.is_latched
         self._date = state.date
+        self._day: int | None = None
         self._opening_equity = state.opening_equity
         self._last_equity = state.last_equity
 
     def observe(self, at: int, equity: Amount) -> bool:
         """Take the bot's whole equity at an instant; return whether it may only reduce."""
-        date = trading_date(at)
-        if date != self._date:
-            self._opening_equity = equity if self._date is None else self._last_equity
-            self._date = date
-            self.is_latched = False
+        # Most instants lie on the date of the one before, and to make a date takes long.
+        day = (at + IST_OFFSET_SECONDS) // DAY_SECONDS
+        if day != self._day:
+            self._day = day
+            self._begin(trading_date(at), equity)
         self._last_equity = equity
         if self._opening_equity - equity >= self.daily_loss_limit:
             self.is_latched = True
         return self.is_latched
+
+    def _begin(self, date: datetime.date, equity: Amount) -> None:
+        if date != self._date:
+            self._opening_equity = equity if self._date is None else self._last_equity
+            self._date = date
+            self.is_latched = False
 
     def bound(self, lots: int, wanted_lots: int, limit_lots: int) -> int:
         """Return the lots a slot may hold next."""

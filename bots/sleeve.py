@@ -6,7 +6,6 @@ peak move at marks, once a closed bar; its cash and quantity move at fills.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +94,7 @@ class Sleeve:
     def lots(self) -> int:
         """Return the whole lots held; a part of a lot, from a partial fill, does not count."""
         lots = self.quantity / self.lot_size
-        return int(lots + math.copysign(LOT_TOLERANCE, lots))
+        return int(lots + LOT_TOLERANCE if lots > 0.0 else lots - LOT_TOLERANCE)
 
     def mark(self, mark_price: float, lot_size: float) -> None:
         """Take the close of a bar: once for each bar, and before its decision."""

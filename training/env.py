@@ -178,10 +178,8 @@ class BatchEnv(VecEnv):
     def draw_bars(self, groups: int) -> list[int]:
         """Return random bars their episodes may start at, the same for all accounts of a group."""
         # Mostly one is asked for, and numpy takes four times as long to draw an array of one.
-        drawn = (
-            int(self.rng.integers(self.first_bar, self.last_bar, endpoint=True))
-            for _ in range(groups)
-        )
+        draw, first, last = self.rng.integers, self.first_bar, self.last_bar
+        drawn = [int(draw(first, last, endpoint=True)) for _ in range(groups)]
         return [bar for bar in drawn for _ in range(self.group)]
 
     def place(

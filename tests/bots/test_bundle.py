@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from bots.bundle import (
     ENCODER,
@@ -427,3 +428,18 @@ def test_manifest_lists_the_true_sizes_and_hashes(folder: Path, public_keys: Key
 def test_code_size_is_the_graphs(folder: Path, public_keys: Keys) -> None:
     policy = load(folder, verify(folder, public_keys))
     assert policy.encode(np.zeros((2, 32, 3), dtype=np.float32)).shape == (2, HIDDEN)
+
+
+def test_one_row_answers_like_many_and_its_answer_stays(folder: Path, public_keys: Keys) -> None:
+    policy = load(folder, verify(folder, public_keys))
+    rng = np.random.default_rng(0)
+    seen, accounts = (rng.standard_normal((9, *n)).astype(np.float32) for n in ((32, 3), (4,)))
+    codes = policy.encode(seen)
+    logits = policy.act(codes, accounts)
+    alone = [policy.encode(seen[i : i + 1]) for i in range(9)]
+    answers = [policy.act(codes[i : i + 1], accounts[i : i + 1]) for i in range(9)]
+    assert np.concatenate(alone) == pytest.approx(codes, abs=1e-6)
+    assert np.concatenate(answers) == pytest.approx(logits, abs=1e-6)
+    with pytest.raises(InvalidArgument):
+        policy.act(codes[:1], accounts[:1, :1])
+    assert np.array_equal(policy.act(codes[:1], accounts[:1]), answers[0])

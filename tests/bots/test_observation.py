@@ -29,17 +29,15 @@ def test_account_state_stays_within_its_bounds() -> None:
 
 def test_account_state_of_columns_is_that_of_scalars() -> None:
     rng = np.random.default_rng(3)
-    lots = rng.integers(-4, 5, 50)
+    lots = rng.integers(-4, 5, 50).astype(float)
     pnl, drawdown = rng.normal(0, 1e5, 50), rng.uniform(0, 1e6, 50)
     bars, notional = rng.integers(0, 200, 50).astype(float), rng.uniform(1e6, 2e6, 50)
-    columns = account_state(lots, 4, pnl, bars, drawdown, notional, np.minimum, np.maximum)
+    units = np.stack(np.broadcast_arrays(*account_units(4, notional)))
+    columns = AccountStates(50).of(lots, pnl, bars, drawdown, units)
     rows = zip(lots, pnl, bars, drawdown, notional, strict=True)
     scalars = [account_state(q, 4, p, b, d, n) for q, p, b, d, n in rows]
-    assert np.array_equal(np.stack(columns, axis=1), np.array(scalars))
+    assert np.array_equal(columns.T, np.array(scalars))
     assert len(columns) == ACCOUNT_SIZE
-    units = np.stack(np.broadcast_arrays(*account_units(4, notional)))
-    states = AccountStates(50).of(lots.astype(float), pnl, bars, drawdown, units)
-    assert np.array_equal(states, np.stack(columns))
     assert np.abs(columns[1]).max() == columns[3].max() == 5.0
 
 

@@ -193,6 +193,26 @@ def test_a_truncated_account_tells_where_it_was_and_starts_anew() -> None:
     assert (env.elapsed == 0).all()
 
 
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_accounts_that_begin_anew_show_what_observing_all_would(as_rows: bool) -> None:
+    tape = random_tape(ROWS, volatility=0.1)
+    episodes = Episodes(limit_lots=4, bars=30, exploring_starts=True)
+    env = _batch(tape, episodes, accounts=16, group=4, seed=3, as_rows=as_rows)
+    rng = np.random.default_rng(1)
+    ends = 0
+    for _ in range(200):
+        shown, _, ended, infos = _step(env, rng.integers(0, 7, 16))
+        again = env.observe()
+        for name in shown if not as_rows else [...]:
+            assert np.array_equal(shown[name], again[name])
+        for each in np.flatnonzero(ended):
+            last = infos[each]["terminal_observation"]
+            kept = last if as_rows else last["account"]
+            assert not np.shares_memory(kept, shown if as_rows else shown["account"])
+            ends += 1
+    assert ends > 100
+
+
 def test_ruin_is_terminal_and_begins_anew_at_the_bar_of_its_group() -> None:
     close = np.full(200, 100.0)
     close[45:] = 15.0
