@@ -1,0 +1,389 @@
+"""The collector: each minute of the session, the wanted instruments' quotes, stored or recorded.
+
+A minute goes: wanted instruments, two calls of quotes, judgement, volatilities, a file in the
+spool, one transaction, and the file is deleted. Whatever fails on the way leaves either the file,
+which the next minute stores, or a gap with its reason. A quote of now is never stored for another
+minute: a collector that comes late skips, and does not stack up.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from django.db import connections
+
+from markets.calendar import Calendar, Session, ist_instant
+from markets.options import chain, gaps, implied, partitions, quality, storing
+from markets.options.batch import Batch
+from markets.options.models import CollectedMinute, Instrument, Quote
+from markets.options.partitions import ALIAS, DayDropped
+from markets.options.spool import Spool
+from markets.venues.base import DataVenue, MarketQuote, TokenRefused, VenueInstrument
+from tradingsite import clock
+from tradingsite.errors import Degraded, Retry
+from tradingsite.serving import DATABASE_ERRORS
+
+MINUTE = 60
+TRIES = 3
+RETRY_SECONDS = 1.0
+# Market seconds into the minute after which the quotes of now are the next minute's.
+LATEST_SECONDS = 55.0
+LOOKED_BACK = dt.timedelta(days=7)
+# The contract's last minute is the session's; before the calendar knows the day, this is assumed.
+USUAL_CLOSE = dt.time(15, 30)
+
+NO_QUOTE = "no quote: it is not in the venue's answer"
+NOT_LISTED = "no longer listed: the venue's list of today has it no more"
+
+log = logging.getLogger(__name__)
+pause = time.sleep
+
+
+class TooLate(Degraded):
+    """The minute is over, or another one is still being collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say what became of one minute."""
+
+    stored: int
+    missing: int
+    quarantined: int
+    replayed: int
+    """Minutes of the spool that were stored with it."""
+    gaps: int
+    """Earlier minutes that turned out to be missing."""
+    waits: bool = False
+    """It waits in the spool for PostgreSQL."""
+    reason: str = ""
+    """Why there is no quote at all."""
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"the minute is missing: {self.reason}"
+        if self.waits:
+            return "PostgreSQL is away: the minute waits in the spool"
+        parts = [f"{self.stored} quotes stored"]
+        parts += [f"{self.missing} missing"] if self.missing else []
+        parts += [f"{self.quarantined} of them not believed"] if self.quarantined else []
+        parts += [f"{self.replayed} minutes from the spool"] if self.replayed else []
+        parts += [f"{self.gaps} earlier minutes missing"] if self.gaps else []
+        return ", ".join(parts)
+
+
+class Collector:
+    """Collect from one venue into the options database; one of a process, used by any thread."""
+
+    def __init__(
+        self,
+        venue: DataVenue,
+        calendar: Calendar,
+        folder: Path,
+        chains: Sequence[chain.Chain] = chain.CHAINS,
+    ) -> None:
+        """Take the venue, the exchange's calendar and the spool's folder."""
+        self.venue = venue
+        self.calendar = calendar
+        self.spool = Spool(folder)
+        self.last_minute = 0
+        """The newest minute whose quotes were asked for."""
+        self._chains = chains
+        self._known = storing.Known()
+        self._day: dt.date | None = None
+        self._has_learned = False
+        self._listed: dict[str, VenueInstrument] = {}
+        self._wanted: set[str] = set()
+        self._spots: dict[str, float] = {}
+        self._before: dict[str, float] = {}
+        self._busy = threading.Lock()
+
+    # --- One minute ------------------------------------------------------------------------------
+
+    def collect(self, at: dt.datetime) -> Outcome:
+        """Collect the minute of an instant and return what became of it.
+
+        Before the open only the list and the partitions are made ready. Raises TooLate, and
+        TokenRefused once the gap is recorded.
+        """
+        minute = int(at.timestamp()) // MINUTE * MINUTE
+        if not self._busy.acquire(blocking=False):
+            raise TooLate("the minute before is still being collected")
+        try:
+            return self._collect(minute)
+        finally:
+            self._busy.release()
+
+    def _collect(self, minute: int) -> Outcome:
+        replayed = self.replay()
+        session = self.calendar.session_on(clock.trading_date(clock.from_seconds(minute)))
+        self._begin_day(minute)
+        if session is None or not session.opens_at <= minute <= session.closes_at:
+            self.prepare()
+            return Outcome(0, 0, 0, replayed or 0, 0)
+        late = clock.market_seconds() - minute
+        if late > LATEST_SECONDS:
+            self._note(session, minute - MINUTE)
+            raise TooLate(
+                f"{late:.0f} s after the minute: a quote of now is not one of {_hour(minute)} IST"
+            )
+        refused: TokenRefused | None = None
+        began = time.monotonic()
+        self.last_minute = minute
+        try:
+            batch = self._fetch(minute, began)
+        except TokenRefused as error:
+            refused, batch = error, Batch.nothing(minute, f"no token: {error}")
+        except (Retry, Degraded) as error:
+            batch = Batch.nothing(minute, f"no answer: {error}")
+        outcome = self._keep(batch, replayed, session)
+        if refused:
+            raise refused
+        return outcome
+
+    def prepare(self) -> None:
+        """Have the venue's list of the day and the spots, before the first minute."""
+        try:
+            self.venue.instruments()
+            if not self._spots:
+                self._read_spots()
+        except (Retry, Degraded) as error:
+            log.warning("before the open: %s", error)
+
+    def replay(self) -> int | None:
+        """Store what waits in the spool; return how many minutes, None while PostgreSQL is away."""
+        count = 0
+        for path, batch in self.spool.batches():
+            try:
+                storing.store(batch, self._known)
+            except DATABASE_ERRORS as error:
+                self._reconnect(error)
+                return None
+            except (DayDropped, LookupError) as error:
+                log.error("%s is put aside: %s", path, error)
+                self.spool.put_aside(path)
+                continue
+            path.unlink(missing_ok=True)
+            count += 1
+        return count
+
+    # --- From the venue --------------------------------------------------------------------------
+
+    def _fetch(self, minute: int, began: float) -> Batch:
+        """Return the minute's batch; raise the venue's error where no try succeeds in time."""
+        for number in range(1, TRIES + 1):
+            try:
+                return self._fetch_once(minute, began)
+            except Retry as error:
+                over = clock.market_seconds() - minute > LATEST_SECONDS
+                if number == TRIES or over:
+                    raise
+                log.warning("try %d of %d for %s: %s", number, TRIES, _hour(minute), error)
+                pause(RETRY_SECONDS)
+        raise AssertionError("the last try returns or raises")
+
+    def _fetch_once(self, minute: int, began: float) -> Batch:
+        listed = {row.name: row for row in self.venue.instruments()}
+        if not self._spots:
+            self._read_spots()
+        rows = chain.wanted(
+            listed.values(), self._spots, self._today(minute), self._wanted, self._chains
+        )
+        if not rows:
+            return Batch.nothing(minute, "the venue's list has nothing that is wanted")
+        gone = dict.fromkeys(self._wanted - listed.keys(), NOT_LISTED)
+        quotes = self.venue.quotes([row.name for row in rows])
+        taken = clock.market_seconds()
+        if taken - minute > MINUTE:
+            return Batch.nothing(minute, f"too slow: the answer came {taken - minute:.0f} s after")
+        self._wanted |= {row.name for row in rows if row.expiry}
+        self._listed |= listed
+        asked = {row.name: row for row in rows}
+        return self._judged(minute, asked, quotes, gone, began)
+
+    def _judged(
+        self,
+        minute: int,
+        asked: Mapping[str, VenueInstrument],
+        quotes: Mapping[str, MarketQuote],
+        gone: Mapping[str, str],
+        began: float,
+    ) -> Batch:
+        quotes = {name: quote for name, quote in quotes.items() if name in asked}
+        judged = quality.judge(quotes, asked, minute, self._before)
+        if not judged.good:
+            reasons = sorted(judged.bad.values()) or ["nothing came of what was asked for"]
+            return Batch.nothing(minute, f"{reasons[len(reasons) // 2]} (all {len(asked)})")
+        self._before |= {name: float(quote.last) for name, quote in judged.good.items()}
+        self._spots |= {
+            name: self._before[name] for name in chain.indices(self._chains) if name in judged.good
+        }
+        absent = dict.fromkeys(asked.keys() - quotes.keys(), NO_QUOTE)
+        missing = absent | judged.bad | dict(gone)
+        rows = [asked[name] for name in judged.good]
+        ivs = self._volatilities(minute, rows, judged.good)
+        values = [
+            _columns(judged.good[row.name], iv, minute) for row, iv in zip(rows, ivs, strict=True)
+        ]
+        return Batch(
+            minute,
+            tuple(row.name for row in rows),
+            np.array(values, dtype=np.int64),
+            missing,
+            {
+                name: self._listed[name]
+                for name in self._known.unknown([*asked, *gone])
+                if name in self._listed
+            },
+            quarantined=len(judged.bad),
+            fetch_ms=int((time.monotonic() - began) * 1_000),
+        )
+
+    def _volatilities(
+        self, minute: int, rows: Sequence[VenueInstrument], quotes: Mapping[str, MarketQuote]
+    ) -> list[float]:
+        """Return the implied volatility of each row, 0 for an index and where there is none."""
+        options = [
+            implied.Option(
+                (row.underlying, row.expiry),
+                float(row.strike),
+                row.kind == "CE",
+                _price(quotes[row.name]) if row.expiry else 0.0,
+                self.expires_at(row.expiry) - minute if row.expiry else 0.0,
+            )
+            for row in rows
+        ]
+        return implied.volatilities(options, implied.forwards(options, self._spots))
+
+    def expires_at(self, expiry: dt.date) -> int:
+        """Return the last instant of a contract, in epoch seconds: its day's close."""
+        session = self.calendar.session_on(expiry)
+        return session.closes_at if session else ist_instant(expiry, USUAL_CLOSE)
+
+    def _read_spots(self) -> None:
+        quotes = self.venue.quotes(chain.indices(self._chains))
+        self._spots |= {name: float(each.last) for name, each in quotes.items() if each.last > 0}
+
+    # --- Into the database -----------------------------------------------------------------------
+
+    def _keep(self, batch: Batch, replayed: int | None, session: Session) -> Outcome:
+        """Store a batch by way of the spool; leave it there while PostgreSQL is away."""
+        path = self._spooled(batch)
+        _fail_at("after_fetch")
+        try:
+            stored = storing.store(batch, self._known)
+        except DATABASE_ERRORS as error:
+            self._reconnect(error)
+            if path is None:
+                raise
+            self.spool.keep(path)
+            return Outcome(0, 0, 0, 0, 0, waits=True)
+        _fail_at("after_commit")
+        if path is not None:
+            path.unlink(missing_ok=True)
+        found = self._note(session, batch.minute)
+        return Outcome(
+            stored,
+            len(batch.missing),
+            batch.quarantined,
+            replayed or 0,
+            found,
+            reason=batch.reason,
+        )
+
+    def _spooled(self, batch: Batch) -> Path | None:
+        """Write the batch's file; a full disk costs its protection, not the minute itself."""
+        try:
+            return self.spool.put(batch)
+        except OSError as error:
+            log.error("the minute goes to PostgreSQL without a file: %s", error)
+            return None
+
+    def _note(self, session: Session, until: int) -> int:
+        try:
+            return gaps.note(session, until, self.spool.minutes())
+        except DATABASE_ERRORS as error:
+            self._reconnect(error)
+            return 0
+
+    def _begin_day(self, minute: int) -> None:
+        """Forget yesterday, and learn what of today is known already, as after a restart."""
+        day = self._today(minute)
+        if day != self._day:
+            self._wanted, self._listed, self._has_learned = set(), {}, False
+            self._known.forget()  # what the venue says of an instrument may be new today
+            self._day = day
+        if self._has_learned:
+            return
+        try:
+            partitions.ensure(day)
+            self._wanted |= _wanted_on(day)
+            self._before = _last_prices(minute) | self._before
+        except DATABASE_ERRORS as error:
+            self._reconnect(error)
+            return
+        indices = [name for name in chain.indices(self._chains) if name in self._before]
+        self._spots |= {name: self._before[name] for name in indices}
+        self._has_learned = True
+
+    def _today(self, minute: int) -> dt.date:
+        return clock.trading_date(clock.from_seconds(minute))
+
+    def _reconnect(self, error: Exception) -> None:
+        log.warning("PostgreSQL is away: %s", str(error).strip().partition("\n")[0])
+        self._known.forget()
+        connections[ALIAS].close()
+
+
+def _wanted_on(day: dt.date) -> set[str]:
+    """Return what was asked for on a day already, by whichever collector."""
+    start, end = partitions.bounds(day)
+    ids = Quote.objects.filter(ts__gte=start, ts__lt=end).values("instrument_id").distinct()
+    options = Instrument.objects.filter(id__in=ids, kind__in=chain.OPTION_KINDS)
+    return set(options.values_list("name", flat=True))
+
+
+def _last_prices(minute: int) -> dict[str, float]:
+    """Return the prices of the last minute that was stored in the week before, in rupees."""
+    end = clock.from_seconds(minute)
+    last = CollectedMinute.objects.filter(ts__gte=end - LOOKED_BACK, ts__lt=end).first()
+    if last is None:
+        return {}
+    rows = Quote.objects.filter(ts=last.ts).values_list("instrument__name", "ltp")
+    return {name: paise / 100.0 for name, paise in rows}
+
+
+def _columns(quote: MarketQuote, volatility: float, minute: int) -> tuple[int, ...]:
+    """Return a quote in the order of batch.COLUMNS."""
+    return (
+        *(round(price * 100) for price in (quote.last, quote.bid, quote.ask)),
+        int(quote.volume),
+        int(quote.interest),
+        round(volatility * 10_000),
+        round(minute - quote.at.timestamp()),
+    )
+
+
+def _price(quote: MarketQuote) -> float:
+    if quote.bid > 0 and quote.ask > 0:
+        return float(quote.bid + quote.ask) / 2.0
+    return float(quote.last)
+
+
+def _hour(minute: int) -> str:
+    return f"{clock.from_seconds(minute).astimezone(clock.IST):%H:%M}"
+
+
+def _fail_at(point: str) -> None:
+    """Die at a named point, where a test asks for it."""
+    if os.environ.get("NIGHTDESK_FAILPOINT") == point:
+        os.kill(os.getpid(), signal.SIGKILL)

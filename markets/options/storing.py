@@ -1,0 +1,201 @@
+"""A minute's way into the day's partition: one transaction, and storing it twice changes nothing.
+
+The rows are encoded as PostgreSQL's own binary COPY by numpy, copied into a temporary table, and
+inserted where they are not yet there. With them go the gaps of what is missing, and the minute's
+own row, whose lock lets one collector at a time store a minute: so a quote that one of two
+collectors got is a quote, and a gap that the other one filled is filled.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from django.db import connections, transaction
+
+from markets.bars import IntArray
+from markets.options import partitions
+from markets.options.batch import COLUMNS, Batch
+from markets.options.models import Instrument
+from markets.options.partitions import ALIAS
+from markets.venues.base import VenueInstrument
+from tradingsite import clock
+
+# PostgreSQL's timestamps count microseconds from 2000-01-01.
+POSTGRES_EPOCH = 946_684_800
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+# Each value goes behind its length in bytes; everything is big-endian.
+_FIELDS = (
+    *(("ts", 8), ("instrument_id", 4), ("ltp", 4), ("bid", 4), ("ask", 4), ("volume", 8)),
+    *(("oi", 4), ("iv", 2), ("age", 2)),
+)
+_ROW = np.dtype(
+    [
+        ("fields", ">i2"),
+        *(
+            pair
+            for name, size in _FIELDS
+            for pair in ((f"{name}_length", ">i4"), (name, f">i{size}"))
+        ),
+    ]
+)
+# Made once a connection: a table made for each minute would leave rows in the catalogue to vacuum.
+_INCOMING = """
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming_quotes (
+    ts timestamptz, instrument_id integer, ltp integer, bid integer, ask integer, volume bigint,
+    oi integer, iv smallint, age smallint
+) ON COMMIT DELETE ROWS
+"""
+_INSERT = """
+INSERT INTO options_quote SELECT * FROM incoming_quotes ON CONFLICT DO NOTHING
+"""
+_MINUTE = """
+INSERT INTO options_collectedminute (ts, asked, stored, quarantined, fetch_ms, first_at)
+VALUES (%s, %s, 0, %s, %s, %s)
+ON CONFLICT (ts) DO UPDATE SET asked = greatest(options_collectedminute.asked, excluded.asked)
+"""
+_STORED = "UPDATE options_collectedminute SET stored = stored + %s WHERE ts = %s"
+_GAPS = """
+INSERT INTO options_gap (ts, instrument_id, reason, found_at)
+SELECT %s, missing.id, missing.reason, %s
+FROM unnest(%s::integer[], %s::text[]) AS missing (id, reason)
+WHERE NOT EXISTS (SELECT 1 FROM options_quote AS quote
+                  WHERE quote.instrument_id = missing.id AND quote.ts = %s)
+ORDER BY missing.id
+ON CONFLICT DO NOTHING
+"""
+_FILLED = """
+UPDATE options_gap SET filled_at = %s WHERE ts = %s AND filled_at IS NULL
+AND (instrument_id IS NULL OR instrument_id = ANY(%s))
+"""
+
+
+class Known:
+    """Remember the instruments' numbers and the days that a process has met."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._day: dt.date | None = None
+
+    def ensure_day(self, day: dt.date) -> None:
+        """Have a day's partition there; raise DayDropped for one that is no longer kept."""
+        if day != self._day:
+            partitions.ensure(day)
+            self._day = day
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Return the names that have no number yet here."""
+        return [name for name in names if name not in self._ids]
+
+    def ids(self, batch: Batch) -> dict[str, int]:
+        """Return the numbers of a batch's instruments, making rows of those that are new.
+
+        Raises LookupError for a name that is neither known nor described.
+        """
+        names = [*batch.names, *batch.missing]
+        new = self.unknown(names)
+        if new:
+            self.add([batch.instruments[name] for name in new if name in batch.instruments])
+            rows = Instrument.objects.filter(name__in=self.unknown(names))
+            self._ids |= dict(rows.values_list("name", "id"))
+        if lost := self.unknown(names):
+            raise LookupError(f"nothing is known of {lost[0]} and {len(lost) - 1} others")
+        return self._ids
+
+    def add(self, rows: Sequence[VenueInstrument]) -> None:
+        """Make rows of instruments, or have the known ones say what the venue says today."""
+        Instrument.objects.bulk_create(
+            [
+                Instrument(
+                    name=row.name,
+                    symbol=row.symbol,
+                    underlying=row.underlying,
+                    kind=row.kind,
+                    expiry=row.expiry,
+                    strike=row.strike,
+                    lot_size=row.lot_size,
+                )
+                for row in sorted(rows, key=lambda each: each.name)
+            ],
+            update_conflicts=True,
+            unique_fields=["name"],
+            update_fields=["symbol", "lot_size"],
+        )
+
+    def forget(self) -> None:
+        """Forget everything: the database may be another one after a restore."""
+        self._ids.clear()
+        self._day = None
+
+
+def store(batch: Batch, known: Known) -> int:
+    """Store a minute in one transaction and return how many of its quotes were new.
+
+    Raises DayDropped where its day is no longer kept, and the database's own errors, after which
+    nothing of it is stored.
+    """
+    ts = clock.from_seconds(batch.minute)
+    known.ensure_day(clock.trading_date(ts))
+    ids = known.ids(batch)
+    if not batch.names:
+        return _store_nothing(batch, ts, ids)
+    numbers = np.array([ids[name] for name in batch.names], dtype=np.int64)
+    # The key's order, so that neighbours of the index are written together.
+    order = np.argsort(numbers)
+    encoded = encode(batch.minute, numbers[order], batch.values[order])
+    now = clock.real()
+    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
+        cursor.execute(_INCOMING)
+        cursor.execute(_MINUTE, [ts, batch.asked, batch.quarantined, batch.fetch_ms, now])
+        copy_rows(cursor, encoded)
+        cursor.execute(_INSERT)
+        new = int(cursor.rowcount)
+        cursor.execute(_STORED, [new, ts])
+        _put_gaps(cursor, batch, ts, ids, now)
+        cursor.execute(_FILLED, [now, ts, numbers.tolist()])
+    return new
+
+
+def encode(minute: int | IntArray, numbers: IntArray, values: IntArray) -> bytes:
+    """Return rows as binary COPY: instruments' numbers, and values in the order of COLUMNS."""
+    rows = np.empty(len(numbers), dtype=_ROW)
+    rows["fields"] = len(_FIELDS)
+    for name, size in _FIELDS:
+        rows[f"{name}_length"] = size
+    rows["ts"] = (np.asarray(minute) - POSTGRES_EPOCH) * 1_000_000
+    rows["instrument_id"] = numbers
+    for place, name in enumerate(COLUMNS):
+        rows[name] = values[:, place]
+    return _HEADER + rows.tobytes() + _TRAILER
+
+
+def copy_rows(cursor: Any, encoded: bytes, table: str = "incoming_quotes") -> None:
+    """Copy encoded rows into a table that has the quotes' columns in their order."""
+    with cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
+        copy.write(encoded)
+
+
+def _store_nothing(batch: Batch, ts: dt.datetime, ids: dict[str, int]) -> int:
+    """Record that a minute is missing, unless another collector has it."""
+    now = clock.real()
+    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
+        if batch.reason:
+            cursor.execute(
+                "INSERT INTO options_gap (ts, reason, found_at) SELECT %s, %s, %s WHERE NOT EXISTS "
+                "(SELECT 1 FROM options_collectedminute WHERE ts = %s) ON CONFLICT DO NOTHING",
+                [ts, batch.reason, now, ts],
+            )
+        _put_gaps(cursor, batch, ts, ids, now)
+    return 0
+
+
+def _put_gaps(
+    cursor: Any, batch: Batch, ts: dt.datetime, ids: dict[str, int], now: dt.datetime
+) -> None:
+    if batch.missing:
+        numbers = [ids[name] for name in batch.missing]
+        reasons = [reason[:200] for reason in batch.missing.values()]
+        cursor.execute(_GAPS, [ts, now, numbers, reasons, ts])
