@@ -6,19 +6,26 @@ from django.apps import AppConfig
 
 
 class BotsConfig(AppConfig):
-    """Hear when a market's history is replaced."""
+    """Hear when a market's history is replaced, and know the bots' own executions."""
 
     name = "bots"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the receiver."""
-        from tradingsite.signals import market_replaced
+        """Connect the receivers."""
+        from tradingsite.signals import executions_named, market_replaced
 
         market_replaced.connect(_forget)
+        executions_named.connect(_ours)
 
 
 def _forget(market: str, **kwargs: Any) -> None:
     from bots.services import forget_market
 
     forget_market(market)
+
+
+def _ours(market: str, trade_ids: set[str], **kwargs: Any) -> set[str]:
+    from bots.services import executions_of_bots
+
+    return executions_of_bots(market, trade_ids)

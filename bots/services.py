@@ -22,3 +22,9 @@ def forget_market(market: str) -> None:
     ModelVersion.objects.filter(slot__in=slots).delete()
     # Files cannot be rolled back, so they go when the rows are gone for good.
     transaction.on_commit(lambda: [modelstore.prune(slot) for slot in slots])
+
+
+def executions_of_bots(market: str, trade_ids: set[str]) -> set[str]:
+    """Return those of a venue's executions that the ledger has as the bots' own."""
+    found = Fill.on(market).objects.filter(trade_id__in=trade_ids)
+    return set(found.values_list("trade_id", flat=True))

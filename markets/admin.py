@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from markets.calendar import SESSION_KINDS
-from markets.models import Bar, Quote, TradingDay, VenueOrder
+from markets.models import Bar, OwnerOrder, OwnerTrade, Quote, TradingDay, VenueOrder
 from tradingsite.admin import ReadOnlyAdmin, register_bound
 
 KINDS = [(kind, kind) for kind in (*SESSION_KINDS, "holiday")]
@@ -94,7 +94,33 @@ class VenueOrderAdmin(ReadOnlyAdmin):
     search_fields = ("tag", "instrument")
 
 
+class OwnerOrderAdmin(ReadOnlyAdmin):
+    """Show the orders that are no bot's: given by hand, or by the broker for the owner."""
+
+    list_display = (
+        *("placed_at", "given_by", "symbol", "quantity", "filled_quantity", "order_type"),
+        *("product", "price", "state", "message", "order_id"),
+    )
+    list_filter = ("given_by", "state", "product")
+    search_fields = ("order_id", "symbol", "instrument")
+    date_hierarchy = "placed_at"
+
+
+class OwnerTradeAdmin(ReadOnlyAdmin):
+    """Show the executions that are no bot's, and how each came here."""
+
+    list_display = (
+        *("at", "given_by", "symbol", "instrument", "quantity", "price", "product"),
+        *("exchange", "trade_id", "came_by"),
+    )
+    list_filter = ("given_by", "came_by", "exchange")
+    search_fields = ("trade_id", "order_id", "symbol", "instrument")
+    date_hierarchy = "at"
+
+
 register_bound(TradingDay, TradingDayAdmin)
 register_bound(Bar, BarAdmin)
 register_bound(Quote, QuoteAdmin)
 register_bound(VenueOrder, VenueOrderAdmin)
+register_bound(OwnerOrder, OwnerOrderAdmin)
+register_bound(OwnerTrade, OwnerTradeAdmin)

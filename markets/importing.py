@@ -39,7 +39,7 @@ USUAL_SECONDS = 22_500
 
 
 class BadFile(ValueError):
-    """A file of bars that is refused whole; the message names the file, the line and the reason."""
+    """A file that is refused whole; the message names the file, the line and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_bars(
     """
     rows: list[tuple[float, ...]] = []
     lines: list[int] = []
-    with _opened(path) as (text, raw):
+    with opened(path) as (text, raw):
         reader = csv.reader(text)
         header = _header(path, reader)
         for cells in reader:
@@ -114,7 +114,8 @@ class _Header:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[TextIO, IO[bytes]]]:
+def opened(path: Path) -> Iterator[tuple[TextIO, IO[bytes]]]:
+    """Open a CSV or CSV.gz file as text, and as the bytes beneath; raise BadFile for neither."""
     try:
         raw = path.open("rb")
     except FileNotFoundError as error:

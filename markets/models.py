@@ -209,9 +209,24 @@ class ListedInstrument(BoundModel):
         return f"{self.name} ({self.symbol}) {self.first_on} to {self.last_on}"
 
 
+class GivenBy(models.TextChoices):
+    """Whose hand an order was, of those that are no bot's."""
+
+    OWNER = "owner", "by hand"
+    BROKER = "broker", "by the broker"
+    """Squared off, or settled by the exchange's auction: nobody here decided it."""
+
+
+class CameBy(models.TextChoices):
+    """How an execution of the owner's came to the desk."""
+
+    FETCHED = "fetched"
+    IMPORTED = "imported"
+
+
 @bound
 class OwnerOrder(BoundModel):
-    """An order the owner gave by hand, as the broker's book had it."""
+    """An order the owner gave by hand, or the broker for him, as the broker's book had it."""
 
     order_id = models.CharField(max_length=40, unique=True)
     symbol = models.CharField(max_length=60)
@@ -225,6 +240,7 @@ class OwnerOrder(BoundModel):
     state = models.CharField(max_length=40)
     message = models.CharField(max_length=200, blank=True)
     tag = models.CharField(max_length=20, blank=True)
+    given_by = models.CharField(max_length=10, choices=GivenBy, default=GivenBy.OWNER)
     placed_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -245,15 +261,18 @@ class OwnerTrade(BoundModel):
     order_id = models.CharField(max_length=40)
     symbol = models.CharField(max_length=60)
     exchange = models.CharField(max_length=10)
+    """The broker's name: NFO, where the trade book says NSE and FO."""
     instrument = models.CharField(max_length=60, blank=True)
     expiry = models.DateField(null=True, blank=True)
     quantity = models.DecimalField(max_digits=18, decimal_places=8)
     """Signed: positive buys."""
     price = models.DecimalField(max_digits=14, decimal_places=4)
     product = models.CharField(max_length=10, blank=True)
+    given_by = models.CharField(max_length=10, choices=GivenBy, default=GivenBy.OWNER)
+    """What the owner learns and is learnt from is by hand; a trade book does not tell the two."""
     at = models.DateTimeField()
-    came_by = models.CharField(max_length=10)
-    """fetched or imported: where it came from first."""
+    came_by = models.CharField(max_length=10, choices=CameBy)
+    """Where it came from first."""
 
     class Meta:
         constraints = [

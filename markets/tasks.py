@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from markets import token_refresh, windows
+from markets import owner_trades, token_refresh, windows
 from markets.calendar_watch import warn_of_end
 from tradingsite import jobs
 
@@ -24,7 +24,7 @@ def collect_options(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.fetch_trades")
 def fetch_trades(scheduled_for: str) -> None:
     """Fetch the owner's own trades."""
-    jobs.perform("trade-fetcher", scheduled_for, None, windows.trading)
+    jobs.perform("trade-fetcher", scheduled_for, owner_trades.fetch_for_job, windows.trading)
 
 
 @shared_task(name="markets.tasks.start_straddle")

@@ -78,7 +78,6 @@ JOBS: tuple[Job, ...] = (
         hour="9-19",
         queue="collect",
         expires_seconds=50,
-        not_built="the owner's own trades from the broker",
     ),
     Job(
         "straddle-stop",

@@ -5,3 +5,7 @@ from django.dispatch import Signal
 # Sent with `market` when a market's generated history gives way to imported bars: whatever was
 # learned or traded on it must go.
 market_replaced = Signal()
+
+# Sent with `market` and `trade_ids`, the venue's executions of which some may be the bots' own;
+# each receiver returns the set of those that it knows to be.
+executions_named = Signal()

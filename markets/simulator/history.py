@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from markets import store
+from markets import owner_trades, store
 from markets.generator import Path
 from markets.models import Source
+from markets.simulator import owner
 from markets.simulator.pace import first_instant
 from markets.simulator.quotes import put_quotes
+from markets.simulator.world import World
+from markets.tradebook import parse
 from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.registry import MARKETS
@@ -55,11 +58,33 @@ def make_history(
     for timeframe, each in bars.items():
         told = _counted(report, f"{market} {timeframe} features", len(each))
         store.rebuild_features(market, timeframe, told)
+    if market == owner_trades.MARKET:
+        what = f"{market} trades by hand"
+        trades = import_simulated_history(market, until, path)
+        report(what, trades, trades)
     # Also lets an order be judged before the market first opens.
     newest = max(bars.values(), key=lambda each: int(each.closes_at[-1]))
     closed_at = clock.from_seconds(int(newest.closes_at[-1]))
     put_quotes(Instruments(market, calendar), float(newest.close[-1]), closed_at)
     return sum(map(len, bars.values()))
+
+
+def import_simulated_history(
+    market: str, until: int | None = None, path: Path | None = None
+) -> int:
+    """Import what the simulated owner did by hand up to an instant; return how many are new.
+
+    It goes through the trade book, as an owner's own history does, and no further back than bars.
+    """
+    until = first_instant() if until is None else until
+    calendar, seed = store.load_calendar(market), settings.SIM_SEED
+    path = path or Path.build(market, calendar, seed)
+    # He trades NIFTY alone, so the other market of his world may be any.
+    world = World.build(lambda: float(until), seed, nse=calendar, nifty=path, btc=path)
+    text = owner.tradebook(world, min(owner.HISTORY_YEARS, YEARS["15m"]))
+    name = "the simulated owner's trade book"
+    book = parse(name, iter(text.splitlines()))
+    return owner_trades.import_tradebook(name, book, market).trades.new
 
 
 def _counted(report: Report, what: str, total: int) -> Callable[[int], None]:

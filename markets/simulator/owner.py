@@ -23,6 +23,7 @@ import numpy as np
 from markets.calendar import Session, trading_date
 from markets.contracts import expiries
 from markets.simulator.kite.account import Account
+from markets.simulator.kite.book import Book
 from markets.simulator.kite.envelope import KiteError
 from markets.simulator.kite.matching import market_ask
 from markets.simulator.listing import CHAINS, Listed
@@ -39,6 +40,8 @@ LOT_DEVIATIONS = 0.9
 MISSES, WHIMS = 0.2, 0.1
 LEAVES_SECONDS = 240.0
 _LONGEST_MONTH = dt.timedelta(days=45)
+# The broker's name of a derivatives segment, and the exchange's in the trade book.
+_SEGMENT_EXCHANGES = {"NFO": "NSE", "BFO": "BSE"}
 TRADEBOOK_COLUMNS = (
     *("symbol", "isin", "trade_date", "exchange", "segment", "series", "trade_type", "auction"),
     *("quantity", "price", "trade_id", "order_id", "order_execution_time", "expiry_date"),
@@ -116,41 +119,69 @@ def near_future(world: World, date: dt.date) -> Listed:
     return next(row for row in futures if row.expiry and row.expiry > date)
 
 
-def tradebook(world: World, years: float = HISTORY_YEARS) -> str:
-    """Return his trades up to now as CSV in the form of the broker's F&O trade book."""
+def tradebook(world: World, years: float = HISTORY_YEARS, book: Book | None = None) -> str:
+    """Return his trades up to now as CSV in the form of the broker's F&O trade book.
+
+    With an account's book it is that account's: what he did before it was opened, and from then on
+    every execution in it, the bots' too, since the back office knows no tags.
+    """
     now = world.now()
     last = trading_date(int(now))
     first = last - dt.timedelta(days=round(years * 365.25))
+    by_looks_until = now if book is None or book.began_at is None else min(now, book.began_at)
     text = io.StringIO()
     writer = csv.DictWriter(text, TRADEBOOK_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for look in looks(world, first, last):
-        if look.lots and look.at <= now:
-            writer.writerow(_trade_row(world, look))
+    for look in looks(world, first, trading_date(int(by_looks_until))):
+        if look.lots and look.at <= by_looks_until:
+            writer.writerow(_row_of_look(world, look))
+    for trade, expiry in book.executions if book else ():
+        if trade.exchange in _SEGMENT_EXCHANGES and trading_date(int(trade.at)) >= first:
+            exchange = _SEGMENT_EXCHANGES[trade.exchange]
+            numbers = trade.trade_id, trade.exchange_order_id
+            units = trade.side * trade.quantity
+            writer.writerow(
+                _row(exchange, trade.symbol, expiry, units, trade.price, trade.at, numbers)
+            )
     return text.getvalue()
 
 
-def _trade_row(world: World, look: Look) -> dict[str, str]:
+def _row_of_look(world: World, look: Look) -> dict[str, str]:
     date = trading_date(int(look.at))
     row = near_future(world, date)
     price = world.quoter.price(row, look.at) + (0.1 if look.lots > 0 else -0.1)
-    at = dt.datetime.fromtimestamp(int(look.at), IST)
     number = int(look.at) % 100_000_000
+    numbers = str(number), f"{date:%y%m%d}9{number:08d}"
+    units = look.lots * row.lot_size
+    return _row("NSE", row.symbol, row.expiry, units, price, look.at, numbers)
+
+
+def _row(
+    exchange: str,
+    symbol: str,
+    expiry: dt.date | None,
+    units: int,
+    price: float,
+    at: float,
+    numbers: tuple[str, str],
+) -> dict[str, str]:
     return {
-        "symbol": row.symbol,
+        "symbol": symbol,
         "isin": "",
-        "trade_date": date.isoformat(),
-        "exchange": "NSE",
+        "trade_date": trading_date(int(at)).isoformat(),
+        "exchange": exchange,
         "segment": "FO",
         "series": "",
-        "trade_type": "buy" if look.lots > 0 else "sell",
+        "trade_type": "buy" if units > 0 else "sell",
         "auction": "false",
-        "quantity": f"{abs(look.lots) * row.lot_size:.6f}",
+        "quantity": f"{abs(units):.6f}",
         "price": f"{price:.6f}",
-        "trade_id": str(number),
-        "order_id": f"{date:%y%m%d}9{number:08d}",
-        "order_execution_time": at.strftime("%Y-%m-%dT%H:%M:%S"),
-        "expiry_date": row.expiry.isoformat() if row.expiry else "",
+        "trade_id": numbers[0],
+        "order_id": numbers[1],
+        "order_execution_time": dt.datetime.fromtimestamp(int(at), IST).strftime(
+            "%Y-%m-%dT%H:%M:%S"
+        ),
+        "expiry_date": expiry.isoformat() if expiry else "",
     }
 
 

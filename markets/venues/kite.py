@@ -17,7 +17,7 @@ from typing import Any
 from markets.bars import Bars
 from markets.calendar import DAY_SECONDS, Calendar, trading_date
 from markets.contracts import freeze_quantity
-from markets.venues import kite_errors, kite_rows
+from markets.venues import kite_account, kite_errors, kite_rows
 from markets.venues.base import (
     BookOrder,
     Margins,
@@ -30,6 +30,7 @@ from markets.venues.base import (
     VenueInstrument,
     VenueTrade,
 )
+from markets.venues.kite_account import DayBook
 from markets.venues.kite_errors import RefusedForRate, RefusedForToken
 from markets.venues.kite_login import client
 from markets.venues.kite_rows import Directory
@@ -203,6 +204,13 @@ class KiteVenue:
             (trade for trade in found if trade.at >= second),
             key=lambda trade: (trade.at, trade.trade_id),
         )
+
+    def whole_book(self) -> DayBook:
+        """Return today's orders and executions of the account, whoever gave them."""
+        # The orders after the trades, so that no trade is older than the list that names its hand.
+        trades, orders = self._read(OTHER, "trades"), self._read(OTHER, "orders")
+        directory = self._directory() if trades or orders else Directory({}, {})
+        return kite_account.day_book(orders, trades, directory, self._tokens.state().user)
 
     def positions(self) -> dict[str, Decimal]:
         """Return the account's quantity in each instrument it holds, in whichever product."""

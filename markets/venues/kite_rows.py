@@ -144,14 +144,18 @@ def trade(row: Row, directory: Directory, tags: Mapping[str, str]) -> VenueTrade
     """Return an execution; its tag is that of its order, by the order's id."""
     at = _aware(row["fill_timestamp"])
     return VenueTrade(
-        # The exchange counts anew each day.
-        trade_id=f"kite-{at:%y%m%d}-{row['exchange']}-{row['trade_id']}",
+        trade_id=venue_trade_id(at.date(), row["exchange"], row["trade_id"]),
         tag=tags.get(str(row["order_id"]), ""),
         instrument=directory.name_of(row),
         quantity=_side(row) * _decimal(row["quantity"]),
         price=_decimal(row["average_price"]),
         at=at,
     )
+
+
+def venue_trade_id(date: dt.date, exchange: str, number: object) -> str:
+    """Return an execution's id as the ledger keeps it: the exchange's numbers begin anew."""
+    return f"kite-{date:%y%m%d}-{exchange}-{number}"
 
 
 def positions(rows: Iterable[Row], directory: Directory) -> dict[str, Decimal]:

@@ -66,6 +66,7 @@ class Account:
         self.world = world
         self.user_id = user_id
         self.book = book or Book()
+        self.book.begin(world.now())
         self.on_update = on_update
         self._faults = faults
         self._needs_protection = needs_protection
@@ -336,7 +337,7 @@ class Account:
         date = trading_date(int(now))
         paid = charges.itemise(row, ask.product, ask.side, quantity, price, date)
         self.portfolio.take(trade, row, paid.total)
-        self.book.add_trade(trade)
+        self.book.add_trade(trade, row.expiry)
         if not order.pending:
             self._end(order, COMPLETE, now)
         else:

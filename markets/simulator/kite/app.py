@@ -164,5 +164,5 @@ class Kite:
     async def _tradebook(self, request: web.Request) -> web.Response:
         """Return the owner's trades by hand as the broker's back office exports them."""
         years = float(request.query.get("years", owner.HISTORY_YEARS))
-        text = owner.tradebook(self.world, years)
+        text = owner.tradebook(self.world, years, self.account.book)
         return web.Response(text=text, content_type="text/csv")

@@ -23,6 +23,7 @@ PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trades (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (id TEXT PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS executions (id TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 
 
@@ -37,6 +38,10 @@ class Book:
         self._database.executescript(_SCHEMA)
         self.orders: dict[str, Order] = {}
         self.trades: list[Trade] = []
+        self.executions: list[tuple[Trade, dt.date | None]] = []
+        """Every trade there ever was, with its contract's expiry: the back office forgets none."""
+        self.began_at: float | None = None
+        """When the account was opened, in epoch seconds of the market."""
         self.portfolio = Portfolio()
         self.date: dt.date | None = None
         self._numbers = {"order": 0, "trade": 0, "exchange": 0}
@@ -51,10 +56,25 @@ class Book:
         self.orders[order.order_id] = order
         self._write([("orders", order.order_id, order.dump()), *self._facts()])
 
-    def add_trade(self, trade: Trade) -> None:
+    def begin(self, at: float) -> None:
+        """Note when the account was opened, unless it was before."""
+        if self.began_at is None:
+            self.began_at = at
+            self.keep()
+
+    def add_trade(self, trade: Trade, expiry: dt.date | None) -> None:
         """Keep an execution and what it made of the portfolio."""
         self.trades.append(trade)
-        self._write([("trades", trade.trade_id, asdict(trade)), *self._facts()])
+        self.executions.append((trade, expiry))
+        body = asdict(trade)
+        kept = {"trade": body, "expiry": expiry.isoformat() if expiry else None}
+        self._write(
+            [
+                ("trades", trade.trade_id, body),
+                ("executions", trade.trade_id, kept),
+                *self._facts(),
+            ]
+        )
 
     def start_day(self, date: dt.date) -> None:
         """Begin the book of a date: yesterday's orders and trades are gone."""
@@ -95,6 +115,7 @@ class Book:
             ("facts", "portfolio", self.portfolio.dump()),
             ("facts", "date", self.date.isoformat() if self.date else None),
             ("facts", "numbers", self._numbers),
+            ("facts", "began_at", self.began_at),
         ]
 
     def _write(self, rows: list[tuple[str, str, Any]]) -> None:
@@ -116,8 +137,13 @@ class Book:
         self.portfolio = Portfolio.load(facts["portfolio"])
         self.date = dt.date.fromisoformat(facts["date"]) if facts["date"] else None
         self._numbers = facts["numbers"]
+        self.began_at = facts.get("began_at")
         for (body,) in self._database.execute("SELECT body FROM orders ORDER BY id"):
             order = Order.load(json.loads(body))
             self.orders[order.order_id] = order
         for (body,) in self._database.execute("SELECT body FROM trades ORDER BY id"):
             self.trades.append(Trade(**json.loads(body)))
+        for (body,) in self._database.execute("SELECT body FROM executions ORDER BY id"):
+            kept = json.loads(body)
+            expiry = dt.date.fromisoformat(kept["expiry"]) if kept["expiry"] else None
+            self.executions.append((Trade(**kept["trade"]), expiry))

@@ -1,0 +1,287 @@
+"""Read the broker's trade book, the CSV of executions that its back office exports.
+
+Shares have thirteen columns, derivatives a fourteenth, `expiry_date`. The back office writes NSE
+and a segment where the broker's own calls write NFO, and its times are Indian without saying so. It
+knows neither the product nor whose hand an order was. A file with one bad row is refused whole;
+rows that are right and not for the desk are named with the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from markets.importing import BadFile, opened
+from tradingsite.clock import IST
+
+COLUMNS = (
+    *("symbol", "isin", "trade_date", "exchange", "segment", "series", "trade_type", "auction"),
+    *("quantity", "price", "trade_id", "order_id", "order_execution_time"),
+)
+EXPIRY = "expiry_date"
+# The back office's exchange and segment, and the broker's own name for the two.
+SEGMENTS = {
+    ("NSE", "EQ"): "NSE",
+    ("BSE", "EQ"): "BSE",
+    ("NSE", "FO"): "NFO",
+    ("BSE", "FO"): "BFO",
+}
+DERIVATIVES = frozenset({"NFO", "BFO"})
+SIDES = {"buy": 1, "sell": -1}
+AUCTIONS = {"true": True, "false": False}
+UNDERLYINGS = ("BANKNIFTY", "NIFTY", "SENSEX")
+FIRST_DATE, END_DATE = dt.date(1994, 11, 3), dt.date(2100, 1, 1)
+# What the database's columns hold.
+LARGEST = Decimal(10) ** 10
+PRICE_STEP, QUANTITY_STEP = Decimal("0.0001"), Decimal("0.00000001")
+LONGEST = {"symbol": 60, "trade_id": 40, "order_id": 40}
+REPORT_EVERY_ROWS = 500
+_MONTHS = "123456789OND"
+
+Key = tuple[str, dt.date, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BookedTrade:
+    """One execution of a trade book; its quantity is signed, positive buys."""
+
+    line: int
+    trade_id: str
+    traded_on: dt.date
+    order_id: str
+    exchange: str
+    """The broker's name, NFO or NSE."""
+    symbol: str
+    instrument: str
+    """The desk's name, empty where the desk has none."""
+    expiry: dt.date | None
+    quantity: Decimal
+    price: Decimal
+    is_auction: bool
+    """Settled by the exchange for want of delivery, so nobody decided it."""
+    at: dt.datetime
+
+    @property
+    def key(self) -> Key:
+        """Return what names an execution for ever: the exchange's numbers begin anew."""
+        return self.exchange, self.traded_on, self.trade_id, self.symbol
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """Return what two rows of one execution must agree on."""
+        return self.quantity, self.price, self.at, self.order_id, self.expiry, self.is_auction
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that is left out, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TradeBook:
+    """What a file holds."""
+
+    trades: list[BookedTrade]
+    skipped: list[Skipped]
+
+
+def read_tradebook(
+    path: Path, report: Callable[[int], None] = lambda read_bytes: None
+) -> TradeBook:
+    """Return the executions of a CSV or CSV.gz file; raise BadFile for the first bad row.
+
+    `report` is called with the bytes of the file read so far.
+    """
+    with opened(path) as (text, raw):
+
+        def told(lines: int) -> None:
+            if lines % REPORT_EVERY_ROWS == 0:
+                report(raw.tell())
+
+        return parse(str(path), text, told)
+
+
+def parse(
+    name: str, lines: Iterator[str], told: Callable[[int], None] = lambda rows: None
+) -> TradeBook:
+    """Return the executions of a trade book's lines; raise BadFile naming the file and the line."""
+    reader = csv.reader(lines)
+    columns = _header(name, next(reader, []))
+    found: dict[Key, BookedTrade] = {}
+    skipped: list[Skipped] = []
+    for number, cells in enumerate(reader, start=1):
+        told(number)
+        if not cells:
+            continue
+        line = reader.line_num
+        where = f"{name}, line {line}"
+        if len(cells) != len(columns):
+            raise BadFile(f"{where}: {len(cells)} columns where the header has {len(columns)}")
+        row = _Row(where, line, dict(zip(columns, map(str.strip, cells), strict=True)))
+        trade = row.trade()
+        if trade is None:
+            skipped.append(Skipped(line, row.elsewhere()))
+        elif (first := found.get(trade.key)) is None:
+            found[trade.key] = trade
+        elif first.content == trade.content:
+            skipped.append(Skipped(line, f"the same execution as in line {first.line}"))
+        else:
+            raise BadFile(
+                f"{where}: trade {trade.trade_id} of {trade.symbol} on {trade.traded_on} was "
+                f"something else in line {first.line}"
+            )
+    if not found and not skipped:
+        raise BadFile(f"{name} has a header and no rows")
+    return TradeBook(list(found.values()), skipped)
+
+
+def desk_name(symbol: str, expiry: dt.date | None) -> str:
+    """Return the desk's name of a broker's symbol whose expiry is known, "" where it has none.
+
+    Expired contracts are on no list any more. With the expiry given the symbol leaves no doubt:
+    only its underlying's own form for that very date is taken.
+    """
+    underlying = next((each for each in UNDERLYINGS if symbol.startswith(each)), None)
+    if underlying is None or expiry is None:
+        return ""
+    rest = symbol.removeprefix(underlying)
+    monthly = f"{expiry:%y%b}".upper()
+    if rest == f"{monthly}FUT":
+        return f"{underlying} {expiry.isoformat()} FUT"
+    for when in (monthly, f"{expiry:%y}{_MONTHS[expiry.month - 1]}{expiry:%d}"):
+        option = re.fullmatch(rf"{when}(\d+(?:\.\d+)?)(CE|PE)", rest)
+        if option:
+            return f"{underlying} {expiry.isoformat()} {option[1]} {option[2]}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line's cells by column, to be read with every complaint naming the line."""
+
+    where: str
+    line: int
+    cells: dict[str, str]
+
+    def trade(self) -> BookedTrade | None:
+        """Return the execution, None for one of another segment; raise BadFile."""
+        date = self._date("trade_date")
+        side = self._choice("trade_type", SIDES)
+        quantity = self._number("quantity", QUANTITY_STEP)
+        price = self._number("price", PRICE_STEP)
+        at = self._time("order_execution_time", date)
+        texts = {name: self._text(name) for name in (*LONGEST, "exchange", "segment")}
+        is_auction = bool(self._choice("auction", AUCTIONS))
+        exchange = SEGMENTS.get((texts["exchange"].upper(), texts["segment"].upper()))
+        expiry = self._expiry(date)
+        if exchange is None:
+            return None
+        symbol = texts["symbol"]
+        return BookedTrade(
+            line=self.line,
+            trade_id=texts["trade_id"],
+            traded_on=date,
+            order_id=texts["order_id"],
+            exchange=exchange,
+            symbol=symbol,
+            instrument=desk_name(symbol, expiry) if exchange in DERIVATIVES else "",
+            expiry=expiry,
+            quantity=side * quantity,
+            price=price,
+            is_auction=is_auction,
+            at=at,
+        )
+
+    def elsewhere(self) -> str:
+        """Return why a row of another segment is left out."""
+        place = f"{self.cells['exchange']} {self.cells['segment']}"
+        return f"{place} is none of the segments that the desk keeps"
+
+    def _text(self, name: str) -> str:
+        text = self.cells[name]
+        if not text:
+            raise BadFile(f"{self.where}: {name} is empty")
+        if len(text) > LONGEST.get(name, len(text)):
+            raise BadFile(f"{self.where}: {name} {text[:20]!r}... is too long to be one")
+        return text
+
+    def _choice(self, name: str, choices: Mapping[str, int]) -> int:
+        found = choices.get(self.cells[name].lower())
+        if found is None:
+            raise BadFile(
+                f"{self.where}: {name} {self.cells[name]!r} is neither {' nor '.join(choices)}"
+            )
+        return found
+
+    def _number(self, name: str, step: Decimal) -> Decimal:
+        text = self.cells[name]
+        try:
+            value = Decimal(text)
+        except InvalidOperation as error:
+            raise BadFile(f"{self.where}: {name} {text!r} is not a number") from error
+        if not value.is_finite():
+            raise BadFile(f"{self.where}: {name} is {text}, not a number")
+        if value >= LARGEST:
+            raise BadFile(f"{self.where}: {name} {text} is too large to be one")
+        value = value.quantize(step)
+        if value <= 0:
+            raise BadFile(f"{self.where}: {name} {text} is not positive")
+        return value
+
+    def _date(self, name: str) -> dt.date:
+        text = self.cells[name]
+        try:
+            date = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date only
+        except ValueError as error:
+            raise BadFile(f"{self.where}: {name} {text!r} is not a date like 2026-06-01") from error
+        if not FIRST_DATE <= date < END_DATE:
+            raise BadFile(f"{self.where}: {name} {text} is not between 1994 and 2100")
+        return date
+
+    def _time(self, name: str, date: dt.date) -> dt.datetime:
+        text = self.cells[name]
+        try:
+            at = dt.datetime.fromisoformat(text)
+        except ValueError as error:
+            raise BadFile(
+                f"{self.where}: {name} {text!r} is not a time like 2026-06-01T10:15:00"
+            ) from error
+        if at.tzinfo is not None:
+            raise BadFile(
+                f"{self.where}: {name} {text} names a zone, which a trade book never does"
+            )
+        if at.date() != date:
+            raise BadFile(f"{self.where}: {name} {text} is not on its trade_date, {date}")
+        return at.replace(tzinfo=IST)
+
+    def _expiry(self, date: dt.date) -> dt.date | None:
+        if not self.cells.get(EXPIRY):
+            return None
+        expiry = self._date(EXPIRY)
+        if expiry < date:
+            raise BadFile(f"{self.where}: {EXPIRY} {expiry} is before its trade_date, {date}")
+        return expiry
+
+
+def _header(name: str, cells: list[str]) -> list[str]:
+    columns = [cell.strip().lower() for cell in cells]
+    if not any(columns):
+        raise BadFile(f"{name} is empty, or its first line is")
+    missing = [each for each in COLUMNS if each not in columns]
+    if missing:
+        raise BadFile(
+            f"{name}, line 1: the header {','.join(columns)[:120]!r} lacks {', '.join(missing)}; "
+            f"wanted the broker's trade book: {','.join(COLUMNS)}[,{EXPIRY}]"
+        )
+    twice = sorted({each for each in columns if columns.count(each) > 1})
+    if twice:
+        raise BadFile(f"{name}, line 1: the header has {', '.join(twice)} twice")
+    return columns
