@@ -10,14 +10,19 @@ Only volatilities are stored; greeks are made of them here, in arrays, whenever 
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from markets.bars import BoolArray, FloatArray
+
+# Underlying and expiry.
+ChainKey: TypeAlias = tuple[str, "dt.date | None"]
 
 YEAR_SECONDS = 365.0 * 86_400.0
 # The overnight rate of the rupee, near enough: a whole percent of it moves a month's premium by a
@@ -35,8 +40,7 @@ LOWEST_IV = 0.001
 class Option:
     """Hold what of an option's quote its volatility follows from."""
 
-    chain: tuple[str, object]
-    """Underlying and expiry."""
+    chain: ChainKey
     strike: float
     is_call: bool
     price: float
@@ -45,16 +49,14 @@ class Option:
     """To the expiry."""
 
 
-def forwards(
-    options: Sequence[Option], spots: Mapping[str, float]
-) -> dict[tuple[str, object], float]:
+def forwards(options: Sequence[Option], spots: Mapping[str, float]) -> dict[ChainKey, float]:
     """Return the forward of each expiry that has a strike with a call and a put."""
-    pairs: defaultdict[tuple[str, object], defaultdict[float, dict[bool, Option]]]
+    pairs: defaultdict[ChainKey, defaultdict[float, dict[bool, Option]]]
     pairs = defaultdict(lambda: defaultdict(dict))
     for option in options:
         if option.price > 0.0:
             pairs[option.chain][option.strike][option.is_call] = option
-    found: dict[tuple[str, object], float] = {}
+    found: dict[ChainKey, float] = {}
     for chain, strikes in pairs.items():
         both = {strike: sides for strike, sides in strikes.items() if len(sides) == 2}
         if not both:
@@ -76,9 +78,7 @@ def forwards(
     return found
 
 
-def volatilities(
-    options: Sequence[Option], at_forward: Mapping[tuple[str, object], float]
-) -> list[float]:
+def volatilities(options: Sequence[Option], at_forward: Mapping[ChainKey, float]) -> list[float]:
     """Return the implied volatility of each option, a ratio per year, 0 where there is none.
 
     There is none for a price below what the option is worth at once or above what it can ever be,
