@@ -4,6 +4,7 @@ from celery import shared_task
 
 from markets import owner_trades, token_refresh, windows
 from markets.calendar_watch import warn_of_end
+from markets.straddle import retention, wanting
 from tradingsite import jobs
 
 
@@ -30,13 +31,19 @@ def fetch_trades(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.start_straddle")
 def start_straddle(scheduled_for: str) -> None:
     """Start following the straddle."""
-    jobs.perform("straddle-start", scheduled_for, None, windows.opening)
+    jobs.perform("straddle-start", scheduled_for, wanting.start, windows.opening)
 
 
 @shared_task(name="markets.tasks.stop_straddle")
 def stop_straddle(scheduled_for: str) -> None:
     """Stop following the straddle at the session's close."""
-    jobs.perform("straddle-stop", scheduled_for, None, windows.closing)
+    jobs.perform("straddle-stop", scheduled_for, wanting.stop, windows.closing)
+
+
+@shared_task(name="markets.tasks.prune_straddle")
+def prune_straddle(scheduled_for: str) -> None:
+    """Delete the straddle's ticks that are past their time."""
+    jobs.perform("straddle-retention", scheduled_for, retention.keep_house)
 
 
 @shared_task(name="markets.tasks.warn_of_calendar_end")

@@ -66,7 +66,6 @@ JOBS: tuple[Job, ...] = (
         "Data",
         minute="15",
         hour="9",
-        not_built="the WebSocket ticker",
     ),
     Job(
         "trade-fetcher",
@@ -87,7 +86,6 @@ JOBS: tuple[Job, ...] = (
         "Data",
         minute="*/5",
         hour="9-20",
-        not_built="the WebSocket ticker",
     ),
     Job(
         "personal-signals",
@@ -160,6 +158,15 @@ JOBS: tuple[Job, ...] = (
 )
 
 HOUSEKEEPING: tuple[Job, ...] = (
+    Job(
+        "straddle-retention",
+        "Straddle ticks past their time",
+        "05:40",
+        "markets.tasks.prune_straddle",
+        "Data",
+        minute="40",
+        hour="5",
+    ),
     Job(
         "calendar-warning",
         "Calendar warning",

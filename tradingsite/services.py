@@ -44,7 +44,7 @@ SERVICES: tuple[Service, ...] = (
     ),
     Service("nifty-notifier", "NIFTY notifier", ("runnotifier", "nifty"), does="reads the ledger"),
     Service("btc-notifier", "BTC notifier", ("runnotifier", "btc"), does="reads the ledger"),
-    Service("straddle-tracker", "Straddle tracker", ("runstraddle",), does="waits for its ticker"),
+    Service("straddle-tracker", "Straddle tracker", ("runstraddle",), does="keeps a ticker"),
     Service(
         "dashboard",
         "Dashboard",

@@ -1,4 +1,4 @@
-"""Straddle ticks, in their own database; tracked by a later release."""
+"""Straddles and strangles followed tick by tick, in their own database."""
 
 from django.apps import AppConfig
 

@@ -1,22 +1,48 @@
 """Run the straddle tracker."""
 
+import argparse
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from markets.straddle.keeper import LOOP_SECONDS, SERVICE, Keeper
 from tradingsite.heartbeat import Beat
-from tradingsite.serving import serve
-
-WAITS_FOR = "waits for its WebSocket ticker (not built yet)"
+from tradingsite.locks import AlreadyRunning
+from tradingsite.serving import serve, stopping
+from tradingsite.supervision.supervisor import REFUSED
 
 
 class Command(BaseCommand):
-    """Keep the straddle tracker's place: it lives, beats and says what it waits for."""
+    """Keep a ticker of straddles running while the jobs want one."""
 
-    help = "Run the straddle tracker, which so far only says what it waits for."
+    help = "Run the straddle tracker: it follows straddles while its two jobs want it to."
     requires_system_checks: list[str] = []
 
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Take the session's edges (epoch seconds) where this is the process with the ticker."""
+        parser.add_argument(
+            "--child",
+            nargs=2,
+            type=int,
+            metavar=("OPENS_AT", "CLOSES_AT"),
+            help="used by the tracker itself: be the process with the ticker, for one session",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT."""
-        beat = Beat("straddle-tracker")
-        serve(beat, lambda: beat.beat("idle", WAITS_FOR), every_seconds=1.0)
+        """Run until SIGTERM or SIGINT; exit with 78 where the tracker is running already."""
+        if options["child"]:
+            # Only here: the parent never loads the ticker's libraries.
+            from markets.straddle import tracker
+
+            opens_at, closes_at = options["child"]
+            tracker.run(opens_at, closes_at, stopping())
+        beat = Beat(SERVICE)
+        keeper = Keeper(beat)
+        try:
+            serve(beat, keeper.step, LOOP_SECONDS)
+        except AlreadyRunning as error:
+            self.stderr.write(f"{error}. This one ends.")
+            sys.exit(REFUSED)
+        finally:
+            keeper.close()

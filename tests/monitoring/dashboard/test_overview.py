@@ -238,12 +238,13 @@ def test_bars_are_late_by_the_calendar_and_never_on_a_weekend() -> None:
 
 def test_the_rail_follows_the_session_and_never_draws_the_unbuilt_as_done() -> None:
     session = NseCalendar(nse_sessions()).session_on(NOW.date())
-    not_built = JobRun(job="straddle-start", scheduled_for=at("09:15"), state="not_built")
+    not_built = JobRun(job="morning-brief", scheduled_for=at("07:00"), state="not_built")
     failed = JobRun(job="btc-training", scheduled_for=at("12:00"), state="failed")
     drawn = rail.build(NOW, session, [not_built, failed], {"security-check": {"not_built": 55}})
     ticks = {(tick.job.name, tick.at): tick for lane in drawn.lanes for tick in lane.ticks}
-    assert ticks["straddle-start", at("09:15")].mark == "unbuilt"
-    assert ticks["straddle-stop", at("15:30")].mark == "unbuilt"
+    assert ticks["morning-brief", at("07:00")].mark == "unbuilt"
+    assert ticks["backups", at("20:30")].mark == "unbuilt"
+    assert ticks["straddle-stop", at("15:30")].mark == "next"
     assert ticks["btc-training", at("12:00")].mark == "fail"
     assert ticks["btc-training", at("10:00")].mark == "none"
     assert ticks["btc-training", at("14:00")].mark == "next"
