@@ -12,7 +12,9 @@ from training.nets.encoder import Encoder
 
 # name: module, class
 NETWORKS: dict[str, tuple[str, str]] = {
+    "lstm": ("training.nets.lstm", "LstmEncoder"),
     "mlp": ("training.nets.mlp", "MlpEncoder"),
+    "tft": ("training.nets.tft", "TftEncoder"),
 }
 
 

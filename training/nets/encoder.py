@@ -68,3 +68,18 @@ def windows_of(rows: Tensor, bars: Tensor, window: int) -> Tensor:
     # A view in which row i is the window that starts at i: a gather copies whole windows.
     view = rows.as_strided((length - window + 1, window * features), (features, 1))
     return view[bars - (window - 1)].view(-1, window, features)
+
+
+def shared_windows(bars: Tensor, window: int, row_count: int) -> tuple[Tensor, Tensor]:
+    """Return the distinct rows (M,) under the windows of bars (B,), and each window's places.
+
+    The places (window, B), oldest bar first, index the M rows: what a network works out of one row
+    alone it does M times instead of B * window times. Raises IndexError for bars outside
+    [0, row_count) of the rows; every bar must be at least window - 1.
+    """
+    steps = torch.arange(1 - window, 1, device=bars.device)
+    under = bars + steps[:, None]
+    marked = torch.zeros(row_count, dtype=torch.bool, device=bars.device)
+    marked[under] = True
+    places = marked.cumsum(0) - 1
+    return marked.nonzero()[:, 0], places[under]
