@@ -114,26 +114,29 @@ def load_features(
     return Features(opens_at, closes_at, matrix, schema)
 
 
-def append_features(alias: str, timeframe: str) -> int:
-    """Compute and store the rows after the newest stored one; return how many."""
+def append_features(alias: str, timeframe: str, changed_from: int | None = None) -> int:
+    """Compute and store the rows after the newest stored one; return how many.
+
+    Rows of bars that open at `changed_from` or later are computed again too.
+    """
     schema = schema_for(market_of(alias), timeframe)
-    newest = (
-        Feature.on(alias)
-        .objects.filter(timeframe=timeframe, schema=schema.hash)
-        .order_by("-opens_at")
-        .values_list("opens_at", flat=True)
-        .first()
-    )
+    stored = Feature.on(alias).objects.filter(timeframe=timeframe, schema=schema.hash)
+    newest = stored.order_by("-opens_at").values_list("opens_at", flat=True).first()
     if newest is None:
         return rebuild_features(alias, timeframe)
     since = int(newest.timestamp()) + 1
+    if changed_from is not None:
+        since = min(since, changed_from)
     market = market_of(alias)
     bars = {
         each: load_bars(alias, each, start=history_start(market, each, since) - 1)
         for each in (timeframe, *CONTEXTS[market, timeframe])
     }
     rows = compute(market, timeframe, bars, load_calendar(market), since=since)
-    return _save_features(alias, timeframe, rows)
+    with transaction.atomic(using=alias):
+        # A changed bar may leave fewer rows than there were.
+        stored.filter(opens_at__gte=clock.from_seconds(since)).delete()
+        return _save_features(alias, timeframe, rows)
 
 
 def rebuild_features(
@@ -191,22 +194,36 @@ def import_bars(
     # The control database, of the models, commits just before the market's own: whatever breaks
     # the import leaves both as they were.
     with transaction.atomic(using=market), transaction.atomic():
-        try:
-            _require_source(market, Source.IMPORTED)
-        except WrongSource:
-            if not replace:
-                raise
-            remove_market_data(market)
-            market_replaced.send(sender=None, market=market)
+        make_room(market, Source.IMPORTED, replace=replace)
         changed = save_bars(market, timeframe, bars, Source.IMPORTED)
-        touched = [
-            each
-            for (owner, each), contexts in CONTEXTS.items()
-            if owner == market and timeframe in (each, *contexts)
-        ]
+        touched = touched_by(market, timeframe)
         # The same file again changes no bar, and then no feature either.
-        compute_rows = rebuild_features if changed else append_features
-        return changed, {each: compute_rows(market, each) for each in touched}
+        if changed:
+            return changed, {each: rebuild_features(market, each) for each in touched}
+        return changed, {each: append_features(market, each) for each in touched}
+
+
+def make_room(market: str, source: str, *, replace: bool) -> None:
+    """Let a market take bars of a source: where others are, remove them and all that came of them.
+
+    Raises WrongSource unless `replace`. Call it within transactions of both databases.
+    """
+    try:
+        _require_source(market, source)
+    except WrongSource:
+        if not replace:
+            raise
+        remove_market_data(market)
+        market_replaced.send(sender=None, market=market)
+
+
+def touched_by(market: str, timeframe: str) -> list[str]:
+    """Return the timeframes whose features depend on a timeframe's bars, itself among them."""
+    return [
+        each
+        for (owner, each), contexts in CONTEXTS.items()
+        if owner == market and timeframe in (each, *contexts)
+    ]
 
 
 def remove_market_data(alias: str) -> None:
@@ -220,10 +237,15 @@ def last_quote(market: str) -> Quote | None:
     return Quote.on(market).objects.filter(instrument=MARKETS[market].instrument).first()
 
 
-def _require_source(alias: str, source: str) -> None:
-    """Wait until nobody else writes bars, until the transaction ends, and refuse to mix sources."""
+def lock_bars(alias: str) -> None:
+    """Wait until nobody else writes the market's bars, until the transaction ends."""
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITING_BARS])
+
+
+def _require_source(alias: str, source: str) -> None:
+    """Wait until nobody else writes bars, until the transaction ends, and refuse to mix sources."""
+    lock_bars(alias)
     others = sources(alias) - {source}
     if others:
         raise WrongSource(

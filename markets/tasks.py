@@ -2,8 +2,9 @@
 
 from celery import shared_task
 
-from markets import owner_trades, token_refresh, windows
+from markets import instruments_today, owner_trades, token_refresh, windows
 from markets.calendar_watch import warn_of_end
+from markets.collecting import job as bars_job
 from markets.straddle import retention, wanting
 from tradingsite import jobs
 
@@ -50,3 +51,17 @@ def prune_straddle(scheduled_for: str) -> None:
 def warn_of_calendar_end(scheduled_for: str) -> None:
     """Warn while there is time to enter the exchange's next holidays."""
     jobs.perform("calendar-warning", scheduled_for, warn_of_end)
+
+
+@shared_task(name="markets.tasks.collect_bars")
+def collect_bars(scheduled_for: str) -> None:
+    """Store the bars that have closed, or in the simulated desk compare them."""
+    jobs.perform("bars-collector", scheduled_for, bars_job.collect, bars_job.wanted)
+
+
+@shared_task(name="markets.tasks.fetch_instruments")
+def fetch_instruments(scheduled_for: str) -> None:
+    """Fetch the venues' lists of instruments of the day."""
+    jobs.perform(
+        "instruments", scheduled_for, instruments_today.fetch_all, instruments_today.wanted
+    )

@@ -159,6 +159,27 @@ JOBS: tuple[Job, ...] = (
 
 HOUSEKEEPING: tuple[Job, ...] = (
     Job(
+        "bars-collector",
+        "Bars collector",
+        "each minute in which a bar is due",
+        "markets.tasks.collect_bars",
+        "Data",
+        minute="*",
+        queue="collect",
+        expires_seconds=50,
+    ),
+    Job(
+        "instruments",
+        "List of instruments",
+        "09:05, and every five minutes until it is here",
+        "markets.tasks.fetch_instruments",
+        "Data",
+        minute="5-59/5",
+        hour="9-15",
+        queue="collect",
+        expires_seconds=240,
+    ),
+    Job(
         "straddle-retention",
         "Straddle ticks past their time",
         "05:40",

@@ -149,6 +149,9 @@ class DataVenue(Protocol):
     def instruments(self) -> list[VenueInstrument]:
         """Return the venue's list of today: what the desk may know of by name."""
 
+    def reach_seconds(self, timeframe: str) -> int:
+        """Return how long a span of bars one request gives; 0 where there are none such."""
+
     def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
         """Return the closed bars that open in [start, end), in epoch seconds; none is forming."""
 

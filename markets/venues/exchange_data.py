@@ -25,6 +25,8 @@ NAME = MARKETS["btc"].instrument
 UNDERLYING = MARKETS["btc"].title
 BARS_PER_PAGE = 1_000
 """The smallest of the exchanges' limits."""
+FUNDINGS_PER_PAGE = 500
+"""The smallest of the exchanges' limits."""
 DAY_SECONDS = 60.0
 """Real time for which ticks repeat the day's volume and the open interest."""
 BOOK_LEVELS = 5
@@ -62,6 +64,11 @@ class ExchangeData:
             )
         ]
 
+    def reach_seconds(self, timeframe: str) -> int:
+        """Return how long a span of bars one request gives; 0 where there are none such."""
+        has_them = timeframe in (self._data.client().timeframes or {})
+        return BARS_PER_PAGE * timeframes.seconds(timeframe) if has_them else 0
+
     def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
         """Return the bars that open in [start, end) and are closed by the exchange's own clock."""
         symbol, length = self._symbol(instrument), timeframes.seconds(timeframe)
@@ -78,6 +85,27 @@ class ExchangeData:
             rows += [row for row in page if since <= row[0] < last * MILLISECONDS]
             first = last
         return _bars(rows, length, f"{self.name} {timeframe}")
+
+    def funding(self, start: int, end: int) -> list[tuple[int, Decimal]]:
+        """Return when funding was paid in [start, end) and the rate longs paid, oldest first.
+
+        Times are whole epoch seconds: the exchange stamps a payment some milliseconds late.
+        """
+        found: dict[int, Decimal] = {}
+        since, until = start * MILLISECONDS, {"until": end * MILLISECONDS - 1}
+        while True:
+            symbol, most = self.config.symbol, FUNDINGS_PER_PAGE
+            method = "fetch_funding_rate_history"
+            page = self._read(self._data, method, symbol, since, most, until)
+            rows = {
+                int(row["timestamp"]) // MILLISECONDS: decimal_of(row["fundingRate"])
+                for row in page
+            }
+            fresh = {at: rate for at, rate in rows.items() if start <= at < end and at not in found}
+            found |= fresh
+            if not fresh or len(page) < most:
+                return sorted(found.items())
+            since = (max(fresh) + 1) * MILLISECONDS
 
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
         """Return the quotes of instruments; one the exchange does not list is not among them."""

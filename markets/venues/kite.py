@@ -93,6 +93,10 @@ class KiteVenue:
         """Return the indices, futures and options of today that the desk knows of by name."""
         return list(self._directory().by_name.values())
 
+    def reach_seconds(self, timeframe: str) -> int:
+        """Return how long a span of bars one request gives; 0 where there are none such."""
+        return INTERVALS[timeframe][2] * DAY_SECONDS if timeframe in INTERVALS else 0
+
     def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
         """Return the closed bars that open in [start, end), in epoch seconds; none is forming."""
         if timeframe not in INTERVALS:
