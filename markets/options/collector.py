@@ -183,7 +183,9 @@ class Collector:
         for number in range(1, TRIES + 1):
             try:
                 return self._fetch_once(minute, began)
-            except Retry as error:
+            except TokenRefused:
+                raise  # nothing works until somebody signs in
+            except (Retry, Degraded) as error:
                 over = clock.market_seconds() - minute > LATEST_SECONDS
                 if number == TRIES or over:
                     raise
@@ -319,7 +321,8 @@ class Collector:
         """Forget yesterday, and learn what of today is known already, as after a restart."""
         day = self._today(minute)
         if day != self._day:
-            self._wanted, self._listed, self._has_learned = set(), {}, False
+            self._wanted, self._listed, self._before = set(), {}, {}
+            self._has_learned = False
             self._known.forget()  # what the venue says of an instrument may be new today
             self._day = day
         if self._has_learned:
@@ -353,13 +356,18 @@ def _wanted_on(day: dt.date) -> set[str]:
 
 
 def _last_prices(minute: int) -> dict[str, float]:
-    """Return the prices of the last minute that was stored in the week before, in rupees."""
+    """Return the prices of the last minute that was stored in the week before, in rupees.
+
+    Of an earlier day only those of the indices: an option's says little of today's.
+    """
     end = clock.from_seconds(minute)
     last = CollectedMinute.objects.filter(ts__gte=end - LOOKED_BACK, ts__lt=end).first()
     if last is None:
         return {}
-    rows = Quote.objects.filter(ts=last.ts).values_list("instrument__name", "ltp")
-    return {name: paise / 100.0 for name, paise in rows}
+    rows = Quote.objects.filter(ts=last.ts)
+    if clock.trading_date(last.ts) != clock.trading_date(end):
+        rows = rows.filter(instrument__kind="INDEX")
+    return {name: paise / 100.0 for name, paise in rows.values_list("instrument__name", "ltp")}
 
 
 def _columns(quote: MarketQuote, volatility: float, minute: int) -> tuple[int, ...]:

@@ -7,11 +7,10 @@ lies between the strikes beside it. It is absurd where it is far from the median
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from markets.venues.base import MarketQuote, VenueInstrument
 
@@ -92,11 +91,9 @@ def _against_others(
     if not others:
         return ""
     # Of two the one that speaks for the price.
-    fair = (
-        min(others, key=lambda each: abs(each - price))
-        if len(others) == 2
-        else float(np.median(others))
-    )
+    fair = sorted(others, key=lambda each: abs(each - price) if len(others) == 2 else each)[
+        len(others) // 3
+    ]
     high, low = max(price, fair), min(price, fair)
     if high > low * ABSURD_TIMES + ABSURD_RUPEES:
         return f"absurd: {price:g} where {fair:g} is usual"
@@ -122,6 +119,6 @@ def _between_neighbours(
 def _halfway(names: Sequence[str], prices: Mapping[str, float]) -> dict[str, float]:
     # Geometrically: far from the money premiums fall by a share from strike to strike.
     return {
-        names[place]: float(np.sqrt(prices[names[place - 1]] * prices[names[place + 1]]))
+        names[place]: math.sqrt(prices[names[place - 1]] * prices[names[place + 1]])
         for place in range(1, len(names) - 1)
     }

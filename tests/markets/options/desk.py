@@ -1,13 +1,14 @@
 """The collector on the simulated broker, in a market that a test moves by hand."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from markets.calendar import NseCalendar, nse_sessions
 from markets.options import partitions
+from markets.options.chain import Chain
 from markets.options.collector import Collector, Outcome
 from markets.options.models import Quote
 from tests.markets.kite_desk import KiteDesk, kite_desk
@@ -15,6 +16,9 @@ from tests.markets.simulator.broker import ist
 from tradingsite import clock
 
 CALENDAR = NseCalendar(nse_sessions())
+# A tenth of the real ones, since most of a minute is the client's parsing.
+FEW = (Chain("NIFTY", 2, 5), Chain("BANKNIFTY", 1, 3), Chain("SENSEX", 1, 3))
+FEW_OPTIONS = 72
 MONDAY = dt.date(2026, 6, 1)
 
 
@@ -26,9 +30,9 @@ class OptionsDesk:
     collector: Collector
     folder: Path
 
-    def another(self) -> Collector:
+    def another(self, chains: Sequence[Chain] = FEW) -> Collector:
         """Return a second collector, of another process as it were."""
-        return Collector(self.kite.venue, CALENDAR, self.folder / "spool")
+        return Collector(self.kite.venue, CALENDAR, self.folder / "spool", chains)
 
     def minute(self, at: str) -> Outcome:
         """Collect the minute of an Indian time."""
@@ -67,7 +71,7 @@ def stored(at: str) -> dict[str, tuple[int, ...]]:
 def options_desk(folder: Path, set_market: Callable[..., None]) -> Iterator[OptionsDesk]:
     """Serve a broker and give a collector on it, at 10:00 of Monday, 1 June 2026."""
     with kite_desk(folder, set_market) as kite:
-        yield OptionsDesk(kite, Collector(kite.venue, CALENDAR, folder / "spool"), folder)
+        yield OptionsDesk(kite, Collector(kite.venue, CALENDAR, folder / "spool", FEW), folder)
 
 
 def drop_days() -> None:
