@@ -53,6 +53,14 @@ def warn_of_calendar_end(scheduled_for: str) -> None:
     jobs.perform("calendar-warning", scheduled_for, warn_of_end)
 
 
+@shared_task(name="markets.tasks.allocate")
+def allocate(scheduled_for: str) -> None:
+    """Measure and weigh the assets as of the month's first day."""
+    from markets.allocator import monthly
+
+    jobs.perform("allocator", scheduled_for, monthly.run_for_job)
+
+
 @shared_task(name="markets.tasks.collect_bars")
 def collect_bars(scheduled_for: str) -> None:
     """Store the bars that have closed, or in the simulated desk compare them."""

@@ -39,6 +39,7 @@ os.environ |= {
     "WEB_PORT": "8000",
     **dict.fromkeys(("KITE_LOGIN", "KITE_ROOT", "KITE_LOGIN_ROOT", "KITE_WS_ROOT"), ""),
     "EXCHANGE_URL": "",
+    "ALLOCATOR_CURRENT": "",
 }
 
 from tradingsite.settings import *  # noqa: E402, F403 - the lines above decide what it reads

@@ -197,6 +197,16 @@ HOUSEKEEPING: tuple[Job, ...] = (
         hour="8",
     ),
     Job(
+        "allocator",
+        "Monthly allocation",
+        "06:00 on the 1st",
+        "markets.tasks.allocate",
+        "Data",
+        hour="6",
+        day_of_month="1",
+        expires_seconds=12 * 3600,
+    ),
+    Job(
         "prune-records",
         "Prune old records",
         "03:30",

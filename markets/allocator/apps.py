@@ -1,4 +1,4 @@
-"""Monthly allocation, in its own database; computed by a later release."""
+"""Monthly allocation, in its own database."""
 
 from django.apps import AppConfig
 

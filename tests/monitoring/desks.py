@@ -7,12 +7,13 @@ from bots.models import Fill, Order, PnlSnapshot, Position
 from bots.modelstore.models import ModelVersion
 from markets.models import Bar, Quote
 from tradingsite import clock
+from tradingsite.databases import TRADING
 from tradingsite.models import Heartbeat
 from tradingsite.registry import MARKETS
 from tradingsite.services import PLUMBING, SERVICES
 
 NOW = dt.datetime(2026, 6, 2, 13, 42, tzinfo=clock.IST)
-ALIASES = ["default", "nifty", "btc"]
+ALIASES = ["default", *TRADING]
 
 
 def at(text: str, day: int = 2) -> dt.datetime:
