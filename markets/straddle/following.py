@@ -18,7 +18,7 @@ from markets.venues.base import Tick, VenueInstrument
 from tradingsite.errors import Degraded
 
 RECENTRED, STOPPED, CUT_SHORT = "re-centred", "stopped", "cut short"
-_FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
+_INSTANT = dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class Follower:
     """What is followed now, by width."""
     _prices: dict[str, Price] = field(default_factory=dict)
     _last: dict[SeriesKey, tuple[dt.datetime, int]] = field(default_factory=dict)
+    _moved_at: dt.datetime | None = None
 
     @property
     def instruments(self) -> dict[int, str]:
@@ -155,6 +156,7 @@ class Follower:
         self.centre = centres.pop()
         self.series = {width: each.series for width, each in ours.items()}
         self._last = {each.series: (each.ts, each.number) for each in ours.values()}
+        self._moved_at = max(key.since for key in self.series.values())
 
     def take(self, ticks: Iterable[Tick], expected: float, stale_seconds: float) -> list[Event]:
         """Take the ticks of one message that are this underlying's; return what comes of them."""
@@ -200,7 +202,7 @@ class Follower:
 
     def _place(self, key: SeriesKey, at: dt.datetime) -> tuple[dt.datetime, int]:
         """Return the time and the number of a series' next row: later than all before it."""
-        last, number = self._last.get(key, (_FIRST, 0))
+        last, number = self._last.get(key, (key.since, -1))
         place = (at, 0) if at > last else (last, number + 1)
         self._last[key] = place
         return place
@@ -211,12 +213,16 @@ class Follower:
         money = centre_of(self.chain.strikes, now, self.centre, self.config.hysteresis_ratio)
         if money == self.centre:
             return
+        at = spot.at
+        if self._moved_at is not None and at <= self._moved_at:
+            # There and back within a second: no two series may have one name.
+            at = self._moved_at + _INSTANT
         for key in self.series.values():
-            yield self._ended(key, spot.at, RECENTRED)
-        self.centre = money
+            yield self._ended(key, at, RECENTRED)
+        self.centre, self._moved_at = money, at
         self.series = {
             width: SeriesKey(
-                *(self.config.name, self.chain.expiry, width, money, legs.call, legs.put, spot.at)
+                *(self.config.name, self.chain.expiry, width, money, legs.call, legs.put, at)
             )
             for width, legs in self._wanted(money).items()
         }
@@ -224,7 +230,7 @@ class Follower:
             yield Began(key)
 
     def _ended(self, key: SeriesKey, at: dt.datetime, end: str) -> Ended:
-        last, _ = self._last.pop(key, (key.since, 0))
+        last, _ = self._last.pop(key, (key.since, -1))
         return Ended(key, max(at, last), end)
 
     def _wanted(self, money: int) -> dict[int, Legs]:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from django.db import connections
 
-from markets import store
-from markets.calendar import Calendar, Session
+from markets.calendar import Calendar, NseCalendar, Session
+from markets.models import TradingDay
 from markets.straddle.child import COMMAND, Child
 from markets.straddle.models import THE_ROW, TrackerState, Wanted
 from markets.straddle.reports import Report
@@ -26,6 +26,8 @@ from tradingsite.serving import DATABASE_ERRORS
 SERVICE = "straddle-tracker"
 MARKET = "nifty"
 LOOP_SECONDS = 0.5
+# No two sessions of the exchange are further apart.
+LOOKS_BACK, LOOKS_AHEAD = dt.timedelta(days=1), dt.timedelta(days=20)
 BACK_OFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS = 60.0
 SAY_SECONDS = 2.0
@@ -62,7 +64,7 @@ class Keeper:
     def step(self) -> None:
         """Look after the child, see what is wanted, obey, and say so.
 
-        Raises the database's errors only while there is no child to go on with.
+        Raises the database's errors only while there is no session to go on with.
         """
         self._watch()
         try:
@@ -73,7 +75,7 @@ class Keeper:
             self._say()
             self._is_away = False
         except DATABASE_ERRORS as error:
-            if self.child is None:
+            if self._session is None:
                 raise
             if not self._is_away:
                 log.warning("PostgreSQL is away; the ticker goes on: %s", error)
@@ -116,8 +118,8 @@ class Keeper:
         log.warning("the straddle's ticker %s; it starts again in %g s", trouble, pause)
 
     def _look(self) -> None:
-        calendar = store.load_calendar(MARKET)
         now = int(clock.market_seconds())
+        calendar = _calendar(now)
         wanted = Wanted.objects.filter(pk=THE_ROW).first()
         self._session = session_to_follow(wanted, calendar, now)
         if self._session is None:
@@ -204,6 +206,17 @@ def session_to_follow(wanted: Wanted | None, calendar: Calendar, now: int) -> Se
     if session is None or wanted is None or not wanted.is_wanted:
         return None
     return session if clock.trading_date(wanted.since) == session.date else None
+
+
+def _calendar(now: int) -> Calendar:
+    """Return the exchange's calendar of the days round an instant.
+
+    Not by `markets.store`, which brings talib and pandas along: 70 MB for a loop that waits.
+    """
+    today = clock.trading_date(clock.from_seconds(now))
+    reach = (today - LOOKS_BACK, today + LOOKS_AHEAD)
+    rows = TradingDay.on(MARKET).objects.filter(date__range=reach).order_by("date")
+    return NseCalendar.from_days(row.as_day() for row in rows)
 
 
 def _waits_for(calendar: Calendar, now: int) -> str:

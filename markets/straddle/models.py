@@ -1,6 +1,6 @@
 """The straddle database: what is wanted, what was followed, tick by tick, and what is missing.
 
-Prices are whole paise. A tick takes about 80 bytes with its key, which is also its only index.
+Prices are whole paise. A tick takes 93 bytes with its key, which is also its only index.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Series(models.Model):
 class Tick(models.Model):
     """The premium of a series as one message left it; prices are whole paise."""
 
-    pk = models.CompositePrimaryKey("series_id", "ts", "number")
+    # Time first, so that rows arrive at the key's end: by series first its pages stay half empty,
+    # and a tick takes 130 bytes instead of 93. Few series are open at a time.
+    pk = models.CompositePrimaryKey("ts", "series_id", "number")
     series = models.ForeignKey(Series, models.CASCADE, db_index=False, related_name="ticks")
     ts = models.DateTimeField()
     """The exchange's time, to the second."""

@@ -178,7 +178,7 @@ def open_series() -> list[Resumed]:
             *(row.call_strike, row.put_strike, row.since),
         )
         last = row.ticks.order_by("-ts", "-number").values_list("ts", "number").first()
-        found.append(Resumed(key, *(last or (row.since, 0))))
+        found.append(Resumed(key, *(last or (row.since, -1))))
     return found
 
 
@@ -216,4 +216,6 @@ def _copy(rows: Collection[Row], ids: dict[SeriesKey, int]) -> int:
             f"INSERT INTO {table} ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming "  # noqa: S608
             f"ON CONFLICT DO NOTHING"
         )
-        return int(cursor.rowcount)
+        new = int(cursor.rowcount)
+        cursor.execute("DROP TABLE incoming")  # whoever calls may have more in this transaction
+        return new

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from markets.straddle.keeper import LOOP_SECONDS, SERVICE, Keeper
 from tradingsite.heartbeat import Beat
 from tradingsite.locks import AlreadyRunning
 from tradingsite.serving import serve, stopping
@@ -37,6 +36,8 @@ class Command(BaseCommand):
 
             opens_at, closes_at = options["child"]
             tracker.run(opens_at, closes_at, stopping())
+        from markets.straddle.keeper import LOOP_SECONDS, SERVICE, Keeper
+
         beat = Beat(SERVICE)
         keeper = Keeper(beat)
         try:

@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Tick',
             fields=[
-                ('pk', models.CompositePrimaryKey('series_id', 'ts', 'number', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('pk', models.CompositePrimaryKey('ts', 'series_id', 'number', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('ts', models.DateTimeField()),
                 ('number', models.SmallIntegerField()),
                 ('call', models.IntegerField()),
