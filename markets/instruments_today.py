@@ -11,6 +11,7 @@ import datetime as dt
 from django.conf import settings
 
 from markets import instrument_lists, store
+from markets.calendar import Calendar
 from markets.collecting import sources
 from markets.instrument_lists import BadList
 from markets.models import InstrumentList
@@ -57,12 +58,11 @@ def due_on(market: str, at: dt.datetime) -> dt.date | None:
     return sessions[-1].date if sessions else None
 
 
-def next_due(market: str, at: dt.datetime) -> dt.datetime | None:
-    """Return when the next list should be here, None where the calendar ends."""
-    local = at.astimezone(clock.IST)
-    day = local.date() if local.time() < DEADLINE else local.date() + dt.timedelta(days=1)
+def next_due(market: str, date: dt.date, calendar: Calendar) -> dt.datetime | None:
+    """Return when the list after that of a date should be here, None where the calendar ends."""
+    day = date + dt.timedelta(days=1)
     if MARKETS[market].calendar != "CRYPTO":
-        sessions = store.load_calendar(market).sessions(day, day + dt.timedelta(days=20))
+        sessions = calendar.sessions(day, day + dt.timedelta(days=20))
         if not sessions:
             return None
         day = sessions[0].date

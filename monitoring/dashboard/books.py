@@ -19,7 +19,9 @@ from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Count, QuerySet
 
 from bots.models import Fill, Order, PnlSnapshot, Position, RiskState
+from markets import freshness
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
+from markets.freshness import Datum, NewestBar
 from markets.models import Bar, Quote, TradingDay
 from tradingsite import clock
 from tradingsite.registry import SLOTS, Market
@@ -57,16 +59,6 @@ class Mark:
     charges: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class NewestBar:
-    """The last stored bar of a timeframe."""
-
-    timeframe: str
-    opens_at: dt.datetime
-    closes_at: dt.datetime
-    source: str
-
-
 @dataclass(slots=True)
 class Book:
     """What the page shows of one market; `today` and `opening` split at IST midnight."""
@@ -87,6 +79,8 @@ class Book:
     risk: dict[str, RiskState] = field(default_factory=dict)
     unknown_orders: int = 0
     bars: dict[str, NewestBar] = field(default_factory=dict)
+    beside: dict[str, Datum | None] = field(default_factory=dict)
+    """How the streams beside the bars stand, by title."""
 
     @property
     def quote(self) -> Quote | None:
@@ -144,6 +138,7 @@ def _fill(book: Book, day_starts_at: dt.datetime, now: dt.datetime) -> None:
     book.bars = {bar.timeframe: bar for bar in _newest_bars(book.market)}
     if book.market.calendar == "NSE":
         book.calendar = _calendar_round(alias, now)
+    book.beside = freshness.beside_bars(book.market, book.calendar, now)
 
 
 def past_marks(market: Market, day_starts_at: dt.datetime) -> list[Mark]:

@@ -11,11 +11,11 @@ from django.conf import settings
 from django.db.models import Count
 
 from markets.calendar import Session
+from markets.freshness import Stream
 from markets.generator import PLANTED_EDGE
 from monitoring.dashboard import books as bookkeeping
 from monitoring.dashboard import freshness, machine, money, rail, verdict
 from monitoring.dashboard.books import Book
-from monitoring.dashboard.freshness import Stream
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow, Money, PositionRow, Trade
 from monitoring.dashboard.rail import Band, Rail

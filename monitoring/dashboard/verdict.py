@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from django.urls import reverse
 
+from markets.freshness import Stream
 from monitoring.dashboard.books import Book
-from monitoring.dashboard.freshness import Stream
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow
 from monitoring.dashboard.rail import Rail

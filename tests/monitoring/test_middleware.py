@@ -4,7 +4,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
-pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc"])
+from tests.monitoring import desks
+
+pytestmark = pytest.mark.django_db(databases=desks.ALIASES)
 
 
 def test_only_a_simulated_desk_may_be_looked_at_without_signing_in(client: Client) -> None:

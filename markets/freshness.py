@@ -1,0 +1,230 @@
+"""How old each stream of data is, and when its next piece is due by the market's calendar.
+
+A stream is a title and a source: a function that returns its last piece, or None where there is
+none yet. The markets' own streams are here; whoever collects something else registers a source, and
+the pages and alerts show it without knowing what it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from django.db import connections
+
+from markets import instruments_today, store
+from markets.calendar import Calendar
+from markets.collecting import readings
+from markets.collecting.expected import next_close
+from markets.models import InstrumentList, OwnerTrade, Reading, Source
+from markets.options.models import CollectedMinute
+from markets.straddle.models import Tick
+from tradingsite import clock
+from tradingsite.registry import Market
+
+# A bar is written a little after it closes: real seconds for the write, market seconds for a feed.
+GRACE_REAL_SECONDS = 20.0
+GRACE_MARKET_SECONDS = 120.0
+MINUTE = dt.timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """The last piece of a stream, and when the next one is due; None for never by the calendar."""
+
+    at: dt.datetime
+    due_at: dt.datetime | None = None
+    note: str = ""
+    is_open: bool = True
+    """Whether pieces come now; else the stream rests until the next is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestBar:
+    """The last stored bar of a timeframe."""
+
+    timeframe: str
+    opens_at: dt.datetime
+    closes_at: dt.datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream: its last piece, when the next is due, and a word for its state.
+
+    state is fresh, late, closed (the market is, or nothing feeds it) or empty.
+    """
+
+    title: str
+    state: str
+    last_at: dt.datetime | None
+    due_at: dt.datetime | None
+    note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Return the mark that is drawn for the state."""
+        return {"fresh": "ok", "late": "warn", "closed": "idle", "empty": "none"}[self.state]
+
+
+StreamSource = Callable[[dt.datetime], Datum | None]
+_sources: dict[str, tuple[str, StreamSource]] = {}
+
+
+def register(title: str, alias: str, source: StreamSource) -> None:
+    """Have a stream shown whose rows are in a database; the same title again replaces it."""
+    _sources[title] = (alias, source)
+
+
+def registered() -> Mapping[str, tuple[str, StreamSource]]:
+    """Return the registered streams: their title, the database they ask, their source."""
+    return dict(_sources)
+
+
+def judge(title: str, datum: Datum | None, now: dt.datetime, speed: float) -> Stream:
+    """Return a stream's state at an instant of market time that runs at a speed."""
+    if datum is None:
+        return Stream(title, "empty", None, None, "none stored yet")
+    if datum.due_at is None:
+        return Stream(title, "closed", datum.at, None, datum.note)
+    state = "fresh" if datum.is_open else "closed"
+    if now > datum.due_at + grace(speed):
+        state = "late"
+    return Stream(title, state, datum.at, datum.due_at, datum.note)
+
+
+def grace(speed: float) -> dt.timedelta:
+    """Return how long after its time a piece is not late yet."""
+    return dt.timedelta(seconds=max(GRACE_REAL_SECONDS * speed, GRACE_MARKET_SECONDS))
+
+
+# --- The markets' own streams --------------------------------------------------------------------
+
+
+def bars(calendar: Calendar, newest: NewestBar | None, now: dt.datetime) -> Datum | None:
+    """Return how a timeframe's bars stand."""
+    if newest is None:
+        return None
+    if newest.source == Source.IMPORTED:
+        return Datum(newest.closes_at, note="imported; no feed adds to them")
+    due = next_close(calendar, newest.timeframe, int(newest.opens_at.timestamp()))
+    if due is None:
+        return Datum(newest.closes_at, note="the calendar ends here")
+    is_open = calendar.is_open(int(now.timestamp()))
+    return Datum(newest.closes_at, clock.from_seconds(due), newest.source, is_open)
+
+
+def last_price(calendar: Calendar, at: dt.datetime | None, now: dt.datetime) -> Datum | None:
+    """Return how the last price stands: while the market is open, one is always due."""
+    if at is None:
+        return None
+    if calendar.is_open(int(now.timestamp())):
+        return Datum(at, at)
+    session = calendar.next_session(int(now.timestamp()))
+    due = clock.from_seconds(session.opens_at) if session else None
+    return Datum(at, due, is_open=False)
+
+
+def beside_bars(market: Market, calendar: Calendar, now: dt.datetime) -> dict[str, Datum | None]:
+    """Return how a market's other streams stand, by title, in one query."""
+    found = _newest(market)
+    is_open = calendar.is_open(int(now.timestamp()))
+    streams: dict[str, Datum | None] = {}
+    for series in readings.of_market(market.slug):
+        rows = found.get(series.name, [])
+        if series == readings.FUNDING:
+            streams[f"{market.title} funding"] = _funding(rows)
+        elif series == readings.VIX[0]:
+            streams["India VIX"] = _closes(calendar, series.timeframe, rows, is_open)
+    listed = found.get("list", [])
+    streams[f"{market.title} instruments"] = _list(market, calendar, listed)
+    if market.slug == "nifty":
+        traded = found.get("trade", [])
+        note = "as the owner trades"
+        streams["Owner trades"] = Datum(traded[0], note=note) if traded else None
+    return streams
+
+
+def _newest(market: Market) -> dict[str, list[dt.datetime]]:
+    """Return the times of the newest pieces of each stream beside the bars, newest first."""
+    reading, listed, trade = (
+        model._meta.db_table for model in (Reading, InstrumentList, OwnerTrade)
+    )
+    parts, values = [], []
+    for series in readings.of_market(market.slug):
+        parts.append(
+            f"(SELECT series AS stream, at FROM {reading} WHERE series = %s "  # noqa: S608
+            f"ORDER BY at DESC LIMIT 2)"
+        )
+        values.append(series.name)
+    parts.append(
+        f"(SELECT 'list', fetched_at FROM {listed} WHERE venue = %s "  # noqa: S608
+        f"ORDER BY date DESC LIMIT 1)"
+    )
+    values.append(instruments_today.venue_name(market.slug))
+    parts.append(f"(SELECT 'trade', at FROM {trade} ORDER BY at DESC LIMIT 1)")  # noqa: S608
+    found: dict[str, list[dt.datetime]] = {}
+    with connections[market.slug].cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(parts), values)
+        for stream, at in cursor.fetchall():
+            found.setdefault(stream, []).append(at)
+    return {stream: sorted(times, reverse=True) for stream, times in found.items()}
+
+
+def _list(market: Market, calendar: Calendar, times: list[dt.datetime]) -> Datum | None:
+    if not times:
+        return None
+    date = clock.trading_date(times[0])
+    return Datum(times[0], instruments_today.next_due(market.slug, date, calendar))
+
+
+def _funding(times: list[dt.datetime]) -> Datum | None:
+    if not times:
+        return None
+    known = times[0] - times[1] if len(times) > 1 else None
+    interval = known or dt.timedelta(seconds=readings.LONGEST_INTERVAL_SECONDS)
+    return Datum(times[0], times[0] + interval)
+
+
+def _closes(
+    calendar: Calendar, timeframe: str, times: list[dt.datetime], is_open: bool
+) -> Datum | None:
+    if not times:
+        return None
+    # The bar that closed then opened before; the next one opens then or with a later session.
+    due = next_close(calendar, timeframe, int(times[0].timestamp()) - 1)
+    return Datum(times[0], clock.from_seconds(due) if due else None, is_open=is_open)
+
+
+# --- What else is collected ----------------------------------------------------------------------
+
+
+def every_minute(last: dt.datetime | None, now: dt.datetime) -> Datum | None:
+    """Return how a stream stands that has a piece each minute of the exchange's session."""
+    if last is None:
+        return None
+    calendar = store.load_calendar("nifty")
+    at = int(now.timestamp())
+    session = calendar.session_at(at)
+    if session is not None:
+        opened = clock.from_seconds(session.opens_at)
+        return Datum(last, max(last, opened) + MINUTE)
+    following = calendar.next_session(at)
+    due = clock.from_seconds(following.opens_at) + MINUTE if following else None
+    return Datum(last, due, is_open=False)
+
+
+def _options(now: dt.datetime) -> Datum | None:
+    newest = CollectedMinute.objects.order_by("-ts").values_list("ts", flat=True).first()
+    return every_minute(newest, now)
+
+
+def _straddle(now: dt.datetime) -> Datum | None:
+    newest = Tick.objects.order_by("-ts").values_list("ts", flat=True).first()
+    return every_minute(newest, now)
+
+
+register("Options", "options", _options)
+register("Straddle", "straddle", _straddle)

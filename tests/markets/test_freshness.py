@@ -1,0 +1,137 @@
+"""How old each stream of data is, by the market's calendar."""
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+
+from markets import freshness, instruments_today
+from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
+from markets.freshness import Datum, NewestBar
+from markets.models import InstrumentList, OwnerTrade, Reading
+from markets.options.models import CollectedMinute
+from monitoring.dashboard import freshness as shown
+from tests.desk import ist
+from tests.histories import seed_days
+from tradingsite import clock
+from tradingsite.registry import MARKETS
+
+NSE, CRYPTO = NseCalendar(nse_sessions()), CryptoCalendar()
+databases = pytest.mark.django_db(databases=["default", "nifty", "btc", "options", "straddle"])
+
+
+def state(datum: Datum | None, now: dt.datetime) -> str:
+    return freshness.judge("x", datum, now, speed=1.0).state
+
+
+def bar(opens: str, closes: str, timeframe: str = "15m") -> NewestBar:
+    return NewestBar(timeframe, ist(opens), ist(closes), "venue")
+
+
+def test_a_stream_without_a_piece_says_so() -> None:
+    stream = freshness.judge("x", None, ist("2026-06-01 10:00"), 1.0)
+    assert (stream.state, stream.note, stream.mark) == ("empty", "none stored yet", "none")
+
+
+def test_bars_are_late_two_minutes_after_their_close_by_the_calendar() -> None:
+    newest = bar("2026-06-05 15:15", "2026-06-05 15:30")  # a Friday's last
+    for now, wanted in (
+        ("2026-06-06 12:00", "closed"),
+        ("2026-06-08 09:31", "fresh"),
+        ("2026-06-08 09:33", "late"),
+    ):
+        assert state(freshness.bars(NSE, newest, ist(now)), ist(now)) == wanted
+    assert freshness.bars(NSE, newest, ist("2026-06-06 12:00")) == Datum(
+        ist("2026-06-05 15:30"), ist("2026-06-08 09:30"), "venue", is_open=False
+    )
+
+
+def test_a_fast_market_gives_the_same_real_time() -> None:
+    datum = Datum(ist("2026-06-01 10:00"), ist("2026-06-01 10:15"))
+    late = ist("2026-06-01 10:20")
+    assert freshness.judge("x", datum, late, 1.0).state == "late"
+    assert freshness.judge("x", datum, late, 48.0).state == "fresh"
+
+
+@databases
+def test_what_stands_beside_the_bars_is_read_in_one_query(
+    django_assert_num_queries: object,
+) -> None:
+    seed_days("nifty")
+    now = ist("2026-06-02 13:42")
+    market = MARKETS["nifty"]
+    assert set(freshness.beside_bars(market, NSE, now).values()) == {None}
+    Reading.on("nifty").objects.create(
+        series="INDIA VIX 15m", at=ist("2026-06-02 13:30"), value=Decimal("13.4"), source="venue"
+    )
+    InstrumentList.on("nifty").objects.create(
+        venue="kite", date=now.date(), fetched_at=ist("2026-06-02 09:05"), rows=1, sha256="x"
+    )
+    OwnerTrade.on("nifty").objects.create(
+        trade_id="1",
+        traded_on=now.date(),
+        order_id="1",
+        symbol="X",
+        exchange="NFO",
+        quantity=1,
+        price=1,
+        at=ist("2026-05-20 10:00"),
+        came_by="fetched",
+    )
+    with django_assert_num_queries(1, using="nifty"):  # type: ignore[operator]  # pytest-django's
+        found = freshness.beside_bars(market, NSE, now)
+    assert found["India VIX"] == Datum(ist("2026-06-02 13:30"), ist("2026-06-02 13:45"))
+    assert found["NIFTY instruments"] == Datum(ist("2026-06-02 09:05"), ist("2026-06-03 09:10"))
+    trades = found["Owner trades"]
+    assert trades and trades.due_at is None and state(trades, now) == "closed"
+    assert state(found["India VIX"], ist("2026-06-02 13:48")) == "late"
+
+
+@databases
+def test_funding_is_due_as_often_as_it_came() -> None:
+    market, first = MARKETS["btc"], ist("2026-06-02 12:30")
+    rows = Reading.on("btc").objects
+    rows.create(series="FUNDING", at=first, value=Decimal("0.0001"), source="venue")
+    alone = freshness.beside_bars(market, CRYPTO, first)["BTC funding"]
+    assert alone and alone.due_at == first + dt.timedelta(hours=8)
+    rows.create(
+        series="FUNDING", at=first + dt.timedelta(hours=1), value=Decimal(0), source="venue"
+    )
+    found = freshness.beside_bars(market, CRYPTO, first)["BTC funding"]
+    assert found == Datum(first + dt.timedelta(hours=1), first + dt.timedelta(hours=2))
+
+
+@databases
+def test_options_are_due_each_minute_of_the_session() -> None:
+    seed_days("nifty")
+    _, source = freshness.registered()["Options"]
+    assert source(ist("2026-06-02 10:00")) is None
+    CollectedMinute.objects.create(
+        ts=ist("2026-06-02 09:59"), asked=1, stored=1, first_at=ist("2026-06-02 09:59")
+    )
+    found = source(ist("2026-06-02 10:00"))
+    assert found == Datum(ist("2026-06-02 09:59"), ist("2026-06-02 10:00"))
+    assert state(found, ist("2026-06-02 10:05")) == "late"
+    closed = source(ist("2026-06-02 15:31"))
+    assert closed and closed.due_at == ist("2026-06-03 09:16")
+    assert state(closed, ist("2026-06-02 15:31")) == "closed"
+
+
+@databases
+def test_a_registered_stream_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed_days("nifty")
+    monkeypatch.setattr(freshness, "_sources", {})
+    now = ist("2026-06-02 10:00")
+    freshness.register("Headlines", "default", lambda at: Datum(at, at))
+    freshness.register("Nothing yet", "default", lambda at: None)
+    freshness.register("Elsewhere", "no_such_database", lambda at: Datum(at, at))
+    found = [(stream.title, stream.state) for stream in shown.streams([], now, 1.0)]
+    assert found == [("Headlines", "fresh"), ("Nothing yet", "empty")]
+
+
+def test_the_next_list_is_due_on_the_next_trading_day() -> None:
+    friday = dt.date(2026, 6, 5)
+    assert instruments_today.next_due("nifty", friday, NSE) == ist("2026-06-08 09:10")
+    assert instruments_today.next_due("btc", friday, CRYPTO) == ist("2026-06-06 09:10")
+    last = clock.trading_date(ist("2026-12-31 10:00"))
+    assert instruments_today.next_due("nifty", last, NSE) is None
