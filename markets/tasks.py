@@ -20,7 +20,18 @@ def refresh_token(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.collect_options")
 def collect_options(scheduled_for: str) -> None:
     """Store one minute of the option chain."""
-    jobs.perform("options-collector", scheduled_for, None, windows.collecting)
+    # Here, so that only the worker that collects loads what collecting needs.
+    from markets.options import job
+
+    job.perform(scheduled_for)
+
+
+@shared_task(name="markets.tasks.keep_options")
+def keep_options(scheduled_for: str) -> None:
+    """Make the options' partitions, archive closed days, and drop those past their time."""
+    from markets.options import job
+
+    jobs.perform("options-partitions", scheduled_for, job.keep_house)
 
 
 @shared_task(name="markets.tasks.fetch_trades")
@@ -53,14 +64,6 @@ def warn_of_calendar_end(scheduled_for: str) -> None:
     jobs.perform("calendar-warning", scheduled_for, warn_of_end)
 
 
-@shared_task(name="markets.tasks.allocate")
-def allocate(scheduled_for: str) -> None:
-    """Measure and weigh the assets as of the month's first day."""
-    from markets.allocator import monthly
-
-    jobs.perform("allocator", scheduled_for, monthly.run_for_job)
-
-
 @shared_task(name="markets.tasks.collect_bars")
 def collect_bars(scheduled_for: str) -> None:
     """Store the bars that have closed, or in the simulated desk compare them."""
@@ -73,3 +76,11 @@ def fetch_instruments(scheduled_for: str) -> None:
     jobs.perform(
         "instruments", scheduled_for, instruments_today.fetch_all, instruments_today.wanted
     )
+
+
+@shared_task(name="markets.tasks.allocate")
+def allocate(scheduled_for: str) -> None:
+    """Measure and weigh the assets as of the month's first day."""
+    from markets.allocator import monthly
+
+    jobs.perform("allocator", scheduled_for, monthly.run_for_job)

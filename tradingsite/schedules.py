@@ -56,7 +56,6 @@ JOBS: tuple[Job, ...] = (
         hour="9-19",
         queue="collect",
         expires_seconds=50,
-        not_built="the option chain's quotes",
     ),
     Job(
         "straddle-start",
@@ -178,6 +177,15 @@ HOUSEKEEPING: tuple[Job, ...] = (
         hour="9-15",
         queue="collect",
         expires_seconds=240,
+    ),
+    Job(
+        "options-partitions",
+        "Option partitions, archive and retention",
+        "05:30",
+        "markets.tasks.keep_options",
+        "Data",
+        minute="30",
+        hour="5",
     ),
     Job(
         "straddle-retention",

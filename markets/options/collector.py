@@ -22,9 +22,8 @@ import numpy as np
 from django.db import connections
 
 from markets.calendar import Calendar, Session, ist_instant
-from markets.options import chain, gaps, implied, partitions, quality, storing
+from markets.options import chain, gaps, implied, partitions, quality, recall, storing
 from markets.options.batch import Batch
-from markets.options.models import CollectedMinute, Instrument, Quote
 from markets.options.partitions import ALIAS, DayDropped
 from markets.options.spool import Spool
 from markets.venues.base import DataVenue, MarketQuote, TokenRefused, VenueInstrument
@@ -37,7 +36,6 @@ TRIES = 3
 RETRY_SECONDS = 1.0
 # Market seconds into the minute after which the quotes of now are the next minute's.
 LATEST_SECONDS = 55.0
-LOOKED_BACK = dt.timedelta(days=7)
 # The contract's last minute is the session's; before the calendar knows the day, this is assumed.
 USUAL_CLOSE = dt.time(15, 30)
 
@@ -67,8 +65,12 @@ class Outcome:
     """It waits in the spool for PostgreSQL."""
     reason: str = ""
     """Why there is no quote at all."""
+    is_early: bool = False
+    """The session is not open, so that things were only made ready."""
 
     def __str__(self) -> str:
+        if self.is_early:
+            return "the list and the partitions are ready for the session"
         if self.reason:
             return f"the minute is missing: {self.reason}"
         if self.waits:
@@ -129,7 +131,7 @@ class Collector:
         self._begin_day(minute)
         if session is None or not session.opens_at <= minute <= session.closes_at:
             self.prepare()
-            return Outcome(0, 0, 0, replayed or 0, 0)
+            return Outcome(0, 0, 0, replayed or 0, 0, is_early=True)
         late = clock.market_seconds() - minute
         if late > LATEST_SECONDS:
             self._note(session, minute - MINUTE)
@@ -151,7 +153,10 @@ class Collector:
         return outcome
 
     def prepare(self) -> None:
-        """Have the venue's list of the day and the spots, before the first minute."""
+        """Have the venue's list of the day and the spots, before the first minute.
+
+        What is in the way is only logged: the first minute says it again.
+        """
         try:
             self.venue.instruments()
             if not self._spots:
@@ -329,8 +334,8 @@ class Collector:
             return
         try:
             partitions.ensure(day)
-            self._wanted |= _wanted_on(day)
-            self._before = _last_prices(minute) | self._before
+            self._wanted |= recall.wanted_on(day)
+            self._before = recall.last_prices(minute) | self._before
         except DATABASE_ERRORS as error:
             self._reconnect(error)
             return
@@ -345,29 +350,6 @@ class Collector:
         log.warning("PostgreSQL is away: %s", str(error).strip().partition("\n")[0])
         self._known.forget()
         connections[ALIAS].close()
-
-
-def _wanted_on(day: dt.date) -> set[str]:
-    """Return what was asked for on a day already, by whichever collector."""
-    start, end = partitions.bounds(day)
-    ids = Quote.objects.filter(ts__gte=start, ts__lt=end).values("instrument_id").distinct()
-    options = Instrument.objects.filter(id__in=ids, kind__in=chain.OPTION_KINDS)
-    return set(options.values_list("name", flat=True))
-
-
-def _last_prices(minute: int) -> dict[str, float]:
-    """Return the prices of the last minute that was stored in the week before, in rupees.
-
-    Of an earlier day only those of the indices: an option's says little of today's.
-    """
-    end = clock.from_seconds(minute)
-    last = CollectedMinute.objects.filter(ts__gte=end - LOOKED_BACK, ts__lt=end).first()
-    if last is None:
-        return {}
-    rows = Quote.objects.filter(ts=last.ts)
-    if clock.trading_date(last.ts) != clock.trading_date(end):
-        rows = rows.filter(instrument__kind="INDEX")
-    return {name: paise / 100.0 for name, paise in rows.values_list("instrument__name", "ltp")}
 
 
 def _columns(quote: MarketQuote, volatility: float, minute: int) -> tuple[int, ...]:

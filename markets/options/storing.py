@@ -9,7 +9,8 @@ collectors got is a quote, and a gap that the other one filled is filled.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_quotes (
     oi integer, iv smallint, age smallint
 ) ON COMMIT DELETE ROWS
 """
-_INSERT = """
+INSERT = """
 INSERT INTO options_quote SELECT * FROM incoming_quotes ON CONFLICT DO NOTHING
 """
 _MINUTE = """
@@ -147,16 +148,26 @@ def store(batch: Batch, known: Known) -> int:
     order = np.argsort(numbers)
     encoded = encode(batch.minute, numbers[order], batch.values[order])
     now = clock.real()
-    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
-        cursor.execute(_INCOMING)
+    with incoming() as cursor:
         cursor.execute(_MINUTE, [ts, batch.asked, batch.quarantined, batch.fetch_ms, now])
         copy_rows(cursor, encoded)
-        cursor.execute(_INSERT)
+        cursor.execute(INSERT)
         new = int(cursor.rowcount)
         cursor.execute(_STORED, [new, ts])
         _put_gaps(cursor, batch, ts, ids, now)
         cursor.execute(_FILLED, [now, ts, numbers.tolist()])
     return new
+
+
+@contextmanager
+def incoming() -> Iterator[Any]:
+    """Give a cursor in a transaction that has an empty table for rows to come."""
+    is_nested = connections[ALIAS].in_atomic_block
+    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
+        cursor.execute(_INCOMING)
+        if is_nested:  # then no commit has emptied it
+            cursor.execute("TRUNCATE incoming_quotes")
+        yield cursor
 
 
 def encode(minute: int | IntArray, numbers: IntArray, values: IntArray) -> bytes:
@@ -170,6 +181,14 @@ def encode(minute: int | IntArray, numbers: IntArray, values: IntArray) -> bytes
     for place, name in enumerate(COLUMNS):
         rows[name] = values[:, place]
     return _HEADER + rows.tobytes() + _TRAILER
+
+
+def decode(encoded: bytes) -> Any:
+    """Return the rows of a binary COPY of the quotes' table, in a structured array.
+
+    No column is ever NULL, so all rows are of one length.
+    """
+    return np.frombuffer(encoded[len(_HEADER) : -len(_TRAILER)], dtype=_ROW)
 
 
 def copy_rows(cursor: Any, encoded: bytes, table: str = "incoming_quotes") -> None:

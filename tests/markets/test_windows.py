@@ -10,7 +10,7 @@ from tests.histories import seed_days
 from tradingsite import clock, jobs
 from tradingsite.models import JobRun
 
-pytestmark = pytest.mark.django_db(databases=["default", "nifty", "straddle"])
+pytestmark = pytest.mark.django_db(databases=["default", "nifty", "options", "straddle"])
 
 SESSION = dt.date(2026, 6, 1)
 HOLIDAY = dt.date(2026, 1, 26)
@@ -86,8 +86,8 @@ def test_the_tasks_record_what_their_windows_say() -> None:
         for run in JobRun.objects.order_by("job", "scheduled_for")
     ]
     assert runs == [
-        ("options-collector", "09:10", "not_built"),
-        ("options-collector", "15:30", "not_built"),
+        ("options-collector", "09:10", "done"),
+        ("options-collector", "15:30", "skipped"),
         ("straddle-stop", "15:30", "done"),
         ("trade-fetcher", "09:15", "skipped"),
     ]

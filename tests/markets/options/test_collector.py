@@ -245,7 +245,7 @@ def test_an_expiry_moved_by_a_holiday_is_taken_from_the_list(desk: OptionsDesk) 
         "expiry", flat=True
     )
     shifted = dt.date(2026, 11, 23)
-    assert sorted(set(expiries))[0] == shifted
+    assert min(expiry for expiry in expiries if expiry) == shifted
     session = CALENDAR.session_on(shifted)
     assert session and desk.collector.expires_at(shifted) == session.closes_at
     assert desk.minute("2026-11-23 15:39").stored > FEW_OPTIONS  # its last minutes
@@ -268,14 +268,14 @@ def test_a_new_strike_joins_and_a_symbol_that_disappears_is_a_gap(
     listing = Listing.of(MONDAY, rows)
     monkeypatch.setattr(world.exchange, "on", lambda date: listing)
     for cached in (world.quoter._columns, world.quoter._ranges):
-        cached.cache_clear()  # type: ignore[attr-defined]  # functools' own
+        cached.cache_clear()
     desk.kite.venue._listed = None  # the next morning's list, as it were
     try:
         outcome = desk.minute("2026-06-01 10:01")
         found = stored("2026-06-01 10:01")
     finally:
         for cached in (world.quoter._columns, world.quoter._ranges):
-            cached.cache_clear()  # type: ignore[attr-defined]
+            cached.cache_clear()
         world.quoter._newest = None
     assert "NFO:NIFTY2660224025CE" in found and CALL not in found
     assert outcome.missing == 1

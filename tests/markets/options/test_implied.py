@@ -9,9 +9,9 @@ from vollib.black import black
 from vollib.black.greeks import analytical
 
 from markets.options import implied
-from markets.options.implied import RATE_PER_YEAR, YEAR_SECONDS, Option
+from markets.options.implied import RATE_PER_YEAR, YEAR_SECONDS, ChainKey, Option
 
-CHAIN = ("NIFTY", dt.date(2026, 6, 30))
+CHAIN: ChainKey = ("NIFTY", dt.date(2026, 6, 30))
 FORWARD, SECONDS = 25_040.0, 29 * 86_400.0
 YEARS = SECONDS / YEAR_SECONDS
 
