@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,16 @@ class Leniency:
 
 
 def services_of(
-    world: World, home: Path | None, leniency: Leniency | None = None
+    world: World,
+    home: Path | None,
+    leniency: Leniency | None = None,
+    paced_by: Callable[[], float] = time.time,
 ) -> dict[str, Service]:
-    """Return the services on one market, by name; with a home their accounts are kept there."""
+    """Return the services on one market, by name; with a home their accounts are kept there.
+
+    `paced_by` is the clock by whose seconds the broker counts requests: where the desk lives by a
+    quicker market, its broker does too.
+    """
     leniency = leniency or Leniency()
     return {
         "kite": Kite(
@@ -69,6 +77,7 @@ def services_of(
             older_spans=leniency.older_spans,
             has_limits=leniency.has_limits,
             owner_trades=leniency.owner_trades,
+            paced_by=paced_by,
         ),
         "exchange": Hyperliquid(world, home),
         "telegram": Telegram(),

@@ -1,6 +1,7 @@
 """The venues as the settings describe them."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -8,7 +9,7 @@ from django.conf import settings
 from markets.calendar import Calendar
 from markets.venues.kite import KiteVenue
 from markets.venues.kite_token import KiteConfig, TokenStore
-from markets.venues.limiter import RateLimiter
+from markets.venues.limiter import KITE_RULES, RateLimiter
 
 
 def kite_config() -> KiteConfig:
@@ -34,7 +35,10 @@ def kite_limiter() -> RateLimiter:
     """Return the limiter that all processes of this machine share for the broker's account."""
     # The account's name stays out of the file's, which backups and listings show.
     account = hashlib.sha256(settings.KITE_API_KEY.encode()).hexdigest()[:12]
-    return RateLimiter(Path(settings.DATA_DIR) / "limits" / f"kite-{account}")
+    # The simulated broker counts by the market's seconds, which pass quicker than ours.
+    speed = settings.SIM_SPEED if settings.MODE == "simulated" else 1.0
+    rules = tuple(replace(rule, seconds=rule.seconds / speed) for rule in KITE_RULES)
+    return RateLimiter(Path(settings.DATA_DIR) / "limits" / f"kite-{account}", rules)
 
 
 def kite_venue(calendar: Calendar) -> KiteVenue:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,7 +109,7 @@ class Command(BaseCommand):
         try:
             simulator = Simulator.start(beat)
             home = settings.DATA_DIR / "simulator"
-            servers = self._serve(simulator.world(), home, options)
+            servers = self._serve(simulator.world(), home, options, clock.market_seconds)
             serve(beat, simulator.step, LOOP_SECONDS, stop)
         except AlreadyRunning as error:
             self.stderr.write(f"{error}. This one ends.")
@@ -125,7 +126,13 @@ class Command(BaseCommand):
         wait_for(stop)
         servers.stop()
 
-    def _serve(self, world: World, home: Any, options: dict[str, Any]) -> Servers:
+    def _serve(
+        self,
+        world: World,
+        home: Path | None,
+        options: dict[str, Any],
+        paced_by: Callable[[], float] = time.time,
+    ) -> Servers:
         leniency = Leniency(
             needs_protection=not options["no_protection_rule"],
             older_spans=options["older_history_spans"],
@@ -133,7 +140,7 @@ class Command(BaseCommand):
             owner_trades=not options["no_owner"],
         )
         ports = Ports(**{name: options[f"{name}_port"] for name in vars_of(Ports())})
-        servers = Servers(services_of(world, home, leniency), ports)
+        servers = Servers(services_of(world, home, leniency, paced_by), ports)
         try:
             servers.start()
         except PortTaken as error:

@@ -6,6 +6,7 @@ It has its port to itself, because the clients join their routes to the root of 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,19 @@ class Kite:
         older_spans: bool = False,
         has_limits: bool = True,
         owner_trades: bool = True,
+        paced_by: Callable[[], float] = time.time,
     ) -> None:
         """Take the market, and a folder where the account is kept over restarts.
 
         The switches serve other clients' own tests: market orders without protection, the history
-        spans of earlier years, and requests as fast as one likes.
+        spans of earlier years, and requests as fast as one likes. `paced_by` is the clock whose
+        seconds the limits of requests are counted by.
         """
         self.world = world
         self.faults = Faults(
             {**ORDER_FAULTS, **ACCOUNT_FAULTS, **DATA_FAULTS, **LOGIN_FAULTS, **TICKER_FAULTS}
         )
-        self.limits = Limits()
+        self.limits = Limits(paced_by)
         self.requests: list[str] = []
         """The newest requests that arrived, as "METHOD /path", oldest first."""
         self._has_limits = has_limits
