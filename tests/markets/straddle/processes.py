@@ -137,8 +137,8 @@ class Tracker:
         """Keep what a frame says, by the desk's names."""
         self.frames.append(parse(payload, self._names(), clock.from_seconds(self.market.now)))
 
-    def sent_of(self, row: Series) -> list[tuple[float, int, int, int]]:
-        """Return what a series' ticks must be by the frames that were sent: time, call, put, spot.
+    def sent_of(self, row: Series, frames: int) -> list[tuple[float, int, int, int]]:
+        """Return what a series' ticks must be by the first frames: time, call, put, spot.
 
         They begin after the frame whose spot began the series, and end with the one that ended it.
         """
@@ -148,7 +148,7 @@ class Tracker:
         ]
         last: dict[str, Tick] = {}
         sent, has_begun = [], False
-        for frame in list(self.frames):
+        for frame in self.frames[:frames]:
             heard = {tick.instrument: tick for tick in frame}
             last |= heard
             if has_begun and any(leg in heard for leg in legs) and all(leg in last for leg in legs):
