@@ -222,6 +222,8 @@ class CameBy(models.TextChoices):
 
     FETCHED = "fetched"
     IMPORTED = "imported"
+    GENERATED = "generated"
+    """With the generated market, whose owner he is, and gone with it."""
 
 
 @bound

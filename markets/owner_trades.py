@@ -179,7 +179,12 @@ def _missing(market: str, book: DayBook) -> int:
 
 
 def import_tradebook(
-    name: str, book: TradeBook, market: str = MARKET, *, dry_run: bool = False
+    name: str,
+    book: TradeBook,
+    market: str = MARKET,
+    came_by: CameBy = CameBy.IMPORTED,
+    *,
+    dry_run: bool = False,
 ) -> Imported:
     """Store a trade book's executions, all of them or none; return what came of them.
 
@@ -189,10 +194,23 @@ def import_tradebook(
     kept = [trade for trade in book.trades if _venue_id(trade) not in of_bots]
     with transaction.atomic(using=market):
         _check_against_stored(name, market, kept)
-        written = _put_trades(market, map(_imported_row, kept), CameBy.IMPORTED)
+        written = _put_trades(market, map(_imported_row, kept), came_by)
         if dry_run:
             transaction.set_rollback(True, using=market)
     return Imported(written, len(book.trades) - len(kept))
+
+
+def forget_generated(market: str) -> None:
+    """Remove what the generated market's owner did, as that market gives way to real bars.
+
+    A simulated desk fetched him too, so of its rows only what a person imported stays.
+    """
+    trades = OwnerTrade.on(market).objects
+    if settings.MODE == "simulated":
+        OwnerOrder.on(market).objects.all().delete()
+        trades.exclude(came_by=CameBy.IMPORTED).delete()
+    else:
+        trades.filter(came_by=CameBy.GENERATED).delete()
 
 
 def _of_bots(market: str, trades: Sequence[BookedTrade]) -> set[str]:
@@ -238,7 +256,7 @@ def _put_trades(market: str, rows: Iterable[tuple[Any, ...]], came_by: CameBy) -
     keeps = {name: f"excluded.{name}" for name in _TRADE_COLUMNS if name not in _TRADE_KEY}
     keeps["instrument"] = f"COALESCE(NULLIF(excluded.instrument, ''), {table}.instrument)"
     keeps["expiry"] = f"COALESCE(excluded.expiry, {table}.expiry)"
-    if came_by == CameBy.IMPORTED:
+    if came_by != CameBy.FETCHED:
         keeps = {
             "instrument": f"COALESCE(NULLIF({table}.instrument, ''), excluded.instrument)",
             "expiry": f"COALESCE({table}.expiry, excluded.expiry)",

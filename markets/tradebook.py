@@ -239,7 +239,8 @@ class _Row:
     def _date(self, name: str) -> dt.date:
         text = self.cells[name]
         try:
-            date = dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a date only
+            # Python would also take 20260601 and weeks.
+            date = dt.date.fromisoformat(text if text[4:8:3] == "--" else "")
         except ValueError as error:
             raise BadFile(f"{self.where}: {name} {text!r} is not a date like 2026-06-01") from error
         if not FIRST_DATE <= date < END_DATE:

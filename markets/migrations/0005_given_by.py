@@ -23,6 +23,6 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='ownertrade',
             name='came_by',
-            field=models.CharField(choices=[('fetched', 'Fetched'), ('imported', 'Imported')], max_length=10),
+            field=models.CharField(choices=[('fetched', 'Fetched'), ('imported', 'Imported'), ('generated', 'Generated')], max_length=10),
         ),
     ]

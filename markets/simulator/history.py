@@ -6,7 +6,7 @@ from django.conf import settings
 
 from markets import owner_trades, store
 from markets.generator import Path
-from markets.models import Source
+from markets.models import CameBy, Source
 from markets.simulator import owner
 from markets.simulator.pace import first_instant
 from markets.simulator.quotes import put_quotes
@@ -84,7 +84,7 @@ def import_simulated_history(
     text = owner.tradebook(world, min(owner.HISTORY_YEARS, YEARS["15m"]))
     name = "the simulated owner's trade book"
     book = parse(name, iter(text.splitlines()))
-    return owner_trades.import_tradebook(name, book, market).trades.new
+    return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.new
 
 
 def _counted(report: Report, what: str, total: int) -> Callable[[int], None]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bots.models import Fill, Order
 from markets import owner_trades
-from markets.models import OwnerOrder, OwnerTrade
+from markets.models import CameBy, OwnerOrder, OwnerTrade
 from markets.simulator import history
 from markets.tradebook import parse
 from markets.venues.kite_account import AccountOrder, AccountTrade, DayBook
@@ -25,6 +25,7 @@ from tests.markets.kite_desk import KiteDesk, kite_desk
 from tests.markets.simulator.broker import ist, shared_world
 from tests.markets.tradebooks import DERIVATIVES, SHARE, SHARES, line, write
 from tradingsite.clock import IST
+from tradingsite.signals import market_replaced
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
@@ -175,9 +176,19 @@ def test_a_generated_market_has_the_owners_two_years(set_market: Callable[..., N
         assert history.import_simulated_history("nifty", until, path) == 0  # type: ignore[arg-type]
     rows = stored()
     assert made == len(rows) > 30
-    assert {(row["came_by"], row["given_by"]) for row in rows} == {("imported", "owner")}
+    assert {(row["came_by"], row["given_by"]) for row in rows} == {("generated", "owner")}
     assert all(row["instrument"].endswith(" FUT") and row["expiry"] for row in rows)
     assert max(row["at"] for row in rows).timestamp() < until
+
+
+def test_the_generated_owner_goes_with_his_market(path: Path) -> None:
+    made = parse("made", iter([DERIVATIVES, line()]))
+    owner_trades.import_tradebook("made", made, came_by=CameBy.GENERATED)
+    owner_trades.fetch(Canned(reading(LAST)))
+    importtrades(write(path, line(trade_id="10000002")))
+    market_replaced.send(sender=None, market="nifty")
+    assert [row["trade_id"] for row in stored()] == ["10000002"]
+    assert not stored(OwnerOrder)
 
 
 # --- Any order of readings -----------------------------------------------------------------------
@@ -269,7 +280,7 @@ def whole(db: None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

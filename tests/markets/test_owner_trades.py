@@ -26,6 +26,7 @@ from tradingsite.models import JobRun, Notice
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
 FUTURE = "NIFTY 2026-06-30 FUT"
+CONFIGURED = owner_trades._venue
 
 
 @pytest.fixture
@@ -169,11 +170,12 @@ def test_whose_hand_an_order_was() -> None:
     [
         ("token_expired", {}, TokenRefused),
         ("not_json", {"match": "/trades"}, Degraded),
+        ("timeout", {"match": "/trades", "seconds": 0.1}, Degraded),
         ("reset", {"match": "/orders"}, Retry),
     ],
 )
 def test_a_book_that_cannot_be_read_changes_nothing(
-    desk: KiteDesk, fault: str, how: dict[str, str], reaction: type[Exception]
+    desk: KiteDesk, fault: str, how: dict[str, Any], reaction: type[Exception]
 ) -> None:
     desk.broker.until(desk.broker.buy(), "COMPLETE")
     desk.fault(fault, **how)
@@ -219,6 +221,14 @@ def test_the_job_says_what_it_found(minutes: Minutes) -> None:
         "done",
         "by hand 1 orders and 1 executions; 1 new, 0 changed",
     )
+
+
+def test_the_job_finds_the_broker_by_the_settings(
+    minutes: Minutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_trades, "_venue", CONFIGURED)
+    assert minutes.fire("09:15").detail == "by hand 0 orders and 0 executions; 0 new, 0 changed"
+    assert minutes.fire("09:16").state == "done"
 
 
 def test_a_minute_without_an_answer_is_skipped_and_five_are_an_alarm(minutes: Minutes) -> None:

@@ -16,7 +16,7 @@ from pytest_django import Settings
 from markets import store, tasks
 from markets.allocator import assets, monthly, weights
 from markets.allocator.models import AssetBar, AssetMetric, Correlation, MonthlyRun, Weight
-from markets.allocator.weights import Choice, Targets, target_weights
+from markets.allocator.weights import Choice, Targets
 from markets.bars import Bars
 from markets.calendar import DAY_SECONDS
 from markets.models import Source
@@ -27,6 +27,7 @@ from tradingsite.models import JobRun
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc", "allocator"])
 
+WEIGH = weights.weigh
 NOW = dt.datetime(2026, 6, 1, 6, tzinfo=clock.IST)
 
 
@@ -34,17 +35,18 @@ NOW = dt.datetime(2026, 6, 1, 6, tzinfo=clock.IST)
 def june(
     set_market: Callable[..., None], monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """Stand on the first of June, with the weights worked out in this process."""
+    """Stand on the first of June, with weights that cost nothing."""
     set_market(NOW)
     histories.seed_days("nifty")
     settings.ALLOCATOR_CURRENT = ""
 
-    def in_this_process(choice: Choice) -> Targets:
+    def equal(choice: Choice) -> Targets:
         if choice.note:
             return Targets(note=choice.note)
-        return target_weights(choice.weekly.names, choice.weekly.returns)
+        names = choice.weekly.names
+        return Targets(dict.fromkeys(names, 1.0 / len(names)), "equal")
 
-    monkeypatch.setattr(weights, "weigh", in_this_process)
+    monkeypatch.setattr(weights, "weigh", equal)
 
 
 def allocator(*arguments: object) -> str:
@@ -91,7 +93,10 @@ def targets() -> dict[str, float | None]:
     return dict(Weight.objects.order_by("id").values_list("asset", "target"))
 
 
-def test_three_assets_are_measured_and_weighed(tmp_path: Path) -> None:
+def test_three_assets_are_measured_and_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "weigh", WEIGH)  # in a process of its own
     put_nifty()
     put_btc()
     said = allocator("import", "gold", gold(tmp_path / "gold.csv"))
@@ -212,5 +217,5 @@ def test_the_months_are_shown_in_the_admin(client: Client, tmp_path: Path) -> No
         assert client.get(reverse(f"admin:allocator_{model}_changelist")).status_code == 200
     row = MonthlyRun.objects.get()
     page = client.get(reverse("admin:allocator_monthlyrun_change", args=[row.pk]))
-    assert page.status_code == 200 and "hierarchical risk parity" in page.content.decode()
+    assert page.status_code == 200 and "equal" in page.content.decode()
     assert client.get(reverse("admin:allocator_monthlyrun_add")).status_code == 403

@@ -1,6 +1,8 @@
 """Target weights: long only, whole, and none for what is not known."""
 
 import datetime as dt
+import json
+from io import StringIO
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from markets.allocator import weights
 from markets.allocator.metrics import day_number
-from markets.allocator.weights import CannotWeigh, choose, target_weights, weigh
+from markets.allocator.weights import CannotWeigh, Targets, choose, target_weights, weigh
 from tests.markets.allocator.pasts import AS_OF, series, walk
 
 
@@ -82,10 +84,15 @@ def test_one_asset_is_no_allocation() -> None:
     assert weigh(choice).weights == {}
 
 
-def test_the_weights_come_from_a_process_of_their_own() -> None:
-    choice = choose([series(walk(), "one"), series(walk(seed=2), "two")], AS_OF)
-    found = weigh(choice)
-    assert found == target_weights(choice.weekly.names, choice.weekly.returns)
+def test_a_process_answers_what_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = returns([0.01, 0.02])
+    asked = json.dumps({"names": ["one", "two"], "returns": table.tolist()})
+    monkeypatch.setattr(weights.sys, "stdin", StringIO(asked))
+    weights.main()
+    said = Targets(**json.loads(capsys.readouterr().out))
+    assert said == target_weights(["one", "two"], table)
 
 
 def test_a_process_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
