@@ -14,9 +14,7 @@ so it can pay off only for encoders whose update is the larger part. No GPU has 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,15 +32,17 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from bots.observation import WINDOW, Float32Array
-from tradingsite.errors import Degraded
 from training.env import BatchEnv
+from training.forecasting import HORIZONS, Forecaster, forecast_targets
 from training.hyperparameters import Hyperparameters
 from training.nets import Encoder
 from training.nets.extractor import BarExtractor
 from training.nets.head import Head
+from training.progress import Progress, Reporter, TrainingDiverged
 from training.rollout import CodeCache, Rollout
 
-REPORT_EVERY_SECONDS = 0.5
+__all__ = ["BarPPO", "Progress", "TrainingDiverged"]
+
 # Healthy updates stay below 0.1; beyond this the policy has left the data it was scored on.
 MAX_KL = 5.0
 _ADAM_EPSILON = 1e-5
@@ -54,31 +54,6 @@ _MEASURES = (
     "clip_fraction",
     "gradient_norm",
 )
-
-
-class TrainingDiverged(Degraded):
-    """A training whose numbers ran away: its model is worthless, the champion stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Say where a training stands after an update; losses and reward are of the last rollout."""
-
-    timesteps: int
-    total_timesteps: int
-    elapsed_seconds: float
-    eta_seconds: float
-    steps_per_second: float
-    mean_reward: float
-    policy_loss: float
-    value_loss: float
-    entropy: float
-    approx_kl: float
-    clip_fraction: float
-    gradient_norm: float
-    explained_variance: float
-    learning_rate: float
-    stopped_early: bool
 
 
 class _NoBuffer(RolloutBuffer):
@@ -138,6 +113,7 @@ class BarPPO(PPO):
         )
         self.hyperparameters = settings
         self.stopped_early = False
+        self._env = env
         extractor = self.extractor
         extractor.encoder.fit_normalisation(features[env.episodes.start : env.episodes.stop])
         extractor.attach(features)
@@ -150,10 +126,11 @@ class BarPPO(PPO):
         )
         # Its own stream: what else draws from torch's global one must not change a training.
         self._random = torch.Generator(self.device).manual_seed(seed)
-        self._report: Callable[[Progress], None] | None = None
-        self._last_progress: Progress | None = None
-        self._started = self._reported = time.monotonic()
-        self._time_budget_seconds: float | None = None
+        self._seed = seed
+        self._reporter = Reporter()
+        # Until an encoder that is to be frozen has learned, its codes are not to be kept.
+        self._is_frozen = False
+        self._has_forecast = False
 
     @property
     def extractor(self) -> BarExtractor:
@@ -176,6 +153,7 @@ class BarPPO(PPO):
         """Start from a policy's tensors, its normalisation among them; see export.load_weights."""
         self.policy.load_state_dict(state, strict=False)
         self.extractor.attach(self._features)
+        self._has_forecast, self._is_frozen = True, False
 
     def learn(
         self,
@@ -191,22 +169,57 @@ class BarPPO(PPO):
     ) -> BarPPO:
         """Train for at least total_timesteps, in whole rollouts, and return self.
 
-        progress is called at most twice a second and once at the end. When the time budget
-        is spent no further rollout is begun and `stopped_early` is set. Raises TrainingDiverged
-        when a loss, gradient or weight stops being a number or the policy runs away.
+        Where the settings say so the encoder learns to forecast first, and is frozen then.
+        progress is called at most twice a second, after each forecasting epoch, and once at the
+        end. When the time budget is spent no further epoch or rollout is begun and `stopped_early`
+        is set. Raises TrainingDiverged when a loss, gradient or weight stops being a number or the
+        policy runs away, and ValueError where there are too few bars to forecast.
         """
-        self._report, self._last_progress = progress, None
-        self._time_budget_seconds = time_budget_seconds
-        self._started = self._reported = time.monotonic()
-        self._timesteps_before = 0 if reset_num_timesteps else self.num_timesteps
+        before = 0 if reset_num_timesteps else self.num_timesteps
+        self._reporter = Reporter(progress, time_budget_seconds, before)
         self.stopped_early = False
+        self._forecast(before + total_timesteps)
         super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
         self.policy.set_training_mode(False)
-        if progress is not None and self._last_progress is not None:
-            progress(replace(self._last_progress, stopped_early=self.stopped_early))
+        self._reporter.end(stopped_early=self.stopped_early)
         return self
+
+    def _forecast(self, total_timesteps: int) -> None:
+        """Teach the encoder to forecast, unless it knows how, and keep its codes if it is frozen.
+
+        Only rows of the episodes are looked at, as windows or as what comes after them.
+        """
+        settings, episodes = self.hyperparameters, self._env.episodes
+        stop = len(self._features) if episodes.stop is None else episodes.stop
+        bars = range(episodes.start + settings.window - 1, stop)
+        if settings.forecast_epochs and not self._has_forecast:
+            self.policy.set_training_mode(True)
+            targets = forecast_targets(self._env.tape.slice(0, stop))
+            forecaster = Forecaster(
+                self.encoder,
+                self.extractor.rows,
+                torch.from_numpy(targets).to(self.device),
+                bars[: -max(HORIZONS)],
+                settings,
+                self._seed,
+            )
+            while not (forecaster.is_done or self._reporter.is_out_of_time()):
+                loss = forecaster.run_epoch()
+                self._reporter.forecast(
+                    forecaster.epochs_done, settings.forecast_epochs, loss, total_timesteps
+                )
+            self._has_forecast = True
+        if settings.freeze_encoder and not self._has_forecast:
+            raise ValueError("an encoder that learned nothing is not to be frozen: forecast first")
+        if settings.freeze_encoder and not self._is_frozen:
+            self.encoder.requires_grad_(False)
+            self.policy.set_training_mode(False)
+            self.codes.clear()
+            with torch.inference_mode():
+                self.codes.fill(bars)
+            self._is_frozen = True
 
     def collect_rollouts(
         self,
@@ -216,11 +229,12 @@ class BarPPO(PPO):
         n_rollout_steps: int,
     ) -> bool:
         """Play one rollout into `self.rollout`; return False to stop the training."""
-        if self._is_out_of_time():
+        if self._reporter.is_out_of_time():
             self.stopped_early = True
             return False
         self.policy.set_training_mode(False)
-        self.codes.clear()
+        if not self._is_frozen:
+            self.codes.clear()
         callback.on_rollout_start()
         rollout, head = self.rollout, self.head
         with torch.inference_mode():
@@ -279,7 +293,7 @@ class BarPPO(PPO):
         optimizer = self.policy.optimizer
         self._update_learning_rate(optimizer)
         settings, head = self.hyperparameters, self.head
-        parameters = list(self.policy.parameters())
+        parameters = [each for each in self.policy.parameters() if each.requires_grad]
         measured = []
         for _ in range(settings.epochs):
             for rows in self.rollout.minibatches(
@@ -298,7 +312,8 @@ class BarPPO(PPO):
 
     def _loss(self, rows: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
         rollout, settings = self.rollout, self.hyperparameters
-        codes = self.extractor.codes(rollout.bars.view(-1)[rows])
+        bars = rollout.bars.view(-1)[rows]
+        codes = self.codes.known(bars) if self._is_frozen else self.extractor.codes(bars)
         accounts = rollout.account_states.flatten(0, 1)[rows]
         logits, values = head(codes, accounts)
         all_log_probs = logits.log_softmax(dim=-1)
@@ -333,32 +348,14 @@ class BarPPO(PPO):
                 f"the policy ran away after {self.num_timesteps} steps (approx_kl "
                 f"{means['approx_kl']:.1f}, allowed {MAX_KL:g}): lower the learning rate"
             )
-        now = time.monotonic()
-        elapsed = now - self._started
-        done = self.num_timesteps - self._timesteps_before
-        rate = done / max(elapsed, 1e-9)
-        left = max(self._total_timesteps - self.num_timesteps, 0) / rate
-        if self._time_budget_seconds is not None:
-            left = min(left, max(self._time_budget_seconds - elapsed, 0.0))
-        self._last_progress = Progress(
-            timesteps=self.num_timesteps,
-            total_timesteps=self._total_timesteps,
-            elapsed_seconds=elapsed,
-            eta_seconds=left,
-            steps_per_second=rate,
+        self._reporter.policy(
+            self.num_timesteps,
+            self._total_timesteps,
+            means,
             mean_reward=float(self.rollout.rewards.mean()),
             explained_variance=self.rollout.explained_variance(),
             learning_rate=float(self.policy.optimizer.param_groups[0]["lr"]),
-            stopped_early=False,
-            **means,
         )
-        if self._report is not None and now - self._reported >= REPORT_EVERY_SECONDS:
-            self._reported = now
-            self._report(self._last_progress)
-
-    def _is_out_of_time(self) -> bool:
-        budget = self._time_budget_seconds
-        return budget is not None and time.monotonic() - self._started >= budget
 
 
 def _require_fit(env: BatchEnv, features: Float32Array, settings: Hyperparameters) -> None:

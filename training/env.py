@@ -106,7 +106,7 @@ class BatchEnv(VecEnv):
         self.rng = np.random.default_rng(seed)
         self.first_bar, self.last_bar = episodes.first_bars(len(tape))
         self._stagger = stagger
-        self._tape = tape
+        self.tape = tape
         self._rows = row_observations(values) if as_rows else None
         space: spaces.Space[Any] = row_space(values.shape[1])
         if not as_rows:
@@ -200,7 +200,7 @@ class BatchEnv(VecEnv):
             lots = [0] * len(bars)
         # Observations show `bar` itself, so it is replaced; the other columns are ours alone.
         self.bar = self.bar.copy()
-        close, lot_size = self._tape.close.data, self._tape.lot_size.data
+        close, lot_size = self.tape.close.data, self.tape.lot_size.data
         # A loop, as few begin at once: an array of one costs more than ten plain numbers.
         for account, bar, held in zip(accounts, bars, lots, strict=True):
             quantity = held * lot_size[bar]

@@ -16,8 +16,9 @@ _ENCODE_CHUNK = 1024
 class CodeCache:
     """Encode each bar once per rollout, however many accounts and windows look at it.
 
-    Weights stand still during a rollout, so a code stays right until `clear`. Bars are asked for
-    along paths: an unknown one is encoded with those that follow it, in large batches.
+    Weights stand still during a rollout, so a code stays right until `clear`, and those of a frozen
+    encoder for ever. Bars are asked for along paths: an unknown one is encoded with those that
+    follow it, in large batches.
     """
 
     def __init__(
@@ -32,6 +33,14 @@ class CodeCache:
     def clear(self) -> None:
         """Forget the codes: the encoder has changed."""
         self._known[:] = False
+
+    def fill(self, bars: range) -> None:
+        """Encode all of these bars now, as long runs, in which windows share the most work."""
+        self._add(np.array([bars.start]), len(bars) - 1)
+
+    def known(self, bars: Tensor) -> Tensor:
+        """Return the codes (B, hidden) of bars (B,) on the device that were encoded before."""
+        return self._codes[bars]
 
     def of(self, bars: IntArray, ahead: int) -> Tensor:
         """Return the codes (B, hidden) of bars (B,); unknown ones bring the next `ahead` along."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
@@ -21,6 +22,9 @@ from tradingsite import clock, leases, notices, remote
 from tradingsite.registry import SLOTS
 from training import archive, dataset
 from training.models import TrainingRun
+
+if TYPE_CHECKING:
+    from training import trainer
 
 LOAD_TEST_SECONDS = 120
 PROGRESS_EVERY_SECONDS = 1.0
@@ -53,7 +57,7 @@ def train(run: TrainingRun) -> str:
 
     def report(progress: "trainer.Progress") -> None:
         nonlocal last_written
-        ends = progress.timesteps >= progress.total_timesteps
+        ends = progress.timesteps >= progress.total_timesteps or progress.phase == "forecast"
         if ends or time.monotonic() - last_written >= PROGRESS_EVERY_SECONDS:
             last_written = time.monotonic()
             leases.write(run, progress=_progress(progress))
@@ -157,9 +161,13 @@ def _quarantine(incoming: Path) -> Path:
     return place
 
 
-def _progress(progress: "object") -> dict[str, float]:
+def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
     names = ("timesteps", "total_timesteps", "steps_per_second", "mean_reward", "eta_seconds")
-    return {name: round(float(getattr(progress, name)), 4) for name in names}
+    told: dict[str, float | str] = {
+        name: round(float(getattr(progress, name)), 4)
+        for name in (*names, "forecast_epoch", "forecast_epochs", "forecast_loss")
+    }
+    return told | {"phase": str(progress.phase)}
 
 
 def _cleared(folder: Path) -> Path:

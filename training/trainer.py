@@ -59,7 +59,7 @@ def train(
     bot = BOTS[slot.bot]
     features = data.features
     split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
-    settings = Hyperparameters(network=bot.network)
+    settings = Hyperparameters.of(bot.network)
     episodes = Episodes(bot.limit_lots, split.train.start, split.train.stop, exploring_starts=True)
     environment = BatchEnv(
         data.tape, features.values, episodes, settings.accounts, settings.group, asked.seed

@@ -251,6 +251,34 @@ def test_minibatches_hold_every_step_once_in_whole_blocks(segment: int, group: i
         assert len(account.unique()) == group
 
 
+@pytest.mark.parametrize("network", ["mlp", "lstm", "tft"])
+def test_gradients_are_those_of_plain_windows_one_by_one(
+    market: tuple[Tape, Float32Array], network: str
+) -> None:
+    model = make_model(*market, replace(SHARED, network=network))
+    play_rollout(model)
+    model.policy.double()
+    for name, tensor in vars(model.rollout).items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            setattr(model.rollout, name, tensor.double())
+    rows = next(model.rollout.minibatches(64, 8, 4, torch.Generator()))
+
+    def gradients() -> list[torch.Tensor]:
+        loss, _ = model._loss(rows, model.head)
+        return list(torch.autograd.grad(loss, list(model.policy.parameters())))
+
+    shared, extractor = gradients(), model.extractor
+
+    def encode_alone(bars: torch.Tensor) -> torch.Tensor:
+        windows = [extractor.rows[bar - WINDOW + 1 : bar + 1] for bar in bars.tolist()]
+        return torch.cat([extractor.encoder.encode(window[None]) for window in windows])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "codes", encode_alone)
+        for one, other in zip(shared, gradients(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 # Progress, budgets, failures
 
 
@@ -258,7 +286,7 @@ def test_progress_is_live_and_ends_with_the_whole_story(
     market: tuple[Tape, Float32Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(start=100.0, step=0.2)
-    monkeypatch.setattr("training.barppo.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("training.progress.time.monotonic", lambda: next(clock))
     heard: list[Progress] = []
     make_model(*market, SMALL).learn(128 * 15, progress=heard.append)
     assert [each.timesteps for each in heard] == sorted(each.timesteps for each in heard)

@@ -182,8 +182,7 @@ def _show_steps(
                         tasks[3],
                         total=run.progress["total_timesteps"],
                         completed=run.progress["timesteps"],
-                        description=f"{run.slot}  3/7 train "
-                        f"{run.progress['steps_per_second']:,.0f} steps/s",
+                        description=f"{run.slot}  3/7 train {_pace(run.progress)}",
                     )
                 if step.finished_at and step.number not in said:
                     said.add(step.number)
@@ -192,6 +191,12 @@ def _show_steps(
             if run.state not in pipeline.OPEN or not alive:
                 return
             time.sleep(FOLLOW_EVERY_SECONDS)
+
+
+def _pace(progress: dict[str, Any]) -> str:
+    if progress.get("phase") == "forecast":
+        return f"forecast {progress['forecast_epoch']:.0f} of {progress['forecast_epochs']:.0f}"
+    return f"{progress['steps_per_second']:,.0f} steps/s"
 
 
 def _line(step: TrainingStep) -> str:
