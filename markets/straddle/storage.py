@@ -182,6 +182,11 @@ def open_series() -> list[Resumed]:
     return found
 
 
+def newest_tick() -> dt.datetime | None:
+    """Return the exchange's time of the newest tick, None before the first."""
+    return Tick.objects.order_by("-ts").values_list("ts", flat=True).first()
+
+
 def _series_id(key: SeriesKey) -> int:
     row, _ = Series.objects.get_or_create(
         underlying=key.underlying,

@@ -117,7 +117,7 @@ class Tracker:
         return []
 
     def _begin(self, chains: Sequence[Chain]) -> None:
-        found = self._resumed()
+        found, newest = self._left_off()
         for config, chain in zip(UNDERLYINGS, chains, strict=True):
             follower = self.followers[config.name] = Follower(config, chain)
             follower.resume([each for each in found if each.series.underlying == config.name])
@@ -125,7 +125,7 @@ class Tracker:
         self.buffer.put(
             Ended(each.series, each.ts, CUT_SHORT) for each in found if each.series not in resumed
         )
-        self._newest = max([self._newest, *(each.ts for each in found)])
+        self._newest = max(self._newest, newest or self._newest)
         broker = kite_config()
         self._stream = KiteStream(
             broker.api_key,
@@ -136,13 +136,14 @@ class Tracker:
         ).start()
         self._alive_at = time.monotonic()
 
-    def _resumed(self) -> list[Resumed]:
+    def _left_off(self) -> tuple[list[Resumed], dt.datetime | None]:
+        """Return the series that a tracker before left open, and the time of the newest tick."""
         try:
-            return storage.open_series()
+            return storage.open_series(), storage.newest_tick()
         except (DatabaseError, InterfaceError, psycopg.Error) as error:
             # What is followed from now on matters more than where it was left off.
             log.warning("the series of before cannot be read: %s", error)
-            return []
+            return [], None
         finally:
             connections.close_all()
 

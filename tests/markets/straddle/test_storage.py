@@ -59,9 +59,11 @@ def test_any_order_of_repeated_batches_ends_in_the_same_table(seed: int) -> None
 
 
 def test_open_series_are_found_with_their_last_place() -> None:
+    assert storage.newest_tick() is None
     Writer(Buffer()).save([Began(key(width=2)), Began(key()), row(0, 7), row(1, 7)])
     found = {each.series: (each.ts, each.number) for each in storage.open_series()}
     assert found == {key(): (TEN + 7 * SECOND, 1), key(width=2): (TEN, -1)}
+    assert storage.newest_tick() == TEN + 7 * SECOND
 
 
 def test_a_buffer_without_room_loses_rows_only_and_says_which() -> None:
