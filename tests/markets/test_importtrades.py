@@ -1,6 +1,7 @@
 """The command that loads a trade book, and that it meets what was fetched in the same row."""
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from django.core.management import CommandError, call_command
+from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from bots.models import Fill, Order
 from markets import owner_trades
 from markets.models import CameBy, OwnerOrder, OwnerTrade
 from markets.simulator import history
-from markets.tradebook import parse
+from markets.tradebook import TradeBook, parse
 from markets.venues.kite_account import AccountOrder, AccountTrade, DayBook
 from tests.histories import seed_days
 from tests.markets.kite_desk import KiteDesk, kite_desk
@@ -311,3 +313,34 @@ def test_a_later_correction_of_the_brokers_is_taken() -> None:
     said = owner_trades.fetch(Canned(replace(book, trades=[wrong, *book.trades[1:]])))
     assert "0 new, 1 changed" in said
     assert OwnerTrade.on("nifty").objects.get(trade_id=wrong.trade_id).price == wrong.price
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "nifty"])
+def test_several_at_once_store_each_execution_once() -> None:
+    book = parse("day", iter(book_of_the_day()))
+    backwards = DayBook(reading(LAST).orders[::-1], reading(LAST).trades[::-1], [])
+    failed: list[BaseException] = []
+    jobs: list[Callable[[], object]] = [
+        lambda: owner_trades.fetch(Canned(reading(LAST))),
+        lambda: owner_trades.fetch(Canned(backwards)),
+        lambda: owner_trades.import_tradebook("day", book),
+        lambda: owner_trades.import_tradebook("day", TradeBook(book.trades[::-1], [])),
+    ]
+
+    def often(job: Callable[[], object]) -> None:
+        try:
+            for _ in range(10):
+                job()
+        except Exception as error:  # noqa: BLE001 - whatever it is fails the test
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=often, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(stored()) == 4 and len(stored(OwnerOrder)) == 2
+    assert {row["product"] for row in stored()} == {"NRML"}
