@@ -208,8 +208,10 @@ def _write_graph(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: list[str], output: str
 ) -> None:
     with warnings.catch_warnings():
-        # It announces its own retirement; parity is checked whatever writes the graph.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # It announces its own retirement, and doubts that an LSTM takes another number of windows;
+        # parity is checked over another number, whatever writes the graph.
+        for category in (DeprecationWarning, UserWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", category)
         torch.onnx.export(
             module,
             inputs,

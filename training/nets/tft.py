@@ -129,11 +129,12 @@ class LastQueryAttention(nn.Module):
         folded = torch.einsum(
             "bnd,ndh->bnh", query, self.key.weight.view(self.heads, self.width, hidden)
         )
-        scores = torch.einsum("bnh,wbh->bnw", folded, inputs) * self.width**-0.5
-        weights = scores.softmax(dim=-1).mean(dim=1)
+        # Products and sums: as matrices these are thin, and batched products of them slow.
+        scores = torch.stack([(inputs * each).sum(dim=-1) for each in folded.unbind(dim=1)])
+        weights = (scores * self.width**-0.5).softmax(dim=1).mean(dim=0)
         # The weights sum to 1, so the mean of the values is the value of the mean.
-        mean = torch.einsum("bw,wbh->bh", weights, inputs)
-        return self.leave(self.value(mean)), weights
+        mean = (weights[..., None] * inputs).sum(dim=0)
+        return self.leave(self.value(mean)), weights.t()
 
 
 class VariableSelection(nn.Module):
