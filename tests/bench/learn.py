@@ -1,0 +1,233 @@
+"""How much of a planted edge the policies learn: shares of an oracle's return on unseen bars.
+
+The protocol of shared/research/rl_fresh.md, section 6: three fresh markets by three learner seeds
+at two noise levels, about 100,000 steps each, judged on six spans of 3,890 bars they never saw. `s`
+is the share of the oracle's log return, `e` that of the return expected from the planted state:
+the same skill with less of the path's luck. Three markets without an edge must earn nothing.
+
+Market seeds 201 to 203 are for choosing settings, 101 to 103 and 301 to 303 for reporting alone.
+The whole protocol takes a quarter of an hour of one core; one run of it:
+
+    python -m tests.bench.learn --level hard --market 201 --seed 0 --policy tft --set epochs=2
+
+Each run is printed as a line of JSON on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+
+from tests.bench import _planted as planted
+from training.barppo import BarPPO
+from training.env import BatchEnv, Episodes
+from training.hyperparameters import Hyperparameters
+from training.nets.extractor import BarExtractor
+from training.nets.head import Head
+
+REPORT_MARKETS, CHOICE_MARKETS, NULL_MARKETS = (101, 102, 103), (201, 202, 203), (301, 302, 303)
+SEEDS = (0, 1, 2)
+LEVELS = ("easy", "hard")
+POLICIES = ("tft", "lstm", "mlp", "stock")
+TIMESTEPS = 102_400
+_ENCODE_BARS = 1_024
+
+
+def run() -> dict[str, float]:
+    """Run the whole protocol and return the figures of issue 5."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for level in LEVELS:
+        for policy in ("tft", "mlp", "stock"):
+            found[level, policy] = [
+                run_one(level, market, seed, policy) for market in REPORT_MARKETS for seed in SEEDS
+            ]
+    nulls = [run_one("null", market, 0, "tft") for market in NULL_MARKETS]
+    tft = [run for level in LEVELS for run in found[level, "tft"]]
+    figures = {f"tft_{level}_median": _median(found[level, "tft"], "s") for level in LEVELS}
+    figures["tft_worst"] = min(run["s"] for run in tft)
+    for level in LEVELS:
+        for other in ("mlp", "stock"):
+            leads = [
+                ours["e"] - theirs["e"]
+                for ours, theirs in zip(found[level, "tft"], found[level, other], strict=True)
+            ]
+            figures[f"tft_minus_{other}_{level}"] = float(np.mean(leads))
+            figures[f"{other}_{level}_median"] = _median(found[level, other], "s")
+        for yardstick in ("kalman", "ridge"):
+            figures[f"{yardstick}_{level}_median"] = _median(found[level, "tft"], yardstick)
+    figures["null_z_max"] = max(run["z"] for run in nulls)
+    figures["cpu_s_per_run"] = float(np.median([run["cpu_s"] for run in tft]))
+    return figures
+
+
+def _median(runs: list[dict[str, Any]], name: str) -> float:
+    return float(np.median([run[name] for run in runs]))
+
+
+def run_one(level: str, market_seed: int, seed: int, policy: str, **changes: Any) -> dict[str, Any]:
+    """Train one policy on one market and return its shares, turnover and CPU seconds.
+
+    policy is "tft", "lstm", "mlp" or "stock" (stable-baselines3's own PPO with the MLP); changes
+    are hyperparameters. Raises ValueError for settings that do not fit.
+    """
+    torch.set_num_threads(1)
+    market, yardsticks = _market(level, market_seed)
+    began = time.process_time()
+    model = train(market, seed, policy, **changes)
+    cpu_seconds = time.process_time() - began
+    unseen = evaluate(model, market, planted.TEST_STARTS)
+    found: dict[str, Any] = {
+        "level": level,
+        "market": market_seed,
+        "seed": seed,
+        "policy": policy,
+        **changes,
+    }
+    if level == "null":
+        found["z"] = excess_z(market, unseen)
+    else:
+        best, trained = yardsticks["oracle"], yardsticks["trained"]
+        seen = evaluate(model, market, planted.TRAIN_STARTS)
+        found |= {
+            "s": planted.share(unseen.log_return, best.log_return),
+            "e": planted.share(unseen.expected_return, best.expected_return),
+            "sharpe": planted.share(unseen.sharpe, best.sharpe),
+            "train": planted.share(seen.log_return, trained.log_return),
+            "spans": (unseen.log_return / best.log_return).round(2).tolist(),
+            "kalman": planted.share(yardsticks["kalman"].log_return, best.log_return),
+            "ridge": planted.share(yardsticks["ridge"].log_return, best.log_return),
+        }
+    found |= {"turnover": float(unseen.turnover.mean()), "cpu_s": cpu_seconds}
+    found = {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in found.items()
+    }
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+@functools.cache
+def _market(level: str, seed: int) -> tuple[planted.Market, dict[str, planted.Result]]:
+    market = planted.make_market(level, seed)
+    if level == "null":
+        return market, {}
+    return market, {
+        "oracle": planted.oracle(market),
+        "trained": planted.oracle(market, planted.TRAIN_STARTS),
+        "kalman": planted.kalman(market),
+        "ridge": planted.ridge(market),
+    }
+
+
+def train(market: planted.Market, seed: int, policy: str, **changes: Any) -> BarPPO | PPO:
+    """Return a policy trained on the market's first 16,000 bars with its product settings."""
+    network = "mlp" if policy == "stock" else policy
+    settings = Hyperparameters.of(network, **changes)
+    timesteps = -(-TIMESTEPS // settings.rollout_size) * settings.rollout_size
+    episodes = Episodes(planted.LIMIT_LOTS, stop=planted.TRAIN_STOP, exploring_starts=True)
+    env = BatchEnv(market.tape, market.features, episodes, settings.accounts, settings.group, seed)
+    if policy == "stock":
+        return stock_ppo(env, market, settings, seed).learn(timesteps)
+    return BarPPO(env, market.features, settings, seed=seed).learn(timesteps)
+
+
+def stock_ppo(env: BatchEnv, market: planted.Market, settings: Hyperparameters, seed: int) -> PPO:
+    """Return stable-baselines3's PPO with the same network, batches, epochs and rates."""
+    model = PPO(
+        MultiInputActorCriticPolicy,
+        env,
+        learning_rate=settings.learning_rate_at,
+        n_steps=settings.rollout_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        ent_coef=settings.entropy_weight,
+        max_grad_norm=settings.max_gradient_norm,
+        policy_kwargs={
+            "features_extractor_class": BarExtractor,
+            "features_extractor_kwargs": {
+                "network": settings.network,
+                "features": market.features.shape[1],
+                "window": settings.window,
+                "hidden": settings.hidden,
+            },
+            "net_arch": [],
+            "optimizer_kwargs": {"eps": 1e-5},
+        },
+        seed=seed,
+        device="cpu",
+    )
+    extractor: Any = model.policy.features_extractor
+    extractor.encoder.fit_normalisation(market.features[: planted.TRAIN_STOP])
+    extractor.attach(market.features)
+    return model
+
+
+@torch.no_grad()
+def evaluate(
+    model: BarPPO | PPO, market: planted.Market, starts: tuple[int, ...]
+) -> planted.Result:
+    """Return what the likeliest actions earn, from each start on, flat at first."""
+    policy, bars = model.policy, planted.SPAN_BARS - 2
+    extractor: Any = policy.features_extractor
+    head = Head(extractor.mix, policy.action_net, policy.value_net)
+    under = torch.tensor(starts) + torch.arange(bars)[:, None]
+    distinct = under.t().reshape(-1)
+    codes = torch.cat([extractor.encode_distinct(each) for each in distinct.split(_ENCODE_BARS)])
+    codes = codes.view(len(starts), bars, -1).transpose(0, 1)
+    env = BatchEnv(
+        market.tape,
+        market.features,
+        Episodes(planted.LIMIT_LOTS, bars=bars),
+        accounts=len(starts),
+        stagger=False,
+    )
+    env.place(range(len(starts)), starts, [0] * len(starts))
+    exposures = [env.lots / planted.LIMIT_LOTS]
+    for code in codes:
+        logits, _ = head(code, torch.from_numpy(env.account()))
+        env.advance(logits.argmax(dim=1).numpy())
+        exposures.append(env.lots / planted.LIMIT_LOTS)
+    return planted.earned(market, np.stack(exposures), starts)
+
+
+def excess_z(market: planted.Market, result: planted.Result) -> float:
+    """Return by how many standard errors a result beats the better of flat and buy-and-hold."""
+    held = planted.follow(market, lambda bars, _: np.ones(len(bars)))
+    better = held.returns if held.returns.sum() > 0.0 else np.zeros_like(held.returns)
+    excess = (result.returns - better).ravel()
+    deviation = float(excess.std())
+    return float(excess.mean() / deviation * np.sqrt(len(excess))) if deviation else 0.0
+
+
+def main(arguments: list[str]) -> None:
+    """Run one combination, or several, and print each as a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.learn")
+    parser.add_argument("--level", choices=sorted(planted.LEVEL_SETTINGS), nargs="+", required=True)
+    parser.add_argument("--market", type=int, nargs="+", default=[CHOICE_MARKETS[0]])
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--policy", choices=POLICIES, nargs="+", default=["tft"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="changes")
+    options = parser.parse_args(arguments)
+    changes = {
+        name: json.loads(value) for name, _, value in (c.partition("=") for c in options.changes)
+    }
+    for level in options.level:
+        for market in options.market:
+            for seed in options.seed:
+                for policy in options.policy:
+                    run_one(level, market, seed, policy, **changes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
