@@ -6,11 +6,24 @@ import datetime as dt
 from typing import Any
 
 from django import forms
+from django.contrib.admin import EmptyFieldListFilter
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from markets.calendar import SESSION_KINDS
-from markets.models import Bar, OwnerOrder, OwnerTrade, Quote, TradingDay, VenueOrder
+from markets.calendar import SESSION_KINDS, BadCalendar, NseCalendar
+from markets.models import (
+    Bar,
+    BarGap,
+    InstrumentList,
+    ListedInstrument,
+    OwnerOrder,
+    OwnerTrade,
+    Quote,
+    Reading,
+    TradingDay,
+    VenueOrder,
+)
+from tradingsite import clock
 from tradingsite.admin import ReadOnlyAdmin, register_bound
 
 KINDS = [(kind, kind) for kind in (*SESSION_KINDS, "holiday")]
@@ -40,7 +53,25 @@ class TradingDayForm(forms.ModelForm):
             raise forms.ValidationError("A session needs its opening and closing time.")
         elif opens_at >= closes_at:
             raise forms.ValidationError("A session closes after it opens.")
+        else:
+            self._check(found, opens_at, closes_at)
         return found
+
+    def _check(self, found: dict[str, Any], opens_at: dt.datetime, closes_at: dt.datetime) -> None:
+        """Raise where the calendar would not take the session beside the others."""
+        date = found.get("date") or self.instance.date
+        if date is None or "kind" not in found:
+            return  # what is wrong with them is said already
+        if clock.trading_date(opens_at) != date or clock.trading_date(closes_at) != date:
+            raise forms.ValidationError(f"A session opens and closes on its own day, {date}, IST.")
+        day = TradingDay(date=date, kind=found["kind"], opens_at=opens_at, closes_at=closes_at)
+        near = self._meta.model.objects.filter(
+            date__range=(date - dt.timedelta(days=7), date + dt.timedelta(days=7))
+        ).exclude(pk=self.instance.pk)
+        try:
+            NseCalendar.from_days([*(row.as_day() for row in near), day.as_day()])
+        except BadCalendar as error:
+            raise forms.ValidationError(f"The calendar does not take it: {error}.") from error
 
     def validate_unique(self) -> None:
         """Leave it to clean_date: Django would ask the model that is bound to no database."""
@@ -70,6 +101,39 @@ class BarAdmin(ReadOnlyAdmin):
     )
     list_filter = ("timeframe", "source")
     ordering = ("-opens_at",)
+
+
+class BarGapAdmin(ReadOnlyAdmin):
+    """Show the bars that are missing, or were."""
+
+    list_display = ("timeframe", "opens_at", "found_at", "filled_at", "reason")
+    list_filter = ("timeframe", ("filled_at", EmptyFieldListFilter))
+    search_fields = ("reason",)
+
+
+class ReadingAdmin(ReadOnlyAdmin):
+    """Show what stands beside the bars: India VIX, funding."""
+
+    list_display = ("series", "at", "value", "source")
+    list_filter = ("series", "source")
+
+
+class InstrumentListAdmin(ReadOnlyAdmin):
+    """Show which lists of instruments there are."""
+
+    list_display = ("date", "venue", "rows", "fetched_at", "sha256")
+    list_filter = ("venue",)
+
+
+class ListedInstrumentAdmin(ReadOnlyAdmin):
+    """Show what the lists said of an instrument, and from when to when."""
+
+    list_display = (
+        *("name", "symbol", "kind", "expiry", "strike", "lot_size", "tick_size"),
+        *("first_on", "last_on"),
+    )
+    list_filter = ("kind", "underlying")
+    search_fields = ("name", "symbol")
 
 
 class QuoteAdmin(ReadOnlyAdmin):
@@ -120,6 +184,10 @@ class OwnerTradeAdmin(ReadOnlyAdmin):
 
 register_bound(TradingDay, TradingDayAdmin)
 register_bound(Bar, BarAdmin)
+register_bound(BarGap, BarGapAdmin)
+register_bound(Reading, ReadingAdmin)
+register_bound(InstrumentList, InstrumentListAdmin)
+register_bound(ListedInstrument, ListedInstrumentAdmin)
 register_bound(Quote, QuoteAdmin)
 register_bound(VenueOrder, VenueOrderAdmin)
 register_bound(OwnerOrder, OwnerOrderAdmin)

@@ -15,6 +15,7 @@ from tradingsite.format import ist_moment
 from tradingsite.registry import MARKETS
 
 SHOWN = 30
+WIDTH = 120
 
 
 class Command(BaseCommand):
@@ -38,7 +39,8 @@ class Command(BaseCommand):
                     self.stdout.write(f"{instruments_today.fetch(market, date)}.")
                 except (Retry, Degraded) as error:
                     raise CommandError(f"{market}: {error}") from error
-        console = Console(file=self.stdout)  # type: ignore[arg-type]  # it has write and flush
+        # Names are long, and one that is broken over lines can neither be read nor searched.
+        console = Console(file=self.stdout, width=WIDTH)  # type: ignore[arg-type]  # it has write
         for market in markets:
             if options["find"]:
                 self._find(console, market, options["find"])

@@ -118,7 +118,7 @@ def _exchange() -> tuple[Hyperliquid, ExchangeVenue]:
     """Return an exchange that is served until the process ends: a client of it takes a second."""
     exchange = Hyperliquid(shared_world()[0], weight_per_minute=PLENTY)
     url = _SERVED.enter_context(served(exchange.app()))
-    config = ExchangeConfig(url=url, pause_ms=1.0, timeout_seconds=0.5)
+    config = ExchangeConfig(url=url, pause_ms=1.0, timeout_seconds=5.0)
     return exchange, ExchangeVenue(config)
 
 
