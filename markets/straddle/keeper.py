@@ -35,6 +35,7 @@ SAY_SECONDS = 2.0
 FAILURES_NOTICED = 3
 NOTICE = f"{SERVICE}:child"
 WAITS = "waiting for a new token"
+COUNTS = ("stored", "waiting", "lost", "empty", "absurd", "stale")
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Keeper:
         self._failures = 0
         self._next_start_at = 0.0
         self._started_at: dt.datetime | None = None
+        self._last_words: Report | None = None
         self._said: object = None
         self._said_at = float("-inf")
         self._is_away = False
@@ -92,7 +94,7 @@ class Keeper:
         self._obey()
         try:
             if self._is_ours:
-                self._write("stopped", "the service was stopped", None)
+                self._write("stopped", "the service was stopped")
             self._lock.release()
         except DATABASE_ERRORS as error:
             log.warning("stopped without a last word: %s", error)
@@ -108,8 +110,7 @@ class Keeper:
             self._failures = 0
         if not trouble:
             return
-        child.stop()
-        self.child = None
+        self._bury(child)
         pause = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)]
         self._failures += 1
         self._has_failed = True
@@ -147,12 +148,15 @@ class Keeper:
     def _obey(self) -> None:
         if self._session is None:
             if self.child is not None:
-                self.child.stop()
-                self.child = None
+                self._bury(self.child)
         elif self.child is None and time.monotonic() >= self._next_start_at:
             edges = str(self._session.opens_at), str(self._session.closes_at)
             self.child = Child(edges, self._command)
             self._started_at = clock.real()
+
+    def _bury(self, child: Child) -> None:
+        child.stop()
+        self.child, self._last_words = None, child.report
 
     def _say(self) -> None:
         state, sentence = self._words()
@@ -160,7 +164,7 @@ class Keeper:
         now = time.monotonic()
         told = state, (self.child.pid, self.child.report.state) if self.child else None
         if told != self._said or now - self._said_at >= SAY_SECONDS:
-            self._write(state, sentence, self.child)
+            self._write(state, sentence)
             self._said, self._said_at = told, now
 
     def _words(self) -> tuple[str, str]:
@@ -178,20 +182,20 @@ class Keeper:
             return "running", report.sentence
         return "running", f"{report.state}; {report.sentence}"
 
-    def _write(self, state: str, sentence: str, child: Child | None) -> None:
-        report = child.report if child else Report()
-        told = {name: getattr(report, name) for name in ("stored", "waiting", "lost")}
-        refused = {name: getattr(report, name) for name in ("empty", "absurd", "stale")}
+    def _write(self, state: str, sentence: str) -> None:
+        child = self.child
+        # What the last one came to stays to be read.
+        report = child.report if child else self._last_words
         values = {
             "child_pid": child.pid if child else None,
             "started_at": self._started_at if child else None,
             "written_at": clock.real(),
-            "state": report.state if child else state,
+            "state": child.report.state if child else state,
             "sentence": sentence[:300],
         }
-        if child:  # what the last one came to stays to be read
-            values |= told | refused
-        if report.message_at:
+        if report:
+            values |= {name: getattr(report, name) for name in COUNTS}
+        if report and report.message_at:
             values["message_at"] = clock.from_seconds(report.message_at)
         TrackerState.objects.update_or_create(pk=THE_ROW, defaults=values)
 
