@@ -32,6 +32,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from bots.observation import WINDOW, Float32Array
+from training.checkpoints import Checkpoint
 from training.env import BatchEnv
 from training.forecasting import HORIZONS, Forecaster, forecast_targets
 from training.hyperparameters import Hyperparameters
@@ -113,11 +114,11 @@ class BarPPO(PPO):
         )
         self.hyperparameters = settings
         self.stopped_early = False
-        self._env = env
+        self.batch_env = env
         extractor = self.extractor
         extractor.encoder.fit_normalisation(features[env.episodes.start : env.episodes.stop])
         extractor.attach(features)
-        self._features = features
+        self.features = features
         self.rollout = Rollout(
             settings.rollout_steps, env.num_envs, extractor.account_size, self.device
         )
@@ -125,8 +126,8 @@ class BarPPO(PPO):
             extractor.encode_distinct, len(features), settings.hidden, self.device
         )
         # Its own stream: what else draws from torch's global one must not change a training.
-        self._random = torch.Generator(self.device).manual_seed(seed)
-        self._seed = seed
+        self.random = torch.Generator(self.device).manual_seed(seed)
+        self._checkpoint: Checkpoint | None = None
         self._reporter = Reporter()
         # Until an encoder that is to be frozen has learned, its codes are not to be kept.
         self._is_frozen = False
@@ -152,7 +153,7 @@ class BarPPO(PPO):
     def set_weights(self, state: dict[str, Tensor]) -> None:
         """Start from a policy's tensors, its normalisation among them; see export.load_weights."""
         self.policy.load_state_dict(state, strict=False)
-        self.extractor.attach(self._features)
+        self.extractor.attach(self.features)
         self._has_forecast, self._is_frozen = True, False
 
     def learn(
@@ -166,15 +167,22 @@ class BarPPO(PPO):
         *,
         progress: Callable[[Progress], None] | None = None,
         time_budget_seconds: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> BarPPO:
         """Train for at least total_timesteps, in whole rollouts, and return self.
 
         Where the settings say so the encoder learns to forecast first, and is frozen then.
         progress is called at most twice a second, after each forecasting epoch, and once at the
         end. When the time budget is spent no further epoch or rollout is begun and `stopped_early`
-        is set. Raises TrainingDiverged when a loss, gradient or weight stops being a number or the
-        policy runs away, and ValueError where there are too few bars to forecast.
+        is set. With a checkpoint the state is kept as it goes, and a training of a fresh model goes
+        on from what is kept of the same training. Raises TrainingDiverged when a loss, gradient or
+        weight stops being a number or the policy runs away, and ValueError where there are too few
+        bars to forecast.
         """
+        self._checkpoint = checkpoint
+        if checkpoint is not None and checkpoint.open(self, total_timesteps):
+            reset_num_timesteps = self._last_obs is None
+            total_timesteps -= self.num_timesteps
         before = 0 if reset_num_timesteps else self.num_timesteps
         self._reporter = Reporter(progress, time_budget_seconds, before)
         self.stopped_early = False
@@ -191,25 +199,29 @@ class BarPPO(PPO):
 
         Only rows of the episodes are looked at, as windows or as what comes after them.
         """
-        settings, episodes = self.hyperparameters, self._env.episodes
-        stop = len(self._features) if episodes.stop is None else episodes.stop
+        settings, episodes = self.hyperparameters, self.batch_env.episodes
+        stop = len(self.features) if episodes.stop is None else episodes.stop
         bars = range(episodes.start + settings.window - 1, stop)
         if settings.forecast_epochs and not self._has_forecast:
             self.policy.set_training_mode(True)
-            targets = forecast_targets(self._env.tape.slice(0, stop))
+            targets = forecast_targets(self.batch_env.tape.slice(0, stop))
             forecaster = Forecaster(
                 self.encoder,
                 self.extractor.rows,
                 torch.from_numpy(targets).to(self.device),
                 bars[: -max(HORIZONS)],
                 settings,
-                self._seed,
+                self.seed or 0,
             )
+            if self._checkpoint is not None:
+                self._checkpoint.resume_forecast(forecaster)
             while not (forecaster.is_done or self._reporter.is_out_of_time()):
                 loss = forecaster.run_epoch()
                 self._reporter.forecast(
                     forecaster.epochs_done, settings.forecast_epochs, loss, total_timesteps
                 )
+                if self._checkpoint is not None:
+                    self._checkpoint.save(self, forecaster)
             self._has_forecast = True
         if settings.freeze_encoder and not self._has_forecast:
             raise ValueError("an encoder that learned nothing is not to be frozen: forecast first")
@@ -235,13 +247,15 @@ class BarPPO(PPO):
         self.policy.set_training_mode(False)
         if not self._is_frozen:
             self.codes.clear()
+        if self._checkpoint is not None:
+            self._checkpoint.offer(self)
         callback.on_rollout_start()
         rollout, head = self.rollout, self.head
         with torch.inference_mode():
             for step in range(n_rollout_steps):
                 logits, values = self._look(head, self._last_obs, n_rollout_steps - step)
                 log_probs = logits.log_softmax(dim=-1)
-                actions = torch.multinomial(log_probs.exp(), 1, generator=self._random)
+                actions = torch.multinomial(log_probs.exp(), 1, generator=self.random)
                 rollout.values[step] = values
                 rollout.actions[step] = actions[:, 0]
                 rollout.log_probs[step] = log_probs.gather(1, actions)[:, 0]
@@ -297,7 +311,7 @@ class BarPPO(PPO):
         measured = []
         for _ in range(settings.epochs):
             for rows in self.rollout.minibatches(
-                settings.batch_size, settings.segment_bars, settings.group, self._random
+                settings.batch_size, settings.segment_bars, settings.group, self.random
             ):
                 loss, measures = self._loss(rows, head)
                 optimizer.zero_grad(set_to_none=True)

@@ -85,13 +85,13 @@ class Forecaster:
                 f"{len(bars)} bars to forecast do not make a batch of "
                 f"{settings.forecast_batch_size}: give more bars or forecast_epochs 0"
             )
-        self._random = torch.Generator().manual_seed(seed)
+        self.random = torch.Generator().manual_seed(seed)
         self.layer = nn.Linear(encoder.hidden, len(HORIZONS), device=rows.device)
         with torch.no_grad():
             # From our own stream, as what else draws from torch's must not change a training.
             bound = encoder.hidden**-0.5
             for parameter in self.layer.parameters():
-                drawn = torch.rand(parameter.shape, generator=self._random)
+                drawn = torch.rand(parameter.shape, generator=self.random)
                 parameter.copy_(bound * (2.0 * drawn - 1.0))
         self._parameters = [*encoder.parameters(), *self.layer.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -108,8 +108,8 @@ class Forecaster:
 
     def run_epoch(self) -> float:
         """See every chunk of bars once and return the mean loss; raise TrainingDiverged."""
-        shift = int(torch.randint(FORECAST_CHUNK_BARS, (1,), generator=self._random))
-        order = torch.randperm(self._chunks, generator=self._random)
+        shift = int(torch.randint(FORECAST_CHUNK_BARS, (1,), generator=self.random))
+        order = torch.randperm(self._chunks, generator=self.random)
         batches = len(order) // self._batch_chunks
         steps = torch.arange(FORECAST_CHUNK_BARS)
         losses = []

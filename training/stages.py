@@ -52,7 +52,7 @@ def train(run: TrainingRun) -> str:
 
     slot = SLOTS[run.slot]
     data = dataset.import_and_load(slot, _inbox(run))
-    work = _cleared(_work(run))
+    work = _cleared(_work(run), keep=_checkpoint(run))
     last_written = 0.0
 
     def report(progress: "trainer.Progress") -> None:
@@ -67,7 +67,7 @@ def train(run: TrainingRun) -> str:
     parent = str(champion) if champion else None
     asked = trainer.Asked(run.pk, run.timesteps, run.seed, trials, parent)
     with remote.explained(work.parent):
-        manifest = trainer.train(slot, data, work, asked, report)
+        manifest = trainer.train(slot, data, work, asked, report, _checkpoint(run))
         _unsealed(run).write_bytes(to_bytes(manifest))
     held_out = manifest.metrics
     leases.write(run, metrics={"holdout": held_out, "baselines": manifest.baselines})
@@ -131,7 +131,8 @@ def clean_up(run: TrainingRun) -> str:
     for folder in (_exports(run), _inbox(run), _work(run)):
         if folder.exists():
             shutil.rmtree(folder)
-    _unsealed(run).unlink(missing_ok=True)
+    for file in (_unsealed(run), _checkpoint(run)):
+        file.unlink(missing_ok=True)
     gone = modelstore.prune(run.slot)
     return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
 
@@ -170,10 +171,12 @@ def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
     return told | {"phase": str(progress.phase)}
 
 
-def _cleared(folder: Path) -> Path:
-    """Return a run's folder after removing it and its slot's others beside it."""
+def _cleared(folder: Path, keep: Path | None = None) -> Path:
+    """Return a run's folder after removing it and its slot's others beside it, but for one."""
     slot, _, _ = folder.name.rpartition("-run")
     for leftover in folder.parent.glob(f"{slot}-run*"):
+        if leftover == keep:
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover)
         else:
@@ -196,3 +199,8 @@ def _work(run: TrainingRun) -> Path:
 def _unsealed(run: TrainingRun) -> Path:
     # Beside the bundle, not in it: a bundle holds its own files and nothing else.
     return _work(run).with_suffix(".manifest")
+
+
+def _checkpoint(run: TrainingRun) -> Path:
+    # What a worker that dies leaves to the next one, until the run is done.
+    return _work(run).with_suffix(".checkpoint")

@@ -24,6 +24,7 @@ from tradingsite import clock
 from tradingsite.registry import BOTS, Slot
 from training import metrics
 from training.barppo import BarPPO, Progress
+from training.checkpoints import Checkpoint
 from training.dataset import Dataset
 from training.env import BatchEnv, Episodes
 from training.export import Exported, TorchPolicy, export_model
@@ -50,10 +51,13 @@ def train(
     folder: Path,
     asked: Asked,
     progress: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Manifest:
     """Train on all but the holdout, export into `folder`, and return the manifest to seal.
 
-    Raises TooFewBars for a history too short, TrainingDiverged and ParityFailed.
+    A checkpoint is a file in which an interrupted training of the same data and settings is kept
+    and from which it goes on. Raises TooFewBars for a history too short, TrainingDiverged and
+    ParityFailed.
     """
     torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
     bot = BOTS[slot.bot]
@@ -65,7 +69,8 @@ def train(
         data.tape, features.values, episodes, settings.accounts, settings.group, asked.seed
     )
     model = BarPPO(environment, features.values, settings, seed=asked.seed)
-    model.learn(asked.timesteps, progress=progress)
+    kept = Checkpoint(checkpoint) if checkpoint else None
+    model.learn(asked.timesteps, progress=progress, checkpoint=kept)
     exported = export_model(model, folder, features.values[: split.train.stop])
     start = split.holdout.start - 1
     held_out = replay_slot(

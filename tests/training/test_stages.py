@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.training.runs import (
 )
 from tradingsite import clock, leases
 from tradingsite.models import Notice
+from tradingsite.registry import BOTS
 from training import pipeline
 from training.models import TrainingRun
 from training.pipeline import STEPS
@@ -86,6 +88,30 @@ def test_the_seven_steps_lead_from_bars_to_a_model_that_trades(desk: Path) -> No
         assert [path.name for path in (desk / place).iterdir()] == ["btc-1h-run0"], place
     assert the_notice().resolved_at is not None
     assert Notice.objects.get(key=f"model:{SLOT.slug}:1").channel == "trading"
+
+
+def test_a_slot_may_be_of_another_network(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BOTS, "btc", replace(BOTS["btc"], network="tft"))
+    told: list[dict[str, Any]] = []
+    write = leases.write
+    monkeypatch.setattr(
+        leases, "write", lambda run, **values: (told.append(values), write(run, **values))[1]
+    )
+    run = pipeline.run_in_place(make_run())
+    assert run.state == State.DONE, run.detail
+    epochs = [
+        values["progress"]["forecast_epoch"]
+        for values in told
+        if values.get("progress", {}).get("phase") == "forecast"
+    ]
+    assert epochs[:4] == [1, 2, 3, 4]
+    assert run.progress["phase"] == "policy" and run.progress["timesteps"] == TIMESTEPS
+    version = modelstore.active(SLOT.slug)
+    assert version is not None
+    manifest = modelstore.verify(modelstore.folder(version), SLOT.slug)
+    assert manifest.hyperparameters["network"] == "tft"
+    assert manifest.hyperparameters["freeze_encoder"] is True
+    assert not list((desk / "pc" / "work").iterdir())
 
 
 WORKER = """
