@@ -18,7 +18,6 @@ from markets.collecting.expected import Span
 from markets.collecting.gaps import Report
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
-from tradingsite.format import ist_moment
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import MARKETS
 
@@ -161,7 +160,7 @@ class Command(BaseCommand):
 
 
 def _told(at: int) -> str:
-    return ist_moment(clock.from_seconds(at))
+    return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"
 
 
 def _span(span: Span) -> str:

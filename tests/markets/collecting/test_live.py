@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from django.test import override_settings
 
+from markets.collecting import sources
 from markets.models import Bar, BarGap, Source
 from markets.simulator.board import Quoter
 from tests.markets.collecting.desk import DATABASES, BarsDesk, bars_desk, open_gaps, stored
@@ -216,3 +217,14 @@ def test_a_market_without_bars_is_left_to_the_backfill(desk: BarsDesk) -> None:
     Bar.on("nifty").objects.all().delete()
     desk.go("2026-06-01 10:15")
     assert desk.fire() is None
+
+
+def test_old_prices_on_show_touch_no_bar(desk: BarsDesk) -> None:
+    desk.exchange.faults.put("stale_prices", seconds=1)
+    desk.kite.fault("stale_prices", seconds=600)
+    for market, name in (("btc", "BTC-PERP"), ("nifty", "NIFTY")):
+        assert sources.venue_of(market).quotes([name])
+    desk.go("2026-06-01 10:30")
+    desk.fire()
+    assert differences(desk, "btc", "1h", "2026-05-31 23:30", "2026-06-01 10:30") == []
+    assert differences(desk, "nifty", "15m", "2026-06-01 09:00", "2026-06-01 10:30") == []
