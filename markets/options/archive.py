@@ -1,6 +1,6 @@
 """Closed days into files, and old ones out of the database: reported first, verified, then done.
 
-A day is archived once its session is over: its indexes are built anew, its quotes are written to a
+A day is archived once its session is over: its key is turned round, its quotes are written to a
 file, the file is read back, and count and hash must be those of the partition. It is dropped when
 it is older than the trading days that are kept, and only after file and partition were compared
 once more: whatever was stored since, late or by an import, is written first.
@@ -115,7 +115,7 @@ def carry_out(plan: Plan, report: Callable[[str], None] = lambda said: None) -> 
 
 def archive(day: dt.date) -> ArchivedDay:
     """Write a closed day's file, read it back, compare, and record it; raises NotArchived."""
-    partitions.reindex(day)
+    partitions.close(day)
     held = days.load(day)
     path = path_of(day)
     parquet.write(held, path)

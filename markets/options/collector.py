@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from django.db import connections
+import psycopg
+from django.db import DatabaseError, connections
 
 from markets.calendar import Calendar, Session, ist_instant
 from markets.options import chain, gaps, implied, partitions, quality, recall, storing
@@ -173,7 +174,7 @@ class Collector:
             except DATABASE_ERRORS as error:
                 self._reconnect(error)
                 return None
-            except (DayDropped, LookupError) as error:
+            except (DayDropped, LookupError, DatabaseError, psycopg.Error) as error:
                 log.error("%s is put aside: %s", path, error)
                 self.spool.put_aside(path)
                 continue

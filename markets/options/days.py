@@ -112,10 +112,11 @@ def save(day: Day) -> int:
     numbers = np.array([ids[name] for name in names], dtype=np.int64)[day.which]
     now = clock.real()
     with storing.incoming() as cursor:
-        storing.copy_rows(cursor, storing.encode(day.ts, numbers, day.values))
+        encoded = storing.encode(day.ts, numbers, day.values)
+        storing.copy_rows(cursor, encoded, "incoming_quotes")
+        cursor.execute(_MINUTES, [now])  # first: a collector waits for them
         cursor.execute(storing.INSERT)
         new = int(cursor.rowcount)
-        cursor.execute(_MINUTES, [now])
         cursor.execute(_FILLED, [now])
     return new
 

@@ -2,6 +2,11 @@
 
 A day's partition is made a week ahead by a job, and just in time by whoever stores into a day that
 has none. A day that was dropped is not made again by a late minute: its quotes are in its file.
+
+While a day is collected its primary key is (ts, instrument_id): a minute goes to the key's end,
+into a few full pages. By (instrument_id, ts) it would go into 730 pages that stay half empty: 112
+bytes a row instead of 97, and half as long again to store. A closed day has it that way round,
+built at once from full pages, so that one instrument's day, or its sixty days, are few pages each.
 """
 
 import datetime as dt
@@ -75,12 +80,15 @@ def ensure(first: dt.date, days: int = 1) -> list[dt.date]:
             start, end = bounds(day)
             cursor.execute(
                 sql.SQL(
-                    "CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})"
+                    "CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
+                    "(CONSTRAINT {key} PRIMARY KEY (ts, instrument_id) WITH (fillfactor = 100)) "
+                    "FOR VALUES FROM ({start}) TO ({end})"
                 ).format(
-                    sql.Identifier(name_of(day)),
-                    sql.Identifier(TABLE),
-                    sql.Literal(start.isoformat()),
-                    sql.Literal(end.isoformat()),
+                    name=sql.Identifier(name_of(day)),
+                    table=sql.Identifier(TABLE),
+                    key=sql.Identifier(_live_key(day)),
+                    start=sql.Literal(start.isoformat()),
+                    end=sql.Literal(end.isoformat()),
                 )
             )
     return missing
@@ -98,10 +106,32 @@ def drop(day: dt.date) -> None:
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name_of(day))))
 
 
-def reindex(day: dt.date) -> None:
-    """Build a closed day's indexes anew, which takes a quarter off them."""
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute(sql.SQL("REINDEX TABLE {}").format(sql.Identifier(name_of(day))))
+def close(day: dt.date) -> None:
+    """Turn a day's key round for its readers, or build its indexes anew where that is done."""
+    name = sql.Identifier(name_of(day))
+    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        cursor.execute(
+            "SELECT 1 FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s",
+            [name_of(day), _live_key(day)],
+        )
+        if cursor.fetchone():
+            cursor.execute(
+                sql.SQL(
+                    "ALTER TABLE {name} DROP CONSTRAINT {live}, ADD CONSTRAINT {closed} "
+                    "PRIMARY KEY (instrument_id, ts) WITH (fillfactor = 100)"
+                ).format(
+                    name=name,
+                    live=sql.Identifier(_live_key(day)),
+                    closed=sql.Identifier(f"{name_of(day)}_closed"),
+                )
+            )
+        # Also the block ranges of the day's end, which only a vacuum would summarise.
+        cursor.execute(sql.SQL("REINDEX TABLE {}").format(name))
+
+
+def _live_key(day: dt.date) -> str:
+    return f"{name_of(day)}_live"
 
 
 def size(day: dt.date) -> tuple[int, int]:

@@ -1,9 +1,11 @@
 """A minute's way into the day's partition: one transaction, and storing it twice changes nothing.
 
-The rows are encoded as PostgreSQL's own binary COPY by numpy, copied into a temporary table, and
-inserted where they are not yet there. With them go the gaps of what is missing, and the minute's
-own row, whose lock lets one collector at a time store a minute: so a quote that one of two
-collectors got is a quote, and a gap that the other one filled is filled.
+The minute's own row comes first: its lock lets one collector at a time store a minute, and it says
+whether any did before. The rows, encoded as PostgreSQL's own binary COPY by numpy, then go straight
+into the partition of a minute that is new, which is nearly every one and takes half the time; else
+by way of a temporary table, and only those are inserted that are not there yet. With them go the
+gaps of what is missing: a quote that one of two collectors got is a quote, and a gap that the other
+one filled is filled.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import psycopg
 from django.db import connections, transaction
 
 from markets.bars import IntArray
@@ -53,10 +56,16 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming_quotes (
 INSERT = """
 INSERT INTO options_quote SELECT * FROM incoming_quotes ON CONFLICT DO NOTHING
 """
+# Behind somebody's lock a minute waits in the spool, and the next one is not kept from its quotes.
 _MINUTE = """
+WITH filled AS (
+    UPDATE options_gap SET filled_at = %s
+    WHERE ts = %s AND instrument_id IS NULL AND filled_at IS NULL
+)
 INSERT INTO options_collectedminute (ts, asked, stored, quarantined, fetch_ms, first_at)
-VALUES (%s, %s, 0, %s, %s, %s)
+VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (ts) DO UPDATE SET asked = greatest(options_collectedminute.asked, excluded.asked)
+RETURNING xmax = 0 AS is_new, set_config('statement_timeout', '20s', true)
 """
 _STORED = "UPDATE options_collectedminute SET stored = stored + %s WHERE ts = %s"
 _GAPS = """
@@ -69,8 +78,8 @@ ORDER BY missing.id
 ON CONFLICT DO NOTHING
 """
 _FILLED = """
-UPDATE options_gap SET filled_at = %s WHERE ts = %s AND filled_at IS NULL
-AND (instrument_id IS NULL OR instrument_id = ANY(%s))
+UPDATE options_gap SET filled_at = %s
+WHERE ts = %s AND filled_at IS NULL AND instrument_id = ANY(%s)
 """
 
 
@@ -147,16 +156,44 @@ def store(batch: Batch, known: Known) -> int:
     # The key's order, so that neighbours of the index are written together.
     order = np.argsort(numbers)
     encoded = encode(batch.minute, numbers[order], batch.values[order])
+    try:
+        return _store(batch, ts, ids, numbers, encoded)
+    except psycopg.IntegrityError:
+        # The minute's row was lost, and its quotes were not.
+        return _store(batch, ts, ids, numbers, encoded, may_be_new=False)
+
+
+def _store(
+    batch: Batch,
+    ts: dt.datetime,
+    ids: dict[str, int],
+    numbers: IntArray,
+    encoded: bytes,
+    *,
+    may_be_new: bool = True,
+) -> int:
     now = clock.real()
-    with incoming() as cursor:
-        cursor.execute(_MINUTE, [ts, batch.asked, batch.quarantined, batch.fetch_ms, now])
-        copy_rows(cursor, encoded)
-        cursor.execute(INSERT)
-        new = int(cursor.rowcount)
-        cursor.execute(_STORED, [new, ts])
+    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
+        counts = [batch.asked, len(batch.names), batch.quarantined, batch.fetch_ms]
+        cursor.execute(_MINUTE, [now, ts, ts, *counts, now])
+        is_new = bool(cursor.fetchone()[0])
+        if is_new and may_be_new:
+            copy_rows(cursor, encoded)
+            new = len(batch.names)
+        else:
+            new = _add(encoded)
+            cursor.execute(_STORED, [new - len(batch.names) * is_new, ts])
+            cursor.execute(_FILLED, [now, ts, numbers.tolist()])
         _put_gaps(cursor, batch, ts, ids, now)
-        cursor.execute(_FILLED, [now, ts, numbers.tolist()])
     return new
+
+
+def _add(encoded: bytes) -> int:
+    """Insert the rows that are not there yet, and return how many."""
+    with incoming() as cursor:
+        copy_rows(cursor, encoded, "incoming_quotes")
+        cursor.execute(INSERT)
+        return int(cursor.rowcount)
 
 
 @contextmanager
@@ -191,7 +228,7 @@ def decode(encoded: bytes) -> Any:
     return np.frombuffer(encoded[len(_HEADER) : -len(_TRAILER)], dtype=_ROW)
 
 
-def copy_rows(cursor: Any, encoded: bytes, table: str = "incoming_quotes") -> None:
+def copy_rows(cursor: Any, encoded: bytes, table: str = "options_quote") -> None:
     """Copy encoded rows into a table that has the quotes' columns in their order."""
     with cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
         copy.write(encoded)

@@ -4,8 +4,9 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
-# Partitions are of one day at Indian midnight; `markets.options.partitions` makes them. A day's one
-# instrument is found by the key, one minute of all by the block range index of a few pages.
+# Partitions are of one day at Indian midnight; `markets.options.partitions` makes them, each with a
+# primary key of its own, whose columns are in one order while the day is collected and in the other
+# once it is closed; so the parent can have none. The block range index takes a few pages a day.
 QUOTES = """
 CREATE TABLE options_quote (
     ts timestamptz NOT NULL,
@@ -16,8 +17,7 @@ CREATE TABLE options_quote (
     volume bigint NOT NULL,
     oi integer NOT NULL,
     iv smallint NOT NULL,
-    age smallint NOT NULL,
-    PRIMARY KEY (instrument_id, ts)
+    age smallint NOT NULL
 ) PARTITION BY RANGE (ts);
 CREATE INDEX options_quote_ts ON options_quote USING brin (ts) WITH (pages_per_range = 8);
 """

@@ -86,6 +86,16 @@ def test_late_quotes_are_archived_again() -> None:
     assert row.rows == 19 and row.content_sha256 != first
 
 
+def test_a_late_minute_of_a_closed_day_is_stored_once() -> None:
+    collect_day(MONDAY)
+    archive.carry_out(plan())
+    late = int(ist("2026-06-01 09:20"))
+    assert storing.store(batch(late, (0, 1)), storing.Known()) == 2
+    assert storing.store(batch(late, (0, 1, 2)), storing.Known()) == 1
+    assert storing.store(batch(late, (0, 1, 2)), storing.Known()) == 0
+    assert Quote.objects.count() == 17
+
+
 def test_days_past_their_time_are_dropped_once_verified() -> None:
     sessions = CALENDAR.sessions(dt.date(2026, 4, 27), MONDAY)
     old, kept = sessions[-21].date, sessions[-20].date

@@ -4,7 +4,7 @@ import datetime as dt
 import threading
 
 import pytest
-from django.db import connections
+from django.db import IntegrityError, connections, transaction
 
 from markets.options import partitions
 from markets.options.models import ArchivedDay, Quote
@@ -44,6 +44,32 @@ def test_a_day_is_found_without_reading_the_others() -> None:
     start, end = partitions.bounds(MONDAY)
     plan = Quote.objects.filter(instrument_id=1, ts__gte=start, ts__lt=end).explain()
     assert "20260601" in plan and "20260602" not in plan
+
+
+def key_of(day: dt.date) -> str:
+    with connections["options"].cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE conrelid = %s::regclass AND contype = 'p'",
+            [partitions.name_of(day)],
+        )
+        [(key,)] = cursor.fetchall()
+    return str(key)
+
+
+def test_a_closed_day_has_its_key_turned_round() -> None:
+    partitions.ensure(MONDAY)
+    start, _ = partitions.bounds(MONDAY)
+    put(1, start)
+    assert "PRIMARY KEY (ts, instrument_id)" in key_of(MONDAY)
+    for _ in range(2):
+        partitions.close(MONDAY)
+        assert "PRIMARY KEY (instrument_id, ts)" in key_of(MONDAY)
+        with pytest.raises(IntegrityError), transaction.atomic(using="options"):
+            put(1, start)
+    put(2, start)
+    partitions.ensure(MONDAY)
+    assert Quote.objects.count() == 2
 
 
 def test_a_dropped_day_stays_dropped() -> None:

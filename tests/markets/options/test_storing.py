@@ -135,6 +135,14 @@ def test_a_lot_that_changed_overnight_is_the_instruments_own() -> None:
     assert Instrument.objects.get(name=NAMES[1]).lot_size == 65
 
 
+def test_quotes_whose_minute_was_lost_are_met() -> None:
+    storing.store(batch(OPENS, (0, 1)), storing.Known())
+    CollectedMinute.objects.all().delete()
+    assert storing.store(batch(OPENS, (0, 1, 2)), storing.Known()) == 1
+    assert CollectedMinute.objects.get().stored == 1
+    assert len(quotes()) == 3
+
+
 def test_a_minute_of_an_unknown_instrument_stores_nothing() -> None:
     lost = Batch(OPENS, ("NIFTY 1 CE",), np.array([truth(OPENS, 0)], dtype=np.int64), {}, {})
     with pytest.raises(LookupError, match="nothing is known of NIFTY 1 CE"):

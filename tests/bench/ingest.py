@@ -1,0 +1,407 @@
+"""Option quotes by the minute: the minute path, bytes a row, a whole day, and queries.
+
+Everything is in a scratch database of its own, which is dropped at the end. The minute path and
+raw COPY into a bare table store the same minutes by turns, so that a busy machine hits both. A
+whole day comes from the simulator in another process, through the real client; each minute begins
+when the one before is stored, and `day_speed` is what that makes of it. Figures of queries are from
+a warm cache; buffers do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+NAME = "nightdesk_bench_ingest"
+INSTRUMENTS = 730
+# Of the market's clock inside a minute, so that a busy machine has three seconds for each.
+SPEED = 20.0
+DAY = dt.date(2026, 6, 1)
+DAYS, MINUTES = 60, 480
+RATIO_MINUTES = 200
+
+
+def run() -> dict[str, float]:
+    """Return the figures that issue 4 names."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
+    os.environ["LOG_LEVEL"] = "ERROR"
+    import django
+
+    django.setup()
+    with tempfile.TemporaryDirectory() as folder, _scratch():
+        figures = _ratio()
+        figures |= _whole_day(Path(folder))
+        figures |= _queries()
+    return figures
+
+
+# --- The minute path against raw COPY -------------------------------------------------------------
+
+
+def _ratio() -> dict[str, float]:
+    """Return how the minute path compares with COPY of the same rows into a bare table.
+
+    Both send the same encoded bytes, encoding included; `ratio_to_copy_by_rows` is against COPY as
+    one writes it with the driver, a row at a time.
+    """
+    from django.db import connections
+
+    from markets.options import partitions, storing
+    from markets.options.spool import Spool
+
+    day = dt.date(2026, 5, 29)
+    opens = int(dt.datetime(2026, 5, 29, 3, 45, tzinfo=dt.UTC).timestamp())
+    batches = list(_walk(opens, RATIO_MINUTES))
+    known = storing.Known()
+    known.ids(batches[0])
+    known.ensure_day(day)
+    with connections["options"].cursor() as cursor:
+        cursor.execute("CREATE TABLE bare (LIKE options_quote)")
+    ids = known.ids(batches[0])
+    numbers = np.array([ids[name] for name in batches[0].names])
+    bare, by_rows, path, spooled = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        for batch in batches:
+            began = time.perf_counter()
+            with connections["options"].cursor() as cursor:  # one statement, one commit
+                encoded = storing.encode(batch.minute, numbers, batch.values)
+                storing.copy_rows(cursor, encoded, "bare")
+            bare.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            _copy_by_rows(batch, numbers)
+            by_rows.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            storing.store(batch, known)
+            path.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            spool.put(batch).unlink()
+            spooled.append(time.perf_counter() - began)
+        again = sum(storing.store(batch, known) for batch in batches[:5])
+    with connections["options"].cursor() as cursor:
+        cursor.execute("DROP TABLE bare")
+    partitions.drop(day)
+    medians = [float(np.median(each)) for each in (bare, path, spooled, by_rows)]
+    return {
+        "copy_bare_ms": medians[0] * 1_000,
+        "copy_bare_by_rows_ms": medians[3] * 1_000,
+        "minute_path_ms": medians[1] * 1_000,
+        "spool_file_ms": medians[2] * 1_000,
+        "ratio_to_copy": medians[0] / medians[1],
+        "ratio_to_copy_by_rows": medians[3] / medians[1],
+        "rows_stored_twice": float(again),
+    }
+
+
+def _copy_by_rows(batch: Any, numbers: Any) -> None:
+    from django.db import connections
+
+    ts = dt.datetime.fromtimestamp(batch.minute, dt.UTC)
+    with (
+        connections["options"].cursor() as cursor,
+        cursor.copy("COPY bare FROM STDIN") as copy,
+    ):
+        for number, row in zip(numbers.tolist(), batch.values.tolist(), strict=True):
+            copy.write_row((ts, number, *row))
+
+
+def _walk(opens: int, minutes: int) -> Iterator[Any]:
+    """Give minutes of quotes that move as options' do."""
+    from decimal import Decimal
+
+    from markets.options.batch import Batch
+    from markets.venues.base import VenueInstrument
+
+    random = np.random.default_rng(7)
+    names = tuple(f"NIFTY 2026-06-30 {20_000 + 50 * each} CE" for each in range(INSTRUMENTS))
+    described = {
+        name: VenueInstrument(
+            *(name, name, 0, "CE", "NIFTY", dt.date(2026, 6, 30)),
+            *(Decimal(name.split()[2]), Decimal(65), Decimal("0.05")),
+        )
+        for name in names
+    }
+    price = random.integers(200, 60_000, INSTRUMENTS)
+    volume = random.integers(0, 10**6, INSTRUMENTS) * 65
+    for number in range(minutes):
+        price = np.maximum(price + random.integers(-40, 41, INSTRUMENTS) * 5, 5)
+        volume = volume + random.integers(0, 400, INSTRUMENTS) * 65
+        spread = random.integers(1, 6, INSTRUMENTS) * 5
+        columns = [price, price - spread, price + spread, volume, volume // 2]
+        columns += [random.integers(900, 2_500, INSTRUMENTS), np.full(INSTRUMENTS, 2)]
+        values = np.stack(columns, axis=1).astype(np.int64)
+        yield Batch(opens + 60 * number, names, values, {}, described)
+
+
+# --- A whole day through the simulator ------------------------------------------------------------
+
+
+def _whole_day(folder: Path) -> dict[str, float]:
+    """Return what a day of the simulator leaves: rows, commits, bytes."""
+    from django.db import connections
+
+    from markets.calendar import NseCalendar, nse_sessions
+    from markets.options import days, parquet, partitions, storing
+    from markets.options.collector import Collector, TooLate
+
+    calendar = NseCalendar(nse_sessions())
+    session = calendar.session_on(DAY)
+    assert session is not None
+    with _simulator(session.opens_at - 120) as (url, token, go):
+        venue = _Counted(_venue(url, token, folder, calendar))
+        collector = Collector(venue, calendar, folder / "spool")
+        commits, real_store = [], storing.store
+
+        def timed(batch: Any, known: Any) -> int:
+            began = time.perf_counter()
+            stored = real_store(batch, known)
+            commits.append(time.perf_counter() - began)
+            return stored
+
+        storing.store = timed
+        late = 0
+        try:
+            began = time.monotonic()
+            for minute in range(session.opens_at - 120, session.closes_at + 1, 60):
+                go(minute)
+                try:
+                    collector.collect(dt.datetime.fromtimestamp(minute, dt.UTC))
+                except TooLate:
+                    late += 1
+            seconds = time.monotonic() - began
+        finally:
+            storing.store = real_store
+    with connections["options"].cursor() as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT (instrument_id, ts)) FROM options_quote")
+        rows, distinct = cursor.fetchone()
+        cursor.execute("SELECT count(*) FROM options_gap WHERE filled_at IS NULL")
+        gaps = cursor.fetchone()[0]
+    live = sum(partitions.size(DAY))
+    partitions.close(DAY)
+    reindexed = sum(partitions.size(DAY))
+    path = folder / "day.parquet"
+    began = time.perf_counter()
+    held = days.load(DAY)
+    parquet.write(held, path)
+    assert parquet.read(path).sha256() == held.sha256()
+    archived = time.perf_counter() - began
+    partitions.drop(DAY)
+    minutes = (session.closes_at - session.opens_at) // 60 + 1
+    return {
+        "day_minutes": float(minutes),
+        "day_speed": (minutes + 2) * 60.0 / seconds,
+        "minutes_late": float(late),
+        "rows_sent": float(venue.sent),
+        "rows_stored": float(rows),
+        "rows_doubled": float(rows - distinct),
+        "gaps_open": float(gaps),
+        "p50_commit_ms": float(np.percentile(commits, 50)) * 1_000,
+        "p99_commit_ms": float(np.percentile(commits, 99)) * 1_000,
+        "bytes_per_row_live": live / rows,
+        "bytes_per_row_reindexed": reindexed / rows,
+        "bytes_per_row_archived": path.stat().st_size / rows,
+        "archive_and_verify_s": archived,
+    }
+
+
+class _Counted:
+    """A venue that counts the quotes that reached us in a session's minutes."""
+
+    def __init__(self, venue: Any) -> None:
+        self._venue = venue
+        self.sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._venue, name)
+
+    def quotes(self, names: Any) -> Any:
+        """Return the venue's quotes; those asked for only to learn the spots are not stored."""
+        found = self._venue.quotes(names)
+        self.sent += len(found) if len(names) > 3 else 0
+        return found
+
+
+def _venue(url: str, token: dict[str, str], folder: Path, calendar: Any) -> Any:
+    from markets.simulator import credentials
+    from markets.venues.kite import KiteVenue
+    from markets.venues.kite_token import KiteConfig, TokenStore
+    from markets.venues.limiter import KINDS, RateLimiter, Rule
+
+    store = TokenStore(folder / "token.json")
+    store.save(token["access_token"], credentials.KITE_USER_ID)
+    config = KiteConfig(
+        credentials.KITE_API_KEY,
+        credentials.KITE_API_SECRET,
+        root=url,
+        ws_root=url.replace("http", "ws"),
+    )
+    # At this speed a minute lasts half a second, and the broker's second is not ours.
+    limiter = RateLimiter(folder / "limits", (Rule("all", 100_000, 1.0, KINDS),))
+    return KiteVenue(config, store, limiter, calendar)
+
+
+@contextmanager
+def _simulator(at: int) -> Iterator[tuple[str, dict[str, str], Callable[[int], None]]]:
+    """Serve the simulated broker from another process; yield a function that moves both clocks."""
+    import requests
+
+    from tradingsite import clock
+
+    with tempfile.TemporaryDirectory() as folder:
+        simulated = clock.SimulatedClock(Path(folder) / "clock.json")
+
+        def go(minute: int) -> None:
+            simulated.write(clock.Anchor(float(minute), time.time(), SPEED))
+
+        go(at)
+        clock.simulate(simulated.path)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.ingest", str(simulated.path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+        )
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            token = requests.post(f"{url}/_sim/token", timeout=10).json()
+            yield url, token, go
+        finally:
+            clock.simulate(None)
+            process.terminate()
+            process.wait(10)
+
+
+async def _serve(path: str) -> None:
+    """Serve the simulated broker on the clock of a file, and print its address."""
+    from aiohttp import web
+
+    from markets.simulator.kite.app import Kite
+    from markets.simulator.world import World
+    from tradingsite import clock
+
+    clock.simulate(Path(path))
+    kite = Kite(World.build(clock.market_seconds), has_limits=False, owner_trades=False)
+    # Two calls of 500 names, which make long addresses.
+    runner = web.AppRunner(kite.app(), access_log=None, max_line_size=131_072)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
+
+
+# --- Queries over 21 million rows -----------------------------------------------------------------
+
+
+def _queries() -> dict[str, float]:
+    """Return times and buffers of the three queries, over 60 days in as many partitions."""
+    from django.db import connections
+
+    from markets.options import partitions
+
+    days = [DAY + dt.timedelta(days=number) for number in range(DAYS)]
+    began = time.perf_counter()
+    with connections["options"].cursor() as cursor:
+        for day in days:
+            _fill(cursor, day)
+        cursor.execute("ANALYZE options_quote")
+        seconds = time.perf_counter() - began
+        start, end = partitions.bounds(days[30])
+        minute = start + dt.timedelta(hours=11)
+        of_day = "instrument_id = 365 AND ts >= %s AND ts < %s"
+        asked: dict[str, tuple[str, list[Any]]] = {
+            "one_day": (of_day, [start, end]),
+            "chain_minute": (
+                "ts = %s AND instrument_id = ANY(%s)",
+                [minute, list(range(300, 380))],
+            ),
+            "sixty_days": (of_day, [partitions.bounds(DAY)[0], partitions.bounds(days[-1])[1]]),
+        }
+        figures = {"query_rows": float(DAYS * MINUTES * INSTRUMENTS), "query_load_s": seconds}
+        for name, (where, values) in asked.items():
+            figures |= _explain(cursor, name, where, values)
+    return figures
+
+
+def _fill(cursor: Any, day: dt.date) -> None:
+    """Make a closed day: rows in the order of minutes, then its key."""
+    from markets.options import partitions
+
+    name, (start, end) = partitions.name_of(day), partitions.bounds(day)
+    # Unlogged, because only what is asked is measured here.
+    cursor.execute(f"CREATE UNLOGGED TABLE {name} (LIKE options_quote)")
+    cursor.execute(
+        f"INSERT INTO {name} SELECT %s + minute * interval '1 minute', "  # noqa: S608
+        "instrument, 100 * instrument + minute, 99 * instrument, 101 * instrument, "
+        "65 * minute, 650, 1300, 2 "
+        f"FROM generate_series(0, {MINUTES - 1}) AS minute, "
+        f"generate_series(1, {INSTRUMENTS}) AS instrument",
+        [start + dt.timedelta(hours=9, minutes=15)],
+    )
+    bounds = f"FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+    cursor.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (instrument_id, ts) WITH (fillfactor=100)")
+    cursor.execute(f"ALTER TABLE options_quote ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+
+def _explain(cursor: Any, name: str, where: str, values: list[Any]) -> dict[str, float]:
+    query = f"SELECT * FROM options_quote WHERE {where}"  # noqa: S608
+    best: dict[str, float] = {}
+    for _ in range(5):
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)
+        told = cursor.fetchone()[0]
+        [plan] = told if isinstance(told, list) else json.loads(told)
+        top = plan["Plan"]
+        text = json.dumps(plan)
+        found = {
+            f"{name}_ms": float(plan["Execution Time"]),
+            f"{name}_buffers": float(top["Shared Hit Blocks"] + top["Shared Read Blocks"]),
+            f"{name}_partitions": float(len(set(re.findall(r"options_quote_\d{8}\b", text)))),
+            f"{name}_rows": float(top["Actual Rows"]),
+        }
+        best = min((each for each in (best, found) if each), key=lambda each: each[f"{name}_ms"])
+    return best
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Have the options database be a new one of our own while the block runs."""
+    import psycopg
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connections
+    from psycopg import sql
+
+    from tradingsite import databases, embedded
+
+    url = os.environ.get("DATABASE_URL") or embedded.ensure(settings.DATA_DIR).postgres
+    with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
+        name = sql.Identifier(f"{NAME}_options")
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        server.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        connection = connections["options"]
+        connection.close()
+        connection.settings_dict |= databases.settings_for(url, "single", f"{NAME}_")["options"]
+        try:
+            call_command("migrate", "options", database="options", verbosity=0)
+            yield
+        finally:
+            connection.close()
+            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1]))
