@@ -98,6 +98,7 @@ class Forecaster:
             self._parameters,
             lr=settings.forecast_learning_rate,
             weight_decay=settings.forecast_weight_decay,
+            fused=True,
         )
         self.epochs_done = 0
 

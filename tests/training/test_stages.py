@@ -94,9 +94,12 @@ def test_a_slot_may_be_of_another_network(desk: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(BOTS, "btc", replace(BOTS["btc"], network="tft"))
     told: list[dict[str, Any]] = []
     write = leases.write
-    monkeypatch.setattr(
-        leases, "write", lambda run, **values: (told.append(values), write(run, **values))[1]
-    )
+
+    def watch(run: TrainingRun, **values: Any) -> None:
+        told.append(values)
+        write(run, **values)
+
+    monkeypatch.setattr(leases, "write", watch)
     run = pipeline.run_in_place(make_run())
     assert run.state == State.DONE, run.detail
     epochs = [
