@@ -18,19 +18,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from bots.actions import DELTAS
 from bots.keys import KEY_ID_CHARACTERS, BadKeys, key_id, load_public_keys, sync, write_durably
 from bots.manifest import BadManifest, FileEntry, Manifest, from_bytes, to_bytes
 from bots.observation import ACCOUNT_SIZE
 from tradingsite.errors import Degraded
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 ENCODER, HEAD, WEIGHTS = "encoder.onnx", "head.onnx", "weights.safetensors"
 PAYLOAD = (ENCODER, HEAD, WEIGHTS)
@@ -47,16 +49,6 @@ _PURPOSE = b"nightdesk model bundle\n"
 _CANARY_WINDOWS = 16
 # Less than this between any two answers means that the input does not matter.
 _DEAD = 1e-6
-_ORT_ERRORS = (
-    ort_state.Fail,
-    ort_state.InvalidArgument,
-    ort_state.InvalidGraph,
-    ort_state.InvalidProtobuf,
-    ort_state.NotImplemented,
-    ort_state.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -206,7 +198,7 @@ def check(policy: OnnxPolicy, manifest: Manifest) -> None:
         _check_golden(policy, manifest)
         _check_canaries(policy, manifest)
         _check_speed(policy, manifest)
-    except _ORT_ERRORS as error:
+    except _ort_errors() as error:
         reason = str(error).strip().splitlines()[0]
         raise BundleRejected(f"the model failed on a known input: {reason}") from error
 
@@ -271,7 +263,10 @@ def _check_speed(policy: OnnxPolicy, manifest: Manifest) -> None:
 
 def _session(
     body: bytes, name: str, inputs: Mapping[str, int], outputs: Mapping[str, int]
-) -> onnxruntime.InferenceSession:
+) -> InferenceSession:
+    # Here, because it takes 28 MB, which only processes that run a model should hold.
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -280,7 +275,7 @@ def _session(
     options.enable_cpu_mem_arena = False
     try:
         session = onnxruntime.InferenceSession(body, options, providers=["CPUExecutionProvider"])
-    except _ORT_ERRORS as error:
+    except _ort_errors() as error:
         reason = str(error).strip().splitlines()[0]
         raise BundleRejected(f"{name}: onnxruntime cannot load it: {reason}") from error
     for kind, wanted, found in (
@@ -291,6 +286,13 @@ def _session(
         if ranks != wanted or len(found) != len(wanted):
             raise BundleRejected(f"{name}: {kind} (name: rank) are {ranks}, expected {wanted}")
     return session
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+    own = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf)
+    return (*own, ort.NotImplemented, ort.RuntimeException, RuntimeError, ValueError)
 
 
 def _require_names(folder: Path, expected: Sequence[str]) -> None:

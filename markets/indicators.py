@@ -5,9 +5,30 @@ All of them run forwards, one bar after the other, so a value depends on the bar
 on where the array starts, never on the bars after it. `markets.features` builds on both facts.
 """
 
-import talib
+import sys
+from importlib import import_module
+from types import ModuleType
 
 from markets.bars import FloatArray
+
+
+def _without_pandas(name: str) -> ModuleType:
+    """Import a module as if neither pandas nor polars were installed.
+
+    TA-Lib wraps its functions for both where it finds them, which loads them: 70 MB in every bot
+    and worker, for nothing we call.
+    """
+    hidden = [each for each in ("pandas", "polars") if each not in sys.modules]
+    for each in hidden:
+        sys.modules[each] = None  # type: ignore[assignment]  # how an import is told to fail
+    try:
+        return import_module(name)
+    finally:
+        for each in hidden:
+            del sys.modules[each]
+
+
+talib = _without_pandas("talib")
 
 
 def relative_strength(close: FloatArray, period: int = 14) -> FloatArray:
