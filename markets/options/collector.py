@@ -108,6 +108,7 @@ class Collector:
         self._wanted: set[str] = set()
         self._spots: dict[str, float] = {}
         self._before: dict[str, float] = {}
+        self._seen_at: dict[str, int] = {}
         self._busy = threading.Lock()
 
     # --- One minute ------------------------------------------------------------------------------
@@ -227,11 +228,12 @@ class Collector:
         began: float,
     ) -> Batch:
         quotes = {name: quote for name, quote in quotes.items() if name in asked}
-        judged = quality.judge(quotes, asked, minute, self._before)
+        judged = quality.judge(quotes, asked, minute, self._recent(minute))
         if not judged.good:
             reasons = sorted(judged.bad.values()) or ["nothing came of what was asked for"]
             return Batch.nothing(minute, f"{reasons[len(reasons) // 2]} (all {len(asked)})")
         self._before |= {name: float(quote.last) for name, quote in judged.good.items()}
+        self._seen_at |= dict.fromkeys(judged.good, minute)
         self._spots |= {
             name: self._before[name] for name in chain.indices(self._chains) if name in judged.good
         }
@@ -255,6 +257,15 @@ class Collector:
             quarantined=len(judged.bad),
             fetch_ms=int((time.monotonic() - began) * 1_000),
         )
+
+    def _recent(self, minute: int) -> dict[str, float]:
+        """Return the prices that those of a minute may be held against."""
+        spots = chain.indices(self._chains)
+        return {
+            name: price
+            for name, price in self._before.items()
+            if name in spots or abs(minute - self._seen_at.get(name, 0)) <= recall.RECENT_SECONDS
+        }
 
     def _volatilities(
         self, minute: int, rows: Sequence[VenueInstrument], quotes: Mapping[str, MarketQuote]
@@ -336,7 +347,9 @@ class Collector:
         try:
             partitions.ensure(day)
             self._wanted |= recall.wanted_on(day)
-            self._before = recall.last_prices(minute) | self._before
+            learned = recall.last_prices(minute)
+            self._before = learned | self._before
+            self._seen_at = dict.fromkeys(learned, minute) | self._seen_at
         except DATABASE_ERRORS as error:
             self._reconnect(error)
             return

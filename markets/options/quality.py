@@ -2,14 +2,14 @@
 
 A premium can multiply within a minute, and then its neighbours' do too; a wrong one stands alone.
 So a price is held against three others: its own before, the middle of its own bid and ask, and what
-lies between the strikes beside it. It is absurd where it is far from the median of those there are.
+the strikes beside it leave room for, since premiums rise or fall from strike to strike. It is
+absurd where it is far from the median of those there are.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markets.venues.base import MarketQuote, VenueInstrument
@@ -50,7 +50,7 @@ def judge(
         if reason := _by_itself(quote, listed[name], minute):
             bad[name] = reason
     plain = {name: float(quote.last) for name, quote in quotes.items() if name not in bad}
-    beside = _between_neighbours(plain, listed)
+    beside = _neighbours(plain, listed)
     for name, price in plain.items():
         if reason := _against_others(price, quotes[name], listed[name], before, beside):
             bad[name] = reason
@@ -79,7 +79,7 @@ def _against_others(
     quote: MarketQuote,
     listed: VenueInstrument,
     before: Mapping[str, float],
-    beside: Mapping[str, float],
+    beside: Mapping[str, tuple[float, float]],
 ) -> str:
     own = before.get(listed.name)
     if listed.kind == "INDEX":
@@ -87,38 +87,32 @@ def _against_others(
             return f"absurd: {price:g} after {own:g}"
         return ""
     middle = float(quote.bid + quote.ask) / 2.0 if quote.bid > 0 and quote.ask > 0 else None
-    others = [each for each in (own, middle, beside.get(listed.name)) if each]
+    low, high = beside.get(listed.name, (0.0, 0.0))
+    others = [each for each in (own, middle, min(max(price, low), high)) if each]
     if not others:
         return ""
     # Of two the one that speaks for the price.
     fair = sorted(others, key=lambda each: abs(each - price) if len(others) == 2 else each)[
         len(others) // 3
     ]
-    high, low = max(price, fair), min(price, fair)
-    if high > low * ABSURD_TIMES + ABSURD_RUPEES:
+    if max(price, fair) > min(price, fair) * ABSURD_TIMES + ABSURD_RUPEES:
         return f"absurd: {price:g} where {fair:g} is usual"
     return ""
 
 
-def _between_neighbours(
+def _neighbours(
     prices: Mapping[str, float], listed: Mapping[str, VenueInstrument]
-) -> dict[str, float]:
-    """Return what lies halfway between the prices of the strikes beside each option's."""
+) -> dict[str, tuple[float, float]]:
+    """Return the lower and the higher price of the strikes beside each option's."""
     series: defaultdict[tuple[object, ...], list[tuple[float, str]]] = defaultdict(list)
     for name in prices:
         row = listed[name]
         if row.kind != "INDEX":
             series[row.underlying, row.expiry, row.kind].append((float(row.strike), name))
-    found: dict[str, float] = {}
+    found: dict[str, tuple[float, float]] = {}
     for strikes in series.values():
         names = [name for _, name in sorted(strikes)]
-        found |= _halfway(names, prices)
+        for below, name, above in zip(names, names[1:], names[2:], strict=False):
+            low, high = sorted((prices[below], prices[above]))
+            found[name] = low, high
     return found
-
-
-def _halfway(names: Sequence[str], prices: Mapping[str, float]) -> dict[str, float]:
-    # Geometrically: far from the money premiums fall by a share from strike to strike.
-    return {
-        names[place]: math.sqrt(prices[names[place - 1]] * prices[names[place + 1]])
-        for place in range(1, len(names) - 1)
-    }

@@ -6,6 +6,8 @@ from markets.options import chain, partitions
 from markets.options.models import CollectedMinute, Instrument, Quote
 from tradingsite import clock
 
+# An option's price of longer ago says little of the one of now.
+RECENT_SECONDS = 600
 LOOKED_BACK = dt.timedelta(days=7)
 
 
@@ -20,13 +22,13 @@ def wanted_on(day: dt.date) -> set[str]:
 def last_prices(minute: int) -> dict[str, float]:
     """Return the prices of the last minute that was stored in the week before, in rupees.
 
-    Of an earlier day only those of the indices: an option's says little of today's.
+    Where that is not recent only those of the indices.
     """
     end = clock.from_seconds(minute)
     last = CollectedMinute.objects.filter(ts__gte=end - LOOKED_BACK, ts__lt=end).first()
     if last is None:
         return {}
     rows = Quote.objects.filter(ts=last.ts)
-    if clock.trading_date(last.ts) != clock.trading_date(end):
+    if end - last.ts > dt.timedelta(seconds=RECENT_SECONDS):
         rows = rows.filter(instrument__kind="INDEX")
     return {name: paise / 100.0 for name, paise in rows.values_list("instrument__name", "ltp")}

@@ -190,6 +190,11 @@ def _whole_day(folder: Path) -> dict[str, float]:
         rows, distinct = cursor.fetchone()
         cursor.execute("SELECT count(*) FROM options_gap WHERE filled_at IS NULL")
         gaps = cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT reason, count(*) FROM options_gap GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
+        )
+        for reason, count in cursor.fetchall():
+            print(f"{count} gaps: {reason}", file=sys.stderr)
     live = sum(partitions.size(DAY))
     partitions.close(DAY)
     reindexed = sum(partitions.size(DAY))

@@ -103,6 +103,15 @@ def test_premiums_that_multiply_together_are_believed() -> None:
     assert reasons(chain(), before) == {}
 
 
+def test_what_lies_between_its_neighbours_may_jump_with_its_book() -> None:
+    prices = (134.0, 84.0, 34.0, 6.0, 0.25)  # the last minutes of an expiry
+    found = {
+        named(strike): quote(named(strike), last, spread=0.05)
+        for strike, last in zip(STRIKES, prices, strict=True)
+    }
+    assert reasons(found, {named(25_000): 3.4}) == {}
+
+
 def test_small_premiums_may_multiply() -> None:
     cheap = {named(each): quote(named(each), 0.05, spread=None) for each in STRIKES}
     cheap[named(25_000)] = quote(named(25_000), 1.2, spread=None)
