@@ -179,6 +179,7 @@ class Collector:
                 log.error("%s is put aside: %s", path, error)
                 self.spool.put_aside(path)
                 continue
+            gaps.fill(batch.minute, batch.minute)
             path.unlink(missing_ok=True)
             count += 1
         return count

@@ -29,7 +29,6 @@ WHERE NOT expected = ANY(%s)
 AND NOT EXISTS (SELECT 1 FROM options_collectedminute WHERE ts = expected)
 ON CONFLICT DO NOTHING
 """
-# Two that wrote of one minute at once may have missed each other.
 _FILLED = """
 UPDATE options_gap SET filled_at = %s
 WHERE instrument_id IS NULL AND filled_at IS NULL AND ts BETWEEN %s AND %s
@@ -66,8 +65,15 @@ def note(session: Session, until: int, waiting: Collection[int] = ()) -> int:
     with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
         cursor.execute(_MISSING, [NOBODY, now, *span, spared])
         new = int(cursor.rowcount)
-        cursor.execute(_FILLED, [now, *span])
+    fill(session.opens_at, last)
     return new
+
+
+def fill(first: int, last: int) -> None:
+    """Close the gaps of whole minutes, from first to last, that were stored after all."""
+    span = clock.from_seconds(first), clock.from_seconds(last)
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(_FILLED, [clock.real(), *span])
 
 
 def note_past(calendar: Calendar, now: int, waiting: Collection[int] = ()) -> int:

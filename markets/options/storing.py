@@ -5,7 +5,7 @@ whether any did before. The rows, encoded as PostgreSQL's own binary COPY by num
 into the partition of a minute that is new, which is nearly every one and takes half the time; else
 by way of a temporary table, and only those are inserted that are not there yet. With them go the
 gaps of what is missing: a quote that one of two collectors got is a quote, and a gap that the other
-one filled is filled.
+one filled is filled. Gaps of whole minutes are closed by `gaps.fill`, once for all of a round.
 """
 
 from __future__ import annotations
@@ -58,10 +58,6 @@ INSERT INTO options_quote SELECT * FROM incoming_quotes ON CONFLICT DO NOTHING
 """
 # Behind somebody's lock a minute waits in the spool, and the next one is not kept from its quotes.
 _MINUTE = """
-WITH filled AS (
-    UPDATE options_gap SET filled_at = %s
-    WHERE ts = %s AND instrument_id IS NULL AND filled_at IS NULL
-)
 INSERT INTO options_collectedminute (ts, asked, stored, quarantined, fetch_ms, first_at)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (ts) DO UPDATE SET asked = greatest(options_collectedminute.asked, excluded.asked)
@@ -175,7 +171,7 @@ def _store(
     now = clock.real()
     with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
         counts = [batch.asked, len(batch.names), batch.quarantined, batch.fetch_ms]
-        cursor.execute(_MINUTE, [now, ts, ts, *counts, now])
+        cursor.execute(_MINUTE, [ts, *counts, now])
         is_new = bool(cursor.fetchone()[0])
         if is_new and may_be_new:
             copy_rows(cursor, encoded)

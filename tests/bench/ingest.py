@@ -178,6 +178,8 @@ def _whole_day(folder: Path) -> dict[str, float]:
             began = time.monotonic()
             for minute in range(session.opens_at - 120, session.closes_at + 1, 60):
                 go(minute)
+                if minute <= session.opens_at:
+                    time.sleep(0.3)  # the simulator's quotes of before the jump are kept 0.2 s
                 try:
                     collector.collect(dt.datetime.fromtimestamp(minute, dt.UTC))
                 except TooLate:

@@ -102,6 +102,7 @@ def test_any_order_of_late_repeated_and_missing_batches_ends_in_the_same_table(
             for each in order:
                 # By way of its file, as after a crash.
                 storing.store(Batch.unpack(each.pack()), known)
+            gaps.fill(OPENS, OPENS + 600)
             assert quotes() == expected
             assert open_gaps() == missing
             counts = dict(CollectedMinute.objects.values_list("ts", "stored"))
@@ -189,6 +190,7 @@ def test_minutes_without_a_collector_are_gaps_until_they_come() -> None:
     assert gaps.note(session, OPENS + 6 * 60, waiting=[OPENS + 4 * 60]) == 0
     assert open_gaps() == {(OPENS + 60 * number, None) for number in (2, 3, 6)}
     storing.store(batch(OPENS + 3 * 60, (0, 1, 2, 3, 4)), known)
+    gaps.fill(OPENS, OPENS + 600)
     assert open_gaps() == {(OPENS + 60 * number, None) for number in (2, 6)}
     [shown] = gaps.of_day(MONDAY)
     assert (shown.minutes, shown.instruments, shown.filled) == (3, 0, 1)
