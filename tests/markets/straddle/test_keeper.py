@@ -48,7 +48,7 @@ def python(text: str, *arguments: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def make(db: None) -> Iterator[Callable[..., Keeper]]:
+def make(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Keeper]]:
     """Return a function that makes a parent; its child ends with the test."""
     seed_days("nifty")
     made: list[Keeper] = []
@@ -57,12 +57,11 @@ def make(db: None) -> Iterator[Callable[..., Keeper]]:
         made.append(Keeper(Beat(keeper.SERVICE), command))
         return made[-1]
 
-    with pytest.MonkeyPatch.context() as patch:
-        # The test's transaction is on these connections.
-        patch.setattr(connections, "close_all", lambda: None)
-        yield build
-        for each in made:
-            each.close()
+    # The test's transaction is on these connections.
+    monkeypatch.setattr(connections, "close_all", lambda: None)
+    yield build
+    for each in made:
+        each.close()
 
 
 def want(since: str = "2026-06-01 09:15", is_wanted: bool = True) -> None:
