@@ -164,7 +164,13 @@ def test_without_the_packages_the_page_says_so_and_shows_the_rest(
         text = html.unescape(client.get("/").content.decode())
     assert "The charts are not installed on this machine" in text
     assert "vendor/" not in text
-    assert "Everything is running." in text
+    assert "Everything is running." in text, verdict_of(text)
+
+
+def verdict_of(text: str) -> str:
+    """Return a page's verdict without its markup: what a failure should show."""
+    card = text.split('class="what"', 1)[-1].split("</section>", 1)[0]
+    return " ".join(re.sub(r"<[^>]*>", " ", card).split())[:300]
 
 
 def browser() -> str:
@@ -232,4 +238,6 @@ def test_a_browser_draws_the_page_without_a_word_on_its_console(
     plot = run.stdout.split('id="plot"', 1)[1].split("plot-empty", 1)[0]
     assert plot.count("<canvas") >= 4
     # The first poll came back, and what it said was read out to who cannot see the page.
-    assert '<p class="unseen" id="spoken" role="status">Everything is running.</p>' in run.stdout
+    assert '<p class="unseen" id="spoken" role="status">Everything is running.</p>' in run.stdout, (
+        verdict_of(run.stdout)
+    )
