@@ -5,7 +5,7 @@ forecast them, and is then frozen, beats one that learns from rewards alone. Few
 rate and then stop: more epochs fit noise, and no held-out error of a few thousand bars can tell
 (all of it is near that of forecasting nothing), so the last epoch is kept.
 
-Measured on fresh markets: shared/research/rl_fresh.md, section 2.
+Measured on fresh markets: `python -m tests.bench learn`.
 """
 
 from __future__ import annotations

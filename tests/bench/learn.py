@@ -1,6 +1,6 @@
 """How much of a planted edge the policies learn: shares of an oracle's return on unseen bars.
 
-The protocol of shared/research/rl_fresh.md, section 6: three fresh markets by three learner seeds
+The protocol: three fresh markets by three learner seeds
 at two noise levels, about 100,000 steps each, judged on six spans of 3,890 bars they never saw. `s`
 is the share of the oracle's log return, `e` that of the return expected from the planted state:
 the same skill with less of the path's luck. Three markets without an edge must earn nothing.

@@ -1,7 +1,7 @@
 """What the simulated broker charges for an executed order: the items of its contract note.
 
 NIFTY futures follow the desk's own dated table; the rest are the rates of 2026 by the brokers'
-published lists (research/protocols, section E).
+published lists.
 """
 
 from __future__ import annotations
