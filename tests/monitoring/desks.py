@@ -6,6 +6,7 @@ from decimal import Decimal
 from bots.models import Fill, Order, PnlSnapshot, Position
 from bots.modelstore.models import ModelVersion
 from markets.models import Bar, Quote
+from tests.histories import seed_days
 from tradingsite import clock
 from tradingsite.databases import TRADING
 from tradingsite.models import Heartbeat
@@ -143,6 +144,7 @@ def model(slot: str, number: int, state: str, net_return: float = 0.05) -> Model
 
 def whole_desk() -> None:
     """Write a desk where everything runs: 1,000 rupees up in NIFTY today, 10 USDC down in BTC."""
+    seed_days("nifty")
     services_up()
     fresh_bars()
     quote("nifty", "24905")
