@@ -107,6 +107,9 @@ def bars_desk(
     exchange, venue = _exchange()
     exchange.faults.clear()
     with kite_desk(folder, set_market) as kite:
+        # It serves all tests of the process and its time never goes back by itself: after one of
+        # November it would have forgotten the hours of spring, being its last 5,000 no more.
+        exchange.engine.at = shared_world()[0].now()
         monkeypatch.setitem(sources.MAKERS, "nifty", lambda calendar: kite.venue)
         monkeypatch.setitem(sources.MAKERS, "btc", lambda calendar: venue)
         yield BarsDesk(kite, exchange)
