@@ -3,7 +3,9 @@
 The log price is a random walk plus a deviation d that returns to 0: d[t] = 0.94 d[t-1] + noise, so
 the next bar's expected log return is (0.94 - 1) d[t]. Among 24 features one is a noisy view of d,
 11 come from the price, one is volatility and 11 are noise. "easy" blurs the view by 0.3 of d's
-deviation, "hard" by 1.0 with a louder random walk, "null" has no deviation at all.
+deviation, "hard" by 1.0 with a louder random walk, "null" has no deviation at all. "regimes" is
+"hard" with a random walk that is loud for some hundred bars and quiet for others, so that the
+Sharpe ratio and the return are no longer the same thing.
 
 Bars before TRAIN_STOP are for learning, constants of scale included; six spans of 3,890 bars after
 them are for judging, each begun flat. Performance is counted in exposures of constant leverage:
@@ -39,10 +41,13 @@ TEST_STARTS = tuple(FIRST_TEST_BAR + SPAN_BARS * span for span in range(SPANS))
 PERSISTENCE, SHOCK = 0.94, 0.004
 FEATURES, VIEW = 24, 11
 LEVEL_SETTINGS: dict[str, dict[str, float]] = {
-    "easy": {"blur": 0.3, "walk": 0.003, "planted": 1.0},
-    "hard": {"blur": 1.0, "walk": 0.004, "planted": 1.0},
-    "null": {"blur": 1.0, "walk": 0.004, "planted": 0.0},
+    "easy": {"blur": 0.3, "walk": 0.003, "planted": 1.0, "regimes": 0.0},
+    "hard": {"blur": 1.0, "walk": 0.004, "planted": 1.0, "regimes": 0.0},
+    "null": {"blur": 1.0, "walk": 0.004, "planted": 0.0, "regimes": 0.0},
+    "regimes": {"blur": 1.0, "walk": 0.004, "planted": 1.0, "regimes": 0.7},
 }
+REGIME_PERSISTENCE = 0.99
+"""Of the log volatility's deviation from its mean: regimes last some hundred bars."""
 
 Follow = Callable[[IntArray, FloatArray], FloatArray]
 """From bars and exposures held, both (S,), to the exposures to hold next."""
@@ -58,6 +63,8 @@ class Market:
     close: FloatArray
     features: Float32Array
     deviation: FloatArray
+    walk: FloatArray
+    """Standard deviation of the random walk's step into each bar."""
     scale: float
     """Standard deviation of the planted state over the training bars."""
 
@@ -90,21 +97,23 @@ class Result:
     expected_return: FloatArray
     sharpe: FloatArray
     """Mean over deviation of a bar's return, not annualised."""
+    drawdown: FloatArray
+    """Deepest, as a ratio of the peak."""
     turnover: FloatArray
     returns: FloatArray
     """Simple returns (S, bars)."""
 
 
 def make_market(level: str, seed: int) -> Market:
-    """Return a market; the draws are those of shared/prototypes/rl/mk.py, number for number."""
+    """Return a market; the same level and seed give the same one."""
     settings = LEVEL_SETTINGS[level]
     random = np.random.default_rng(seed)
     shocks = random.standard_normal(BARS) * SHOCK * settings["planted"]
     deviation = np.zeros(BARS)
     for bar in range(1, BARS):
         deviation[bar] = PERSISTENCE * deviation[bar - 1] + shocks[bar]
-    walk = np.cumsum(random.standard_normal(BARS) * settings["walk"])
-    price = np.log(100.0) + walk + deviation
+    steps = settings["walk"] * _loudness(settings["regimes"], seed)
+    price = np.log(100.0) + np.cumsum(random.standard_normal(BARS) * steps) + deviation
     close = np.exp(price)
     gaps = random.standard_normal(BARS) * 2e-4
     open_ = np.concatenate((close[:1], close[:-1] * np.exp(gaps[1:])))
@@ -115,7 +124,19 @@ def make_market(level: str, seed: int) -> Market:
     columns += [view, volatility / volatility[:TRAIN_STOP].mean() - 1.0]
     columns += [random.standard_normal(BARS) for _ in range(FEATURES - len(columns))]
     features = np.clip(np.nan_to_num(np.stack(columns, axis=1)), -5.0, 5.0).astype(np.float32)
-    return Market(level, seed, open_, close, features, deviation, scale)
+    return Market(level, seed, open_, close, features, deviation, steps, scale)
+
+
+def _loudness(spread: float, seed: int) -> FloatArray:
+    """Return the random walk's volatility over its usual one, (BARS,): its log has this spread."""
+    # Draws of its own, so that the other levels are what they were.
+    random = np.random.default_rng((seed, 1))
+    shocks = random.standard_normal(BARS) * np.sqrt(1.0 - REGIME_PERSISTENCE**2)
+    level = np.zeros(BARS)
+    for bar in range(1, BARS):
+        level[bar] = REGIME_PERSISTENCE * level[bar - 1] + shocks[bar]
+    loudness: FloatArray = np.exp(spread * level - spread**2)
+    return loudness
 
 
 def _price_features(price: FloatArray) -> list[FloatArray]:
@@ -146,9 +167,16 @@ def earned(market: Market, exposures: FloatArray, starts: tuple[int, ...]) -> Re
         log_return=np.log1p(returns).sum(axis=0),
         expected_return=expected.sum(axis=0),
         sharpe=returns.mean(axis=0) / (returns.std(axis=0) + 1e-12),
+        drawdown=_deepest_drawdown(returns),
         turnover=traded.mean(axis=0),
         returns=returns.T,
     )
+
+
+def _deepest_drawdown(returns: FloatArray) -> FloatArray:
+    wealth = np.concatenate((np.ones((1, returns.shape[1])), np.cumprod(1.0 + returns, axis=0)))
+    drawdown: FloatArray = (1.0 - wealth / np.maximum.accumulate(wealth, axis=0)).max(axis=0)
+    return drawdown
 
 
 def follow(market: Market, rule: Follow, starts: tuple[int, ...] = TEST_STARTS) -> Result:
@@ -175,18 +203,19 @@ def kalman_estimate(market: Market) -> FloatArray:
     """Return the deviation as filtered from its blurred view and the price's changes.
 
     A change of the price is a change of the deviation plus the random walk's step, so the state is
-    the deviation now and before.
+    the deviation now and before. The filter knows how loud the walk is at each bar.
     """
     settings, price = LEVEL_SETTINGS[market.level], np.log(market.close)
     move = np.array([[PERSISTENCE, 0.0], [1.0, 0.0]])
     shock = np.diag([SHOCK**2, 0.0])
     see = np.array([[1.0 / market.scale, 0.0], [1.0, -1.0]])
-    blur = np.diag([settings["blur"] ** 2, settings["walk"] ** 2])
+    blur = np.diag([settings["blur"] ** 2, 0.0])
     view = market.features[:, VIEW].astype(np.float64)
     state, covariance = np.zeros(2), np.eye(2) * SHOCK**2 / (1.0 - PERSISTENCE**2)
     estimate = np.zeros(len(price))
     for bar in range(1, len(price)):
         state, covariance = move @ state, move @ covariance @ move.T + shock
+        blur[1, 1] = market.walk[bar] ** 2
         spread = see @ covariance @ see.T + blur
         gain = np.linalg.solve(spread, see @ covariance).T
         seen = np.array([view[bar], price[bar] - price[bar - 1]])

@@ -3,10 +3,12 @@
 The protocol: three fresh markets by three learner seeds
 at two noise levels, about 100,000 steps each, judged on six spans of 3,890 bars they never saw. `s`
 is the share of the oracle's log return, `e` that of the return expected from the planted state:
-the same skill with less of the path's luck. Three markets without an edge must earn nothing.
+the same skill with less of the path's luck. Three markets without an edge must earn nothing. On
+markets whose volatility changes, the transformer is trained with and without the differential
+Sharpe term: `sharpe_term_gain` is what it adds to the share of the oracle's Sharpe ratio.
 
 Market seeds 201 to 203 are for choosing settings, 101 to 103 and 301 to 303 for reporting alone.
-The whole protocol takes a quarter of an hour of one core; one run of it:
+The whole protocol takes half an hour of one core and spreads over those there are; one run of it:
 
     python -m tests.bench.learn --level hard --market 201 --seed 0 --policy tft --set epochs=2
 
@@ -17,9 +19,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
+import multiprocessing
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,56 +39,94 @@ from training.env import BatchEnv, Episodes
 from training.hyperparameters import Hyperparameters
 from training.nets.extractor import BarExtractor
 from training.nets.head import Head
+from training.reward import RewardSettings
 
 REPORT_MARKETS, CHOICE_MARKETS, NULL_MARKETS = (101, 102, 103), (201, 202, 203), (301, 302, 303)
 SEEDS = (0, 1, 2)
 LEVELS = ("easy", "hard")
 POLICIES = ("tft", "lstm", "mlp", "stock")
+SHARPE_WEIGHTS = (0.0, 0.005)
+"""Of the differential Sharpe term, without and with."""
 TIMESTEPS = 102_400
 _ENCODE_BARS = 1_024
 
 
 def run() -> dict[str, float]:
     """Run the whole protocol and return the figures of issue 5."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for level in LEVELS:
-        for policy in ("tft", "mlp", "stock"):
-            found[level, policy] = [
-                run_one(level, market, seed, policy) for market in REPORT_MARKETS for seed in SEEDS
-            ]
-    nulls = [run_one("null", market, 0, "tft") for market in NULL_MARKETS]
-    tft = [run for level in LEVELS for run in found[level, "tft"]]
-    figures = {f"tft_{level}_median": _median(found[level, "tft"], "s") for level in LEVELS}
+    reported = list(itertools.product(REPORT_MARKETS, SEEDS))
+    asked = [
+        (level, *each, policy, 0.0)
+        for level, policy in itertools.product(LEVELS, ("tft", "mlp", "stock"))
+        for each in reported
+    ]
+    asked += [("null", market, 0, "tft", 0.0) for market in NULL_MARKETS]
+    asked += [("regimes", *each, "tft", weight) for weight in SHARPE_WEIGHTS for each in reported]
+    # Fresh processes: one that has used torch's threads must not be forked.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=fresh) as pool:
+        runs = list(pool.map(_run_asked, asked))
+    found: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for (level, _, _, policy, weight), run in zip(asked, runs, strict=True):
+        found.setdefault((level, policy, weight), []).append(run)
+    return _figures(found)
+
+
+def _run_asked(asked: tuple[str, int, int, str, float]) -> dict[str, Any]:
+    level, market, seed, policy, weight = asked
+    return run_one(level, market, seed, policy, weight)
+
+
+def _figures(found: dict[tuple[str, str, float], list[dict[str, Any]]]) -> dict[str, float]:
+    tft = [run for level in LEVELS for run in found[level, "tft", 0.0]]
+    figures = {f"tft_{level}_median": _median(found[level, "tft", 0.0], "s") for level in LEVELS}
     figures["tft_worst"] = min(run["s"] for run in tft)
     for level in LEVELS:
+        ours = found[level, "tft", 0.0]
         for other in ("mlp", "stock"):
-            leads = [
-                ours["e"] - theirs["e"]
-                for ours, theirs in zip(found[level, "tft"], found[level, other], strict=True)
-            ]
-            figures[f"tft_minus_{other}_{level}"] = float(np.mean(leads))
-            figures[f"{other}_{level}_median"] = _median(found[level, other], "s")
+            theirs = found[level, other, 0.0]
+            figures[f"tft_minus_{other}_{level}"] = _mean_lead(ours, theirs, "e")
+            figures[f"{other}_{level}_median"] = _median(theirs, "s")
         for yardstick in ("kalman", "ridge"):
-            figures[f"{yardstick}_{level}_median"] = _median(found[level, "tft"], yardstick)
-    figures["null_z_max"] = max(run["z"] for run in nulls)
+            figures[f"{yardstick}_{level}_median"] = _median(ours, yardstick)
+    figures["null_z_max"] = max(run["z"] for run in found["null", "tft", 0.0])
+    without, with_term = (found["regimes", "tft", weight] for weight in SHARPE_WEIGHTS)
+    figures["tft_regimes_median"] = _median(without, "s")
+    figures["sharpe_term_gain"] = _mean_lead(with_term, without, "sharpe")
+    figures["sharpe_term_drawdown_ratio"] = _median(with_term, "drawdown") / _median(
+        without, "drawdown"
+    )
     figures["cpu_s_per_run"] = float(np.median([run["cpu_s"] for run in tft]))
     return figures
+
+
+def _mean_lead(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str) -> float:
+    return float(
+        np.mean([one[name] - other[name] for one, other in zip(ours, theirs, strict=True)])
+    )
 
 
 def _median(runs: list[dict[str, Any]], name: str) -> float:
     return float(np.median([run[name] for run in runs]))
 
 
-def run_one(level: str, market_seed: int, seed: int, policy: str, **changes: Any) -> dict[str, Any]:
+def run_one(
+    level: str,
+    market_seed: int,
+    seed: int,
+    policy: str,
+    sharpe_weight: float = 0.0,
+    **changes: Any,
+) -> dict[str, Any]:
     """Train one policy on one market and return its shares, turnover and CPU seconds.
 
-    policy is "tft", "lstm", "mlp" or "stock" (stable-baselines3's own PPO with the MLP); changes
-    are hyperparameters. Raises ValueError for settings that do not fit.
+    policy is "tft", "lstm", "mlp" or "stock" (stable-baselines3's own PPO with the MLP);
+    sharpe_weight weighs the differential Sharpe term and changes are hyperparameters. Raises
+    ValueError for settings that do not fit.
     """
     torch.set_num_threads(1)
     market, yardsticks = _market(level, market_seed)
     began = time.process_time()
-    model = train(market, seed, policy, **changes)
+    model = train(market, seed, policy, sharpe_weight, **changes)
     cpu_seconds = time.process_time() - began
     unseen = evaluate(model, market, planted.TEST_STARTS)
     found: dict[str, Any] = {
@@ -90,6 +134,7 @@ def run_one(level: str, market_seed: int, seed: int, policy: str, **changes: Any
         "market": market_seed,
         "seed": seed,
         "policy": policy,
+        "sharpe_weight": sharpe_weight,
         **changes,
     }
     if level == "null":
@@ -106,7 +151,11 @@ def run_one(level: str, market_seed: int, seed: int, policy: str, **changes: Any
             "kalman": planted.share(yardsticks["kalman"].log_return, best.log_return),
             "ridge": planted.share(yardsticks["ridge"].log_return, best.log_return),
         }
-    found |= {"turnover": float(unseen.turnover.mean()), "cpu_s": cpu_seconds}
+    found |= {
+        "drawdown": float(np.median(unseen.drawdown)),
+        "turnover": float(unseen.turnover.mean()),
+        "cpu_s": cpu_seconds,
+    }
     found = {
         name: round(value, 3) if isinstance(value, float) else value
         for name, value in found.items()
@@ -128,16 +177,29 @@ def _market(level: str, seed: int) -> tuple[planted.Market, dict[str, planted.Re
     }
 
 
-def train(market: planted.Market, seed: int, policy: str, **changes: Any) -> BarPPO | PPO:
+def train(
+    market: planted.Market,
+    seed: int,
+    policy: str,
+    sharpe_weight: float = 0.0,
+    device: str = "cpu",
+    timesteps: int = TIMESTEPS,
+    **changes: Any,
+) -> BarPPO | PPO:
     """Return a policy trained on the market's first 16,000 bars with its product settings."""
     network = "mlp" if policy == "stock" else policy
     settings = Hyperparameters.of(network, **changes)
-    timesteps = -(-TIMESTEPS // settings.rollout_size) * settings.rollout_size
-    episodes = Episodes(planted.LIMIT_LOTS, stop=planted.TRAIN_STOP, exploring_starts=True)
+    timesteps = -(-timesteps // settings.rollout_size) * settings.rollout_size
+    episodes = Episodes(
+        planted.LIMIT_LOTS,
+        stop=planted.TRAIN_STOP,
+        exploring_starts=True,
+        reward=RewardSettings(sharpe_weight=sharpe_weight),
+    )
     env = BatchEnv(market.tape, market.features, episodes, settings.accounts, settings.group, seed)
     if policy == "stock":
         return stock_ppo(env, market, settings, seed).learn(timesteps)
-    return BarPPO(env, market.features, settings, seed=seed).learn(timesteps)
+    return BarPPO(env, market.features, settings, seed=seed, device=device).learn(timesteps)
 
 
 def stock_ppo(env: BatchEnv, market: planted.Market, settings: Hyperparameters, seed: int) -> PPO:
@@ -195,8 +257,8 @@ def evaluate(
     env.place(range(len(starts)), starts, [0] * len(starts))
     exposures = [env.lots / planted.LIMIT_LOTS]
     for code in codes:
-        logits, _ = head(code, torch.from_numpy(env.account()))
-        env.advance(logits.argmax(dim=1).numpy())
+        logits, _ = head(code, torch.from_numpy(env.account()).to(code.device))
+        env.advance(logits.argmax(dim=1).cpu().numpy())
         exposures.append(env.lots / planted.LIMIT_LOTS)
     return planted.earned(market, np.stack(exposures), starts)
 
@@ -217,16 +279,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--market", type=int, nargs="+", default=[CHOICE_MARKETS[0]])
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--policy", choices=POLICIES, nargs="+", default=["tft"])
+    parser.add_argument("--sharpe-weight", type=float, nargs="+", default=[0.0])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="changes")
     options = parser.parse_args(arguments)
     changes = {
         name: json.loads(value) for name, _, value in (c.partition("=") for c in options.changes)
     }
-    for level in options.level:
-        for market in options.market:
-            for seed in options.seed:
-                for policy in options.policy:
-                    run_one(level, market, seed, policy, **changes)
+    for level, market, seed, policy, weight in itertools.product(
+        options.level, options.market, options.seed, options.policy, options.sharpe_weight
+    ):
+        run_one(level, market, seed, policy, weight, **changes)
 
 
 if __name__ == "__main__":

@@ -59,3 +59,23 @@ def test_nothing_is_expected_without_an_edge() -> None:
     held = planted.follow(market, lambda bars, _: np.ones(len(bars)))
     flat = planted.follow(market, lambda bars, _: np.zeros(len(bars)))
     assert max(excess_z(market, held), excess_z(market, flat)) == 0.0
+
+
+def test_only_regimes_change_the_walk_s_volatility() -> None:
+    hard, regimes = planted.make_market("hard", 7), planted.make_market("regimes", 7)
+    assert np.ptp(hard.walk) == 0.0
+    np.testing.assert_array_equal(hard.deviation, regimes.deviation)
+    changes = np.diff(np.log(regimes.close))
+    loud = regimes.walk[1:] > np.quantile(regimes.walk, 0.8)
+    quiet = regimes.walk[1:] < np.quantile(regimes.walk, 0.2)
+    assert changes[loud].std() > 1.5 * changes[quiet].std()
+    # They last: the market is mostly as loud as it was twenty bars ago.
+    assert np.corrcoef(regimes.walk[20:], regimes.walk[:-20])[0, 1] > 0.6
+
+
+def test_the_deepest_drawdown_is_from_the_peak() -> None:
+    market = planted.make_market("easy", 7)
+    held = planted.follow(market, lambda bars, _: np.ones(len(bars)), (16_100,))
+    wealth = np.cumprod(np.concatenate(([1.0], 1.0 + held.returns[0])))
+    peaks = np.maximum.accumulate(wealth)
+    assert held.drawdown[0] == pytest.approx(((peaks - wealth) / peaks).max())
