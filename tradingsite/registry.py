@@ -50,7 +50,8 @@ class Bot:
     """Half spread plus impact against us on every fill; an assumption until our own fills say."""
     daily_loss_limit: Decimal
     """Loss of one trading date, in the market's currency, after which the bot only reduces."""
-    network: str = "mlp"
+    network: str = "tft"
+    """Market encoder of its policies: tft, mlp or lstm (training.nets)."""
     learns_from_owner: bool = False
     """Trained on the owner's own trades, so without them it has nothing to learn from."""
 

@@ -244,7 +244,7 @@ def evaluate(
     extractor: Any = policy.features_extractor
     head = Head(extractor.mix, policy.action_net, policy.value_net)
     under = torch.tensor(starts) + torch.arange(bars)[:, None]
-    distinct = under.t().reshape(-1)
+    distinct = under.t().reshape(-1).to(policy.device)
     codes = torch.cat([extractor.encode_distinct(each) for each in distinct.split(_ENCODE_BARS)])
     codes = codes.view(len(starts), bars, -1).transpose(0, 1)
     env = BatchEnv(
