@@ -7,8 +7,9 @@ stays on the device as tensors. The losses, the policy class, the optimizer, the
 callbacks and the outer loop are stable-baselines3's.
 
 The environment is numpy on the CPU whatever the device: each step copies a few numbers per account
-to the device and waits for the actions to come back. On a GPU that round trip bounds the rollouts,
-so it can pay off only for encoders whose update is the larger part. No GPU has been timed yet.
+to the device and waits for the actions to come back. With 64 accounts a data-centre GPU is held up
+by that and by its launches (34,000 steps a second against 68,000 on one core); with 2,048 it does
+889,000 against 156,000. Forecasting takes it half the time in either case.
 """
 
 from __future__ import annotations
