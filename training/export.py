@@ -196,7 +196,7 @@ class _Logits(nn.Module):
 
 def _write_graphs(model: BarPPO, folder: Path) -> None:
     encoder = copy.deepcopy(model.encoder).cpu().eval()
-    head = _Logits(copy.deepcopy(model.head)).cpu().eval()
+    head = _Logits(copy.deepcopy(model.head).cpu()).eval()
     # A batch of two: sizes of one invite the tracer to take them for constants.
     window = torch.zeros(2, encoder.window, encoder.feature_count)
     code, account = torch.zeros(2, encoder.hidden), torch.zeros(2, ACCOUNT_SIZE)

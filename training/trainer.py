@@ -68,7 +68,8 @@ def train(
     environment = BatchEnv(
         data.tape, features.values, episodes, settings.accounts, settings.group, asked.seed
     )
-    model = BarPPO(environment, features.values, settings, seed=asked.seed)
+    # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
+    model = BarPPO(environment, features.values, settings, seed=asked.seed, device="auto")
     kept = Checkpoint(checkpoint) if checkpoint else None
     model.learn(asked.timesteps, progress=progress, checkpoint=kept)
     exported = export_model(model, folder, features.values[: split.train.stop])
@@ -79,6 +80,7 @@ def train(
     learned = {
         **settings.to_manifest(),
         "timesteps": model.num_timesteps,
+        "device": model.device.type,
         "reward": asdict(episodes.reward),
     }
     return _manifest(slot, data, asked, split, learned, exported, held_out)
