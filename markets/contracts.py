@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
-from markets.calendar import Calendar
+import numpy as np
+
+from markets.bars import IntArray
+from markets.calendar import Calendar, date_of_epoch_day, epoch_day, ist_days
 from tradingsite.registry import MARKETS
 
 YEAR_DAYS = 365
 BTC_LOT_SIZE = 0.01
 
+EXPIRY_REACH = datetime.timedelta(days=70)
+"""Reaches past the next monthly expiry from any date."""
 _ONE_DAY = datetime.timedelta(days=1)
 _SATURDAY = 5
 # Closed in every year, so an expiry can avoid them before the exchange has published its list.
@@ -166,12 +171,27 @@ def expiries(calendar: Calendar, start: datetime.date, end: datetime.date) -> li
 
     Where the calendar does not reach, only weekends and national holidays count as closed.
     """
-    found = [
-        _monthly_expiry(calendar, year, month)
-        for year in range(start.year, end.year + 1)
-        for month in range(1, 13)
-    ]
+    months = range(12 * start.year + start.month - 1, 12 * end.year + end.month)
+    found = [_monthly_expiry(calendar, month // 12, month % 12 + 1) for month in months]
     return [expiry for expiry in found if start <= expiry <= end]
+
+
+def expiry_days(opens_at: IntArray, calendar: Calendar) -> IntArray:
+    """Return the expiries, as days since 1970-01-01, from the first of the instants past the last.
+
+    The instants ascend; the list reaches past the front contract of the last.
+    """
+    first, last = (date_of_epoch_day(int(day)) for day in ist_days(opens_at[[0, -1]]))
+    dates = expiries(calendar, first, last + EXPIRY_REACH)
+    return np.array([epoch_day(date) for date in dates], dtype=np.int64)
+
+
+def days_to_expiry(opens_at: IntArray, calendar: Calendar) -> IntArray:
+    """Return the calendar days left of the NIFTY future traded at each of ascending instants."""
+    if len(opens_at) == 0:
+        return np.empty(0, dtype=np.int64)
+    days, known = ist_days(opens_at), expiry_days(opens_at, calendar)
+    return known[np.searchsorted(known, days, side="right")] - days
 
 
 def front_expiry(date: datetime.date, expiry_dates: Sequence[datetime.date]) -> datetime.date:

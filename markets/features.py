@@ -10,6 +10,9 @@ Higher timeframes join on their close: a row sees the last context bar that had 
 close. Where the context bar that should have closed is not there, the row is left out, for a
 model must not be shown a stale context in place of the one it was trained on.
 
+What stands beside the bars (India VIX, funding) is known as `markets.readings` says; the days to
+expiry are those of the future that is traded on the bar's date.
+
 Values are raw: clipped to sane ranges, never scaled by statistics of the sample. Volume is not
 used, because an index has none.
 """
@@ -25,14 +28,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from markets import indicators, timeframes
+from markets import indicators, readings, timeframes
 from markets.bars import Bars, FloatArray, IntArray
 from markets.calendar import Calendar, trading_date
+from markets.contracts import days_to_expiry
+from markets.readings import Readings
 from tradingsite.registry import CONTEXTS, MARKETS
 
 WARMUP_BARS = 200
 """Bars before a block's first: several times the memory of the slowest indicator."""
-VERSION = 1
+VERSION = 2
 """Raise when a value changes meaning: bundles trained on another version are refused."""
 
 DAY_SECONDS = 86_400
@@ -59,6 +64,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "clock_cos": (-1.0, 1.0),
     "gap": (-6.0, 6.0),
     "range_position": (-1.0, 1.0),
+    "days_to_expiry": (0.0, 1.5),
+    "vix": (-1.0, 2.0),
+    "vix_change": (-0.7, 0.7),
+    "funding": (-20.0, 20.0),
+    "funding_mean": (-20.0, 20.0),
+}
+# Of the instant of the bar, not of its prices.
+BESIDE_NAMES = {
+    "nifty": ("days_to_expiry", "vix", "vix_change"),
+    "btc": ("funding", "funding_mean"),
 }
 CONTEXT_NAMES = (
     "ret_1",
@@ -71,6 +86,7 @@ CONTEXT_NAMES = (
 )
 # A market that never closes has no gaps.
 LEFT_OUT = {"nifty": frozenset[str](), "btc": frozenset({"gap"})}
+MONTH_DAYS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +133,8 @@ def schema_for(market: str, timeframe: str) -> Schema:
         known = ", ".join(" ".join(slot) for slot in CONTEXTS)
         raise ValueError(f"no features for {market} {timeframe}; there are some for: {known}")
     joined = tuple(f"{context}_{name}" for context in contexts for name in CONTEXT_NAMES)
-    return Schema(market, timeframe, _own_names(market) + joined, VERSION)
+    names = _own_names(market) + BESIDE_NAMES[market] + joined
+    return Schema(market, timeframe, names, VERSION)
 
 
 def history_start(market: str, timeframe: str, since: int) -> int:
@@ -139,13 +156,15 @@ def compute(
     market: str,
     timeframe: str,
     bars: Mapping[str, Bars],
+    beside: Mapping[str, Readings],
     calendar: Calendar,
     since: int | None = None,
 ) -> Features:
     """Return the feature rows of a market's timeframe, all or those with opens_at >= since.
 
-    `bars` holds the bars of the timeframe itself and of each of its contexts. Rows may be fewer
-    than bars: none before a whole warm-up, none where a context is missing or stale.
+    `bars` holds the bars of the timeframe itself and of each of its contexts, `beside` the readings
+    of each series of the market's. Rows may be fewer than bars: none before a whole warm-up, none
+    where a context is missing or stale.
     """
     schema = schema_for(market, timeframe)
     contexts = CONTEXTS[market, timeframe]
@@ -155,6 +174,7 @@ def compute(
     own = bars[timeframe]
     names = _own_names(market)
     rows = _block_rows(own, since, names, lambda block: _own_columns(block, timeframe, calendar))
+    rows = _widened(rows, market, own, beside, calendar)
     for context in contexts:
         rows = _join(rows, own, bars[context], timeframes.seconds(context), calendar)
     return Features(
@@ -166,7 +186,8 @@ def compute(
 
 
 def _own_names(market: str) -> tuple[str, ...]:
-    return tuple(name for name in RANGES if name not in LEFT_OUT[market])
+    beside = {name for names in BESIDE_NAMES.values() for name in names}
+    return tuple(name for name in RANGES if name not in LEFT_OUT[market] | beside)
 
 
 def _quarter_starts(first: int, last: int) -> list[int]:
@@ -190,11 +211,26 @@ def _block_rows(bars: Bars, since: int | None, names: Sequence[str], columns_of:
             if start < WARMUP_BARS or start == stop:
                 continue
             columns = columns_of(bars.slice(start - WARMUP_BARS, stop))
-            block = np.column_stack([columns[name] for name in names])
             first = max(start, wanted)
+            # Cut before they are put together: mostly one row is wanted of a quarter's.
+            kept = slice(WARMUP_BARS + first - start, None)
+            block = np.column_stack([columns[name][kept] for name in names])
             index.append(np.arange(first, stop))
-            values.append(np.clip(block[WARMUP_BARS + first - start :], lows, highs))
+            values.append(np.clip(block, lows, highs))
     return Rows(np.concatenate(index), np.concatenate(values))
+
+
+def _widened(
+    rows: Rows, market: str, own: Bars, beside: Mapping[str, Readings], calendar: Calendar
+) -> Rows:
+    """Return the rows with what stood beside their bars."""
+    found = readings.columns(market, beside, own.closes_at[rows.index], calendar)
+    if market == "nifty":
+        found["days_to_expiry"] = days_to_expiry(own.opens_at[rows.index], calendar) / MONTH_DAYS
+    names = BESIDE_NAMES[market]
+    lows, highs = np.array([RANGES[name] for name in names]).T
+    values = np.clip(np.column_stack([found[name] for name in names]), lows, highs)
+    return Rows(rows.index, np.concatenate([rows.values, values], axis=1))
 
 
 def _context_columns(block: Bars) -> dict[str, FloatArray]:

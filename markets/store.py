@@ -14,7 +14,8 @@ from django.db import connections, transaction
 from markets.bars import Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
-from markets.models import Bar, Feature, Quote, Source, TradingDay, VenueOrder
+from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
+from markets.readings import HISTORY_SECONDS, KNOWN_AFTER_SECONDS, SERIES_OF, Readings
 from markets.tape import Tape, build_tape
 from tradingsite import clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
@@ -114,29 +115,61 @@ def load_features(
     return Features(opens_at, closes_at, matrix, schema)
 
 
+def load_readings(alias: str, series: str, start: int | None = None) -> Readings:
+    """Return a series of readings in order, all or those after an instant."""
+    query = (
+        "SELECT extract(epoch FROM at)::float8, value::float8 "  # noqa: S608
+        f"FROM {Reading._meta.db_table} WHERE series = %s AND at > to_timestamp(%s) ORDER BY at"
+    )
+    with connections[alias].cursor() as cursor:
+        cursor.execute(query, [series, start or 0])
+        rows = np.array(cursor.fetchall(), dtype=np.float64).reshape(-1, 2)
+    return Readings(rows[:, 0].astype(np.int64), rows[:, 1].copy())
+
+
 def append_features(alias: str, timeframe: str, changed_from: int | None = None) -> int:
     """Compute and store the rows after the newest stored one; return how many.
 
     Rows of bars that open at `changed_from` or later are computed again too.
     """
-    schema = schema_for(market_of(alias), timeframe)
-    stored = Feature.on(alias).objects.filter(timeframe=timeframe, schema=schema.hash)
-    newest = stored.order_by("-opens_at").values_list("opens_at", flat=True).first()
-    if newest is None:
-        return rebuild_features(alias, timeframe)
-    since = int(newest.timestamp()) + 1
-    if changed_from is not None:
-        since = min(since, changed_from)
     market = market_of(alias)
-    bars = {
-        each: load_bars(alias, each, start=history_start(market, each, since) - 1)
-        for each in (timeframe, *CONTEXTS[market, timeframe])
-    }
-    rows = compute(market, timeframe, bars, load_calendar(market), since=since)
+    schema = schema_for(market, timeframe)
+    stored = Feature.on(alias).objects.filter(timeframe=timeframe, schema=schema.hash)
     with transaction.atomic(using=alias):
+        # What makes the bars and what fetches the readings may come to the same rows.
+        lock_bars(alias)
+        newest = stored.order_by("-opens_at").values_list("opens_at", flat=True).first()
+        if newest is None:
+            return rebuild_features(alias, timeframe)
+        since = int(newest.timestamp()) + 1
+        if changed_from is not None:
+            since = min(since, changed_from)
+        bars = {
+            each: load_bars(alias, each, start=history_start(market, each, since) - 1)
+            for each in (timeframe, *CONTEXTS[market, timeframe])
+        }
+        beside = _load_beside(alias, since - HISTORY_SECONDS)
+        rows = compute(market, timeframe, bars, beside, load_calendar(market), since=since)
         # A changed bar may leave fewer rows than there were.
         stored.filter(opens_at__gte=clock.from_seconds(since)).delete()
         return _save_features(alias, timeframe, rows)
+
+
+def follow_readings(alias: str, changed_from: int) -> int:
+    """Compute the stored rows again that knew of readings from an instant on; return how many.
+
+    Mostly there are none, as a reading comes before the first bar that knows of it.
+    """
+    known_at = clock.from_seconds(changed_from + KNOWN_AFTER_SECONDS)
+    written = 0
+    for market, timeframe in CONTEXTS:
+        if market != market_of(alias):
+            continue
+        rows = Feature.on(alias).objects.filter(timeframe=timeframe, closes_at__gte=known_at)
+        first = rows.order_by("closes_at").values_list("opens_at", flat=True).first()
+        if first is not None:
+            written += append_features(alias, timeframe, int(first.timestamp()))
+    return written
 
 
 def rebuild_features(
@@ -144,9 +177,10 @@ def rebuild_features(
 ) -> int:
     """Compute every row again from the stored bars and replace what is there; return how many."""
     market = market_of(alias)
-    bars = {each: load_bars(alias, each) for each in (timeframe, *CONTEXTS[market, timeframe])}
-    rows = compute(market, timeframe, bars, load_calendar(market))
     with transaction.atomic(using=alias):
+        lock_bars(alias)
+        bars = {each: load_bars(alias, each) for each in (timeframe, *CONTEXTS[market, timeframe])}
+        rows = compute(market, timeframe, bars, _load_beside(alias), load_calendar(market))
         Feature.on(alias).objects.filter(timeframe=timeframe).delete()
         return _save_features(alias, timeframe, rows, report)
 
@@ -227,9 +261,11 @@ def touched_by(market: str, timeframe: str) -> list[str]:
 
 
 def remove_market_data(alias: str) -> None:
-    """Delete a market's bars, features, last prices and paper orders."""
+    """Delete a market's bars, features, generated readings, last prices and paper orders."""
     for model in (Feature, Bar, Quote, VenueOrder):
         model.on(alias).objects.all().delete()
+    # What was imported beside the bars, or came from a venue, is of the real market.
+    Reading.on(alias).objects.filter(source=Source.GENERATED).delete()
 
 
 def last_quote(market: str) -> Quote | None:
@@ -241,6 +277,10 @@ def lock_bars(alias: str) -> None:
     """Wait until nobody else writes the market's bars, until the transaction ends."""
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITING_BARS])
+
+
+def _load_beside(alias: str, start: int | None = None) -> dict[str, Readings]:
+    return {name: load_readings(alias, name, start) for name in SERIES_OF[market_of(alias)]}
 
 
 def _require_source(alias: str, source: str) -> None:

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from markets.bars import Bars, BoolArray, FloatArray, IntArray
-from markets.calendar import Calendar, date_of_epoch_day, epoch_day, ist_days
+from markets.calendar import Calendar, date_of_epoch_day, ist_days
 from markets.charges import rates_for
-from markets.contracts import YEAR_DAYS, expiries, lot_size
+from markets.contracts import YEAR_DAYS, expiry_days, lot_size
 from tradingsite.registry import MARKETS
 
 BASIS_POINTS = 10_000.0
-# Reaches past the next monthly expiry from any date.
-_EXPIRY_REACH = datetime.timedelta(days=70)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +125,13 @@ def _one_contract(market: str, length: int) -> _Contracts:
 def _dated_contracts(opens_at: IntArray, calendar: Calendar) -> _Contracts:
     if len(opens_at) == 0:
         return _one_contract("nifty", 0)
-    days = ist_days(opens_at)
-    dates = expiries(
-        calendar,
-        date_of_epoch_day(int(days[0])),
-        date_of_epoch_day(int(days[-1])) + _EXPIRY_REACH,
-    )
-    expiry_days = np.array([epoch_day(date) for date in dates], dtype=np.int64)
-    lots = np.array([lot_size("nifty", date) for date in dates])
-    front = np.searchsorted(expiry_days, days, side="right")
+    days, known = ist_days(opens_at), expiry_days(opens_at, calendar)
+    lots = np.array([lot_size("nifty", date_of_epoch_day(day)) for day in known.tolist()])
+    front = np.searchsorted(known, days, side="right")
     previous = np.concatenate((front[:1], front[:-1]))
     return _Contracts(
-        days_to_expiry=expiry_days[front] - days,
-        previous_days_to_expiry=np.maximum(expiry_days[previous] - days, 0),
+        days_to_expiry=known[front] - days,
+        previous_days_to_expiry=np.maximum(known[previous] - days, 0),
         roll=front != previous,
         lot_size=lots[front],
     )

@@ -21,7 +21,10 @@ class ScriptedPolicy:
 
 
 class NoisePolicy:
-    """Answer by fixed random weights of the window and the account."""
+    """Answer by fixed random weights of how a window's last row stands out, and the account.
+
+    What stands still in a window, as funding almost does, must not decide alone.
+    """
 
     def __init__(self, features: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -30,7 +33,8 @@ class NoisePolicy:
 
     def encode(self, windows: Float32Array) -> Float32Array:
         """Return the codes of windows, row by row: a batch must not change an answer."""
-        return np.stack([np.tanh(window.mean(axis=0) @ self._encoder * 4) for window in windows])
+        moves = [window[-1] - window.mean(axis=0) for window in windows]
+        return np.stack([np.tanh(move @ self._encoder) for move in moves])
 
     def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
         """Return the logits of one code and one account state."""

@@ -101,7 +101,8 @@ def _readings_due(now: int) -> list[tuple[readings.Series, int]]:
     for market in _markets_here():
         for series in readings.of_market(market):
             start = readings.due(series, now)
-            if start is not None:
+            # Beside imported bars a simulated venue has nothing to say.
+            if start is not None and readings.may_stand_beside(market, rule.current().source):
                 found.append((series, start))
     return found
 

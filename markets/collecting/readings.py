@@ -17,13 +17,13 @@ from markets.collecting import sources
 from markets.collecting.expected import newest
 from markets.collecting.live import FRESH_SECONDS, OFTEN_MINUTES
 from markets.collecting.reading import Want, read
-from markets.models import Reading
+from markets.models import Reading, Source
+from markets.readings import FUNDING as FUNDING_NAME
+from markets.readings import LONGEST_INTERVAL_SECONDS, SERIES_OF
 from tradingsite import clock
 
 FIRST_DAYS = 30
 """How far back the first readings reach; `manage.py bars backfill` reaches further."""
-# Until two payments are known, as the slowest of the exchanges pays.
-LONGEST_INTERVAL_SECONDS = 8 * 3_600
 FUNDING_WAIT_SECONDS = 60
 PLACES = Decimal("1e-10")
 
@@ -43,7 +43,7 @@ VIX = tuple(
     Series(f"{sources.VOLATILITY} {timeframe}", "nifty", timeframe)
     for timeframe in ("15m", "1h", "1d")
 )
-FUNDING = Series("FUNDING", "btc")
+FUNDING = Series(FUNDING_NAME, "btc")
 ALL = (*VIX, FUNDING)
 
 
@@ -80,7 +80,11 @@ def fetch(series: Series, start: int, end: int) -> list[tuple[int, Decimal]]:
 
 
 def keep(series: Series, rows: Rows, source: str) -> int:
-    """Store readings; return how many are new or changed."""
+    """Store readings and what follows from them; return how many are new or changed.
+
+    A venue's reading gives way to a venue's only. Raises WrongSource where the market's bars are
+    generated and the readings are not, or the other way round.
+    """
     if not rows:
         return 0
     table = Reading._meta.db_table
@@ -88,6 +92,7 @@ def keep(series: Series, rows: Rows, source: str) -> int:
         (series.name, clock.from_seconds(at), value.quantize(PLACES), source) for at, value in rows
     ]
     with transaction.atomic(using=series.market), connections[series.market].cursor() as cursor:
+        _require_source(series.market, source)
         cursor.execute(
             f"CREATE TEMP TABLE said ON COMMIT DROP AS "  # noqa: S608
             f"SELECT series, at, value, source FROM {table} WITH NO DATA"
@@ -100,11 +105,31 @@ def keep(series: Series, rows: Rows, source: str) -> int:
             f"SELECT series, at, value, source FROM said ON CONFLICT (series, at) DO UPDATE "
             f"SET value = excluded.value, source = excluded.source "
             f"WHERE ({table}.value, {table}.source) IS DISTINCT FROM "
-            f"(excluded.value, excluded.source)"
+            f"(excluded.value, excluded.source) "
+            f"AND (excluded.source = %s OR {table}.source <> %s) "
+            f"RETURNING extract(epoch FROM at)::bigint",
+            [Source.VENUE, Source.VENUE],
         )
-        changed = int(cursor.rowcount)
+        changed = [int(row[0]) for row in cursor.fetchall()]
         cursor.execute("DROP TABLE said")
-    return changed
+        if changed and series.name in SERIES_OF[series.market]:
+            store.follow_readings(series.market, min(changed))
+    return len(changed)
+
+
+def may_stand_beside(market: str, source: str) -> bool:
+    """Return whether readings of a source are of the world that a market's bars are of."""
+    others = store.sources(market) - {source}
+    return not others or Source.GENERATED not in {source, *others}
+
+
+def _require_source(market: str, source: str) -> None:
+    store.lock_bars(market)
+    if not may_stand_beside(market, source):
+        raise store.WrongSource(
+            f"{market} holds {' and '.join(sorted(store.sources(market)))} bars, and {source} "
+            f"readings are of another world than those."
+        )
 
 
 def last_at(series: Series) -> int | None:

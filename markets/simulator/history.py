@@ -5,9 +5,11 @@ from collections.abc import Callable
 from django.conf import settings
 
 from markets import owner_trades, store
+from markets.collecting import readings
 from markets.generator import Path
-from markets.models import CameBy, Source
-from markets.simulator import owner
+from markets.models import CameBy, Reading, Source
+from markets.readings import SERIES_OF
+from markets.simulator import beside, owner
 from markets.simulator.pace import first_instant
 from markets.simulator.quotes import put_quotes
 from markets.simulator.world import World
@@ -26,10 +28,13 @@ Report = Callable[[str, int, int], None]
 def needs_history(market: str) -> bool:
     """Return whether a market is empty, or was left half-made by a process that died.
 
-    The last price is written last, so a generated market without one is not finished.
+    The last price is written last, so a generated market without one is not finished; nor is one
+    that was made before there were readings beside its bars.
     """
     found = store.sources(market)
-    return not found or (found == {Source.GENERATED} and store.last_quote(market) is None)
+    if found != {Source.GENERATED}:
+        return not found
+    return store.last_quote(market) is None or _lacks_readings(market)
 
 
 def make_history(
@@ -55,6 +60,7 @@ def make_history(
     for timeframe, each in bars.items():
         told = _counted(report, f"{market} {timeframe} bars", len(each))
         store.save_bars(market, timeframe, each, Source.GENERATED, told)
+    _make_readings(market, path, until, report)
     for timeframe, each in bars.items():
         told = _counted(report, f"{market} {timeframe} features", len(each))
         store.rebuild_features(market, timeframe, told)
@@ -77,14 +83,38 @@ def import_simulated_history(
     It goes through the trade book, as an owner's own history does, and no further back than bars.
     """
     until = first_instant() if until is None else until
-    calendar, seed = store.load_calendar(market), settings.SIM_SEED
-    path = path or Path.build(market, calendar, seed)
-    # He trades NIFTY alone, so the other market of his world may be any.
-    world = World.build(lambda: float(until), seed, nse=calendar, nifty=path, btc=path)
+    path = path or Path.build(market, store.load_calendar(market), settings.SIM_SEED)
+    world = _world_of(path, until)
     text = owner.tradebook(world, min(owner.HISTORY_YEARS, YEARS["15m"]))
     name = "the simulated owner's trade book"
     book = parse(name, iter(text.splitlines()))
     return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.new
+
+
+def _make_readings(market: str, path: Path, until: int, report: Report) -> None:
+    """Write what stood beside the bars, as far back as the longest of them reach."""
+    world, start = _world_of(path, until), until - int(max(YEARS.values()) * YEAR_SECONDS)
+    for series in readings.of_market(market):
+        if series.name not in SERIES_OF[market]:
+            continue  # of the closes of shorter bars, which nothing is made of
+        rows = beside.rows_of(
+            series.name, world, settings.SIM_SEED, max(start, int(path.opens_at[0])), until
+        )
+        readings.keep(series, rows, Source.GENERATED)
+        report(f"{market} {series.name}", len(rows), len(rows))
+
+
+def _lacks_readings(market: str) -> bool:
+    old = clock.from_seconds(first_instant() - 2 * readings.FIRST_DAYS * 86_400)
+    rows = Reading.on(market).objects.filter(at__lt=old)
+    found = set(rows.order_by().values_list("series", flat=True).distinct())
+    return not found.issuperset(SERIES_OF[market])
+
+
+def _world_of(path: Path, until: int) -> World:
+    """Return the world of a path; its other market, of which nothing is asked, is the same."""
+    nse = store.load_calendar("nifty")
+    return World.build(lambda: float(until), settings.SIM_SEED, nse=nse, nifty=path, btc=path)
 
 
 def _counted(report: Report, what: str, total: int) -> Callable[[int], None]:

@@ -12,12 +12,9 @@ import numpy as np
 
 from markets.bars import Bars
 from markets.calendar import Calendar, trading_date
-from markets.contracts import expiries, front_expiry, lot_size
+from markets.contracts import EXPIRY_REACH, expiries, front_expiry, lot_size
 from markets.tape import build_tape
 from tradingsite.registry import MARKETS
-
-# Reaches past the next monthly expiry from any date.
-_EXPIRY_REACH = dt.timedelta(days=70)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class Instruments:
             tape = build_tape(self.market, bar, self.calendar, slippage_bps=0.0)
             expiry = None
             if self.market == "nifty":
-                known = expiries(self.calendar, date, date + _EXPIRY_REACH)
+                known = expiries(self.calendar, date, date + EXPIRY_REACH)
                 expiry = front_expiry(date, known)
             found = self._fronts[date] = (self._instrument(expiry), float(tape.open[0]))
         return found

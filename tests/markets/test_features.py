@@ -9,6 +9,8 @@ from markets import features, timeframes
 from markets.bars import Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
 from markets.generator import Path
+from markets.readings import HISTORY_SECONDS, Readings
+from tests.beside import beside, since, until
 from tradingsite.registry import CONTEXTS
 
 NSE = NseCalendar(nse_sessions())
@@ -23,6 +25,9 @@ def instant(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> 
 
 END = instant(2026, 9, 10)
 START = {"15m": instant(2025, 10, 1), "1h": instant(2025, 5, 20), "4h": instant(2025, 4, 1)}
+
+
+BESIDE = {market: beside(market, 0, END) for market in CALENDARS}
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +47,22 @@ def history(paths: Mapping[str, Path]) -> dict[Slot, SlotBars]:
     }
 
 
-def compute(slot: Slot, bars: Mapping[str, Bars], since: int | None = None) -> features.Features:
-    return features.compute(*slot, bars, CALENDARS[slot[0]], since)
+def compute(
+    slot: Slot,
+    bars: Mapping[str, Bars],
+    since: int | None = None,
+    readings: Mapping[str, Readings] | None = None,
+) -> features.Features:
+    market = slot[0]
+    known = BESIDE[market] if readings is None else readings
+    return features.compute(*slot, bars, known, CALENDARS[market], since)
 
 
 def test_schemas_name_own_and_context_columns() -> None:
     schema = features.schema_for("nifty", "15m")
-    assert len(schema.names) == len(set(schema.names)) == 17 + 2 * 7
+    assert len(schema.names) == len(set(schema.names)) == 17 + 3 + 2 * 7
     assert {"rsi", "gap", "1h_rsi", "1d_rsi"} <= set(schema.names)
-    assert len(features.schema_for("nifty", "1d").names) == 17
+    assert len(features.schema_for("nifty", "1d").names) == 17 + 3
     assert "gap" not in features.schema_for("btc", "4h").names
     assert not any("volume" in name for name in schema.names)
 
@@ -101,8 +113,12 @@ def test_increments_equal_the_rebuild_to_the_last_bit(
     quarter = int(np.searchsorted(bulk.opens_at, instant(2026, 7, 1)))
     rows = {len(bulk) - 1, len(bulk) - 40, quarter - 1, quarter, quarter + 1, len(bulk) // 2}
     for row in sorted(rows):
-        since = int(bulk.opens_at[row])
-        part = compute(slot, history[slot], since)
+        start = int(bulk.opens_at[row])
+        # As the store loads them: those of some weeks before.
+        near = {
+            name: since(each, start - HISTORY_SECONDS) for name, each in BESIDE[slot[0]].items()
+        }
+        part = compute(slot, history[slot], start, near)
         np.testing.assert_array_equal(part.opens_at, bulk.opens_at[row:])
         np.testing.assert_array_equal(part.values, bulk.values[row:])
     assert len(compute(slot, history[slot], END)) == 0
@@ -116,8 +132,9 @@ def test_cutting_the_bars_anywhere_leaves_the_rows_before(
     for row in np.random.default_rng(1).integers(1, len(bulk), 12):
         limit = int(bulk.closes_at[row]) + int(row) % 2
         cut = {name: bars.before(limit) for name, bars in history[slot].items()}
-        since = int(bulk.opens_at[max(row - 50, 0)]) if row % 3 else None
-        part = compute(slot, cut, since)
+        known = {name: until(each, limit) for name, each in BESIDE[slot[0]].items()}
+        start = int(bulk.opens_at[max(row - 50, 0)]) if row % 3 else None
+        part = compute(slot, cut, start, known)
         expected = bulk.values[max(row - 50, 0) if row % 3 else 0 : row + 1]
         np.testing.assert_array_equal(part.values, expected)
 
@@ -129,14 +146,14 @@ def test_history_start_is_enough_and_more_changes_nothing(
     market = slot[0]
     bulk = compute(slot, history[slot])
     wanted = np.random.default_rng(2).integers(instant(2026, 4, 1), END, 6).tolist()
-    for since in [instant(2026, 7, 1, 3, 45), *wanted]:
+    for first_open in [instant(2026, 7, 1, 3, 45), *wanted]:
         loaded = {}
         for name, bars in history[slot].items():
-            start = features.history_start(market, name, since)
+            start = features.history_start(market, name, first_open)
             loaded[name] = bars.slice(int(np.searchsorted(bars.opens_at, start)))
             assert len(loaded[name]) < len(bars)
-        part = compute(slot, loaded, since)
-        first = int(np.searchsorted(bulk.opens_at, since))
+        part = compute(slot, loaded, first_open)
+        first = int(np.searchsorted(bulk.opens_at, first_open))
         np.testing.assert_array_equal(part.opens_at, bulk.opens_at[first:])
         np.testing.assert_array_equal(part.values, bulk.values[first:])
 
@@ -207,10 +224,10 @@ def test_too_little_history_gives_no_row(history: Mapping[Slot, SlotBars]) -> No
     assert rows.opens_at[0] == since_2025.opens_at[rows_before(since_2025, instant(2026, 1, 1))]
     short = since_2025.slice(0, features.WARMUP_BARS)
     assert len(compute(("nifty", "1d"), {"1d": short})) == 0
-    assert compute(("nifty", "1d"), {"1d": Bars.empty()}).values.shape == (0, 17)
+    assert compute(("nifty", "1d"), {"1d": Bars.empty()}).values.shape == (0, 20)
 
     bars = history["nifty", "1h"]
-    assert compute(("nifty", "1h"), bars | {"1d": Bars.empty()}).values.shape == (0, 24)
+    assert compute(("nifty", "1h"), bars | {"1d": Bars.empty()}).values.shape == (0, 27)
     rows = compute(("nifty", "1h"), bars | {"1d": since_2025})
     assert rows.closes_at[0] >= instant(2026, 1, 1)
 
@@ -270,7 +287,7 @@ def test_year_without_a_calendar_is_named(history: Mapping[Slot, SlotBars]) -> N
     bars = history["nifty", "1h"]
     old = NseCalendar([each for each in nse_sessions() if each.date.year < 2025])
     with pytest.raises(ValueError, match="no NSE session from 2025-"):
-        features.compute("nifty", "1h", bars, old)
+        features.compute("nifty", "1h", bars, BESIDE["nifty"], old)
 
 
 def test_every_timeframe_of_a_context_is_longer() -> None:

@@ -8,6 +8,7 @@ from markets import features
 from markets.bars import Bars, FloatArray
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
 from markets.generator import PLANTED_EDGE, WORLDS, Path
+from tests.beside import nothing
 from tradingsite.registry import CONTEXTS
 
 Paths = Mapping[str, Path]
@@ -203,7 +204,7 @@ def net_sharpe(
     own = bars[timeframe] = path.bars(timeframe, start, END_OF_TIME)
     if shuffle:
         own = bars[timeframe] = shuffled(own)
-    rows = features.compute(market, timeframe, bars, CALENDARS[market])
+    rows = features.compute(market, timeframe, bars, nothing(market), CALENDARS[market])
     index = np.searchsorted(own.opens_at, rows.opens_at)[:-2]
     target = np.log(own.open[index + 2] / own.open[index + 1])
     cut = int(0.75 * len(target))
@@ -242,10 +243,10 @@ def test_every_slot_has_an_edge_after_costs_and_the_twin_has_none(
         )
     assert min(with_edge.values()) > 1.5, with_edge
     assert max(with_edge.values()) < 8.0, with_edge
-    for nothing in (without, at_random):
+    for none in (without, at_random):
         # The standard error of one slot's test span is between a half and one.
-        assert max(nothing.values()) < 1.2, nothing
-        assert np.mean(list(nothing.values())) < 0.5, nothing
+        assert max(none.values()) < 1.2, none
+        assert np.mean(list(none.values())) < 0.5, none
 
 
 def test_planted_edge_is_named() -> None:

@@ -15,8 +15,9 @@ from django.db import connections
 
 from markets import store
 from markets.calendar import NseCalendar, nse_sessions
+from markets.features import schema_for
 from markets.generator import Path
-from markets.models import Bar, Quote, Source
+from markets.models import Bar, Quote, Reading, Source
 from markets.simulator import history, market, pace
 from markets.simulator.market import Feed, Simulator
 from markets.simulator.pace import Keeper, Pace
@@ -135,7 +136,13 @@ def test_history_is_whole_repeatable_and_says_how_far_it_is(
     assert [what for what, rows, total in told if rows == total] == [
         "btc 1h bars",
         "btc 4h bars",
+        "btc FUNDING",
     ]
+    assert Reading.on("btc").objects.filter(source=Source.GENERATED).count() > 4382
+    values = store.load_features("btc", "1h").values
+    names = schema_for("btc", "1h").names
+    for name in ("funding", "funding_mean"):
+        assert values[:, names.index(name)].std() > 0.1, name
     assert {what for what, _, _ in told} >= {"btc 1h features", "btc 4h features"}
     assert not history.needs_history("btc")
     newest = store.load_bars("btc", "1h").slice(-1)

@@ -13,6 +13,7 @@ from markets.calendar import CryptoCalendar
 from markets.features import Features, compute
 from markets.generator import Path
 from markets.tape import Tape, build_tape
+from tests.beside import beside
 from training.barppo import BarPPO
 from training.env import BatchEnv, Episodes
 from training.export import TorchPolicy
@@ -30,7 +31,7 @@ def market(*, edge: bool) -> tuple[Features, Tape]:
     calendar = CryptoCalendar()
     path = Path.build("btc", calendar, edge=edge)
     bars = {timeframe: path.bars(timeframe, START, END) for timeframe in ("1h", "4h")}
-    features = compute("btc", "1h", bars, calendar)
+    features = compute("btc", "1h", bars, beside("btc", START, END), calendar)
     return features, align(build_tape("btc", bars["1h"], calendar, 1.5), features.opens_at)
 
 

@@ -121,14 +121,17 @@ class PerpMarket:
 
     def premium(self, asset: Asset, at: float) -> float:
         """Return how far the mark is above the index, as a ratio."""
-        swing = wave(f"{asset.name} premium", self._seed, np.array([at]), _PERIODS)
-        return _PREMIUM_DEVIATION * float(swing[0])
+        return float(self._premiums(asset, np.array([at]))[0])
 
     def funding_rate(self, asset: Asset, at: float) -> Decimal:
         """Return the rate of the hour that an instant lies in: what longs pay shorts for it."""
-        premium = self.premium(asset, at - at % HOUR)
-        gap = min(max(_INTEREST - premium, -_GAP), _GAP)
-        return Decimal(repr(round((premium + gap) / 8.0, 8)))
+        return self.funding_rates(asset, np.array([at]))[0]
+
+    def funding_rates(self, asset: Asset, at: FloatArray) -> list[Decimal]:
+        """Return the rates of the hours that instants lie in."""
+        premiums = self._premiums(asset, at - at % HOUR)
+        gaps = np.clip(_INTEREST - premiums, -_GAP, _GAP)
+        return [Decimal(repr(round(rate, 8))) for rate in ((premiums + gaps) / 8.0).tolist()]
 
     def open_interest(self, asset: Asset, at: float) -> Decimal:
         """Return how many units are open."""
@@ -172,6 +175,9 @@ class PerpMarket:
         """Return the units traded in the 24 hours before an instant."""
         whole = int(at) // 60
         return float(self._minutes(asset, whole - DAY // 60, whole).sum())
+
+    def _premiums(self, asset: Asset, at: FloatArray) -> FloatArray:
+        return _PREMIUM_DEVIATION * wave(f"{asset.name} premium", self._seed, at, _PERIODS)
 
     def _minutes(self, asset: Asset, first: int, stop: int) -> FloatArray:
         luck = uniform(key_of(f"{asset.name} volume", self._seed), np.arange(first, stop))
