@@ -33,7 +33,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Record what the encoder does to its input; the graph has it baked in, this is for people."""
+    """Record what the encoder does to its input; the graph has it baked in, this is for people.
+
+    A deviation of 0 is of a feature that was constant over the training span: it is masked, which
+    is to say exactly 0 behind the normalisation, whatever a live bar brings.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -100,6 +104,12 @@ class Manifest:
     signer_key_id: str = ""
     files: tuple[FileEntry, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    @property
+    def masked_features(self) -> tuple[str, ...]:
+        """Return the features that the model does not look at, as they never moved in training."""
+        pairs = zip(self.feature_names, self.normalisation.std, strict=True)
+        return tuple(name for name, std in pairs if std == 0.0)
 
 
 def to_bytes(manifest: Manifest) -> bytes:

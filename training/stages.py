@@ -16,7 +16,7 @@ from django.db import transaction
 
 from bots import bundle
 from bots.keys import generate_keys, load_private_key
-from bots.manifest import from_bytes, to_bytes
+from bots.manifest import Manifest, from_bytes, to_bytes
 from bots.modelstore import services as modelstore
 from tradingsite import clock, leases, notices, remote
 from tradingsite.registry import SLOTS
@@ -74,7 +74,7 @@ def train(run: TrainingRun) -> str:
     return (
         f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
         f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
-        f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}"
+        f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}{_masked(manifest)}"
     )
 
 
@@ -135,6 +135,11 @@ def clean_up(run: TrainingRun) -> str:
         file.unlink(missing_ok=True)
     gone = modelstore.prune(run.slot)
     return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
+
+
+def _masked(manifest: Manifest) -> str:
+    names = manifest.masked_features
+    return f"; masked, as they never moved: {', '.join(names)}" if names else ""
 
 
 def _load_in_a_process(folder: Path) -> None:

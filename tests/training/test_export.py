@@ -103,11 +103,28 @@ def test_graphs_carry_the_normalisation_and_nothing_of_this_machine(trained: Tra
     weights = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     training_rows = trained.features[:TRAIN_BARS]
     np.testing.assert_allclose(weights["mean"], training_rows.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(weights["std"], training_rows.std(axis=0), atol=1e-4)
+    np.testing.assert_allclose(1.0 / weights["scale"], training_rows.std(axis=0), rtol=1e-4)
     for name in PAYLOAD:
         body = (trained.folder / name).read_bytes()
         for secret in (str(Path.cwd()), str(Path.home()), platform.node()):
             assert len(secret) < 4 or secret.encode() not in body
+
+
+def test_a_feature_that_never_moved_in_training_moves_no_served_model(
+    trained: Trained, tmp_path: Path
+) -> None:
+    features = trained.features.copy()
+    features[:, 5] = 0.0
+    model = make_model(trained.tape, features, SMALL)
+    exported = export_model(model, tmp_path / "bundle", features[:TRAIN_BARS])
+    assert exported.normalisation.std[5] == 0.0 and min(exported.normalisation.std[:5]) > 0.0
+    policy, inputs = policy_in(tmp_path / "bundle"), sample_windows(trained)
+    assert np.ptp(inputs[:, :, 5]) > 1.0
+    seen = inputs.copy()
+    seen[:, :, 5] = 0.0
+    np.testing.assert_array_equal(policy.encode(inputs), policy.encode(seen))
+    seen[:, :, 4] = 0.0
+    assert np.ptp(policy.encode(inputs) - policy.encode(seen)) > 1e-3
 
 
 def test_the_same_policy_exports_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
@@ -132,7 +149,7 @@ def test_golden_vectors_are_real_windows_with_the_answers(trained: Trained) -> N
 
 
 def nudge_encoder(model: BarPPO) -> None:
-    model.encoder.std[0] *= 1.05
+    model.encoder.scale[0] *= 1.05
 
 
 def nudge_head(model: BarPPO) -> None:

@@ -65,8 +65,11 @@ def test_normalisation_is_fitted_clipped_and_part_of_the_weights(encoder: Encode
     assert (normal[:, moving].std(dim=0) - 1.0).abs().max() < 1e-2
     assert torch.equal(normal[:, 2], torch.zeros(2_000))
     far = encoder.normalise(torch.full((1, FEATURES), 1e9))
-    assert torch.equal(far, torch.full((1, FEATURES), 5.0))
-    assert {"mean", "std"} <= encoder.state_dict().keys()
+    # Constant in training, it says nothing later either, however far it goes.
+    assert torch.equal(far, torch.tensor([[5.0, 5.0, 0.0, 5.0, 5.0]]))
+    assert encoder.std[2] == 0.0 and (encoder.std[moving] > 3.0).all()
+    assert encoder.normalise(torch.full((1, FEATURES), torch.nan)).isnan().all()
+    assert {"mean", "scale"} <= encoder.state_dict().keys()
 
 
 def test_features_that_are_not_finite_are_refused_by_column(encoder: Encoder) -> None:

@@ -19,31 +19,38 @@ class Encoder(nn.Module):
     """Turn windows (B, window, features) of raw features into codes (B, hidden)."""
 
     mean: Tensor
-    std: Tensor
+    scale: Tensor
+    """One over the standard deviation, and 0 for a feature that is masked."""
 
     def __init__(self, feature_count: int, window: int, hidden: int) -> None:
         super().__init__()
         self.feature_count, self.window, self.hidden = feature_count, window, hidden
         self.register_buffer("mean", torch.zeros(feature_count))
-        self.register_buffer("std", torch.ones(feature_count))
+        self.register_buffer("scale", torch.ones(feature_count))
+
+    @property
+    def std(self) -> Tensor:
+        """Return the standard deviations (features,), 0 for a feature that is masked."""
+        return torch.where(self.scale > 0.0, 1.0 / self.scale, 0.0)
 
     def fit_normalisation(self, training_rows: npt.NDArray[np.float32]) -> None:
         """Take mean and standard deviation from the rows (T, features) of the training span only.
 
-        A constant feature gets a deviation of 1, so that it is 0 everywhere and not noise.
+        A constant feature is masked: it is exactly 0 here and wherever the encoder goes, because
+        weights that never saw it move know nothing of what it means when it does.
         """
         mean = training_rows.mean(axis=0, dtype=np.float64)
         std = training_rows.std(axis=0, dtype=np.float64)
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
             bad = np.flatnonzero(~np.isfinite(mean + std)).tolist()
             raise ValueError(f"feature columns {bad} of the training span are not finite")
-        std[std < _SMALLEST_STD] = 1.0
+        moves = std >= _SMALLEST_STD
         self.mean.copy_(torch.from_numpy(mean))
-        self.std.copy_(torch.from_numpy(std))
+        self.scale.copy_(torch.from_numpy(np.where(moves, 1.0 / np.where(moves, std, 1.0), 0.0)))
 
     def normalise(self, rows: Tensor) -> Tensor:
-        """Return rows (..., features) centred, scaled and clipped to +-5."""
-        return ((rows - self.mean) / self.std).clamp(-CLIP, CLIP)
+        """Return rows (..., features) centred, scaled and clipped to +-5; masked ones are 0."""
+        return ((rows - self.mean) * self.scale).clamp(-CLIP, CLIP)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return the codes of raw windows; this is what is exported."""

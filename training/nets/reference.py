@@ -60,7 +60,7 @@ def tft_state(reference: ReferenceTft) -> dict[str, Tensor]:
     into one another is arithmetic; detach them to keep them. The trained masks of its residual
     connections are folded too.
     """
-    state = {"mean": reference.mean, "std": reference.std}
+    state = {"mean": reference.mean, "scale": reference.scale}
     state |= {f"select.{name}": value for name, value in _selection(reference).items()}
     state |= {f"lstm.{name}": value for name, value in reference.lstm.named_parameters()}
     for name in ("after_lstm", "after_attention", "leave"):
