@@ -74,7 +74,7 @@ def read_bars(
             where = f"{path}, line {reader.line_num}"
             row = _row(where, cells, header, (market, timeframe, zone))
             if rows:
-                _check_order(where, cells[header.time], rows[-1][0], row[0])
+                check_order(where, cells[header.time], rows[-1][0], row[0])
             rows.append(row)
             lines.append(reader.line_num)
             if len(rows) % REPORT_EVERY_ROWS == 0:
@@ -161,15 +161,16 @@ def _row(
     """Return the open's epoch seconds, the four prices and the volume of one line."""
     if len(cells) != header.columns:
         raise BadFile(f"{where}: {len(cells)} columns where the header has {header.columns}")
-    at = _time(where, cells[header.time], *kind)
+    at = read_time(where, cells[header.time], *kind)
     prices = _prices(where, [cells[column] for column in header.prices])
-    volume = 0.0 if header.volume is None else _number(where, "volume", cells[header.volume])
+    volume = 0.0 if header.volume is None else read_number(where, "volume", cells[header.volume])
     if volume < 0:
         raise BadFile(f"{where}: volume {volume:g} is negative")
     return (at, *prices, volume)
 
 
-def _time(where: str, text: str, market: str, timeframe: str, zone: ZoneInfo | None) -> int:
+def read_time(where: str, text: str, market: str, timeframe: str, zone: ZoneInfo | None) -> int:
+    """Return the epoch seconds that a cell says, of a date or an instant; raise BadFile."""
     text = text.strip()
     if text.isdecimal() and len(text) > 8:
         at = int(text)
@@ -201,7 +202,7 @@ def _parsed(where: str, text: str, market: str, timeframe: str, zone: ZoneInfo |
 
 
 def _prices(where: str, texts: list[str]) -> list[float]:
-    prices = [_number(where, name, text) for name, text in zip(PRICE_NAMES, texts, strict=True)]
+    prices = [read_number(where, name, text) for name, text in zip(PRICE_NAMES, texts, strict=True)]
     opened, high, low, closed = prices
     for name, price in zip(PRICE_NAMES, prices, strict=True):
         if price <= 0:
@@ -215,14 +216,15 @@ def _prices(where: str, texts: list[str]) -> list[float]:
     return prices
 
 
-def _number(where: str, name: str, text: str) -> float:
+def read_number(where: str, name: str, text: str) -> float:
+    """Return the finite number that a cell says, in the bounds of what it is; raise BadFile."""
     try:
         value = float(text)
     except ValueError as error:
         raise BadFile(f"{where}: {name} {text!r} is not a number") from error
     if not math.isfinite(value):
         raise BadFile(f"{where}: {name} is {text.strip()}, not a number")
-    if value >= LARGEST[name]:
+    if abs(value) >= LARGEST.get(name, math.inf):
         raise BadFile(f"{where}: {name} {value:g} is too large to be one")
     return value
 
@@ -234,7 +236,7 @@ def _bars(
     opens = table[:, 0].astype(np.int64)
     _check_spacing(path, timeframe, opens)
     if timeframe == "1d":
-        opens, closes = _named_by_session(opens, calendar)
+        opens, closes = named_by_session(opens, calendar)
     else:
         closes = calendar.closes_at(timeframe, opens)
     _check_overlap(path, lines, timeframe, opens, closes)
@@ -246,7 +248,8 @@ def _bars(
     return bars
 
 
-def _check_order(where: str, text: str, before: float, at: float) -> None:
+def check_order(where: str, text: str, before: float, at: float) -> None:
+    """Raise BadFile unless a line comes later than the one above it."""
     if at <= before:
         problem = "is there twice" if at == before else "is before the line above it"
         raise BadFile(f"{where}: {text} {problem}; sort the file by time and drop the duplicates")
@@ -274,7 +277,7 @@ def _check_overlap(
         )
 
 
-def _named_by_session(opens: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
+def named_by_session(opens: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
     """Return opens and closes of daily bars given by their dates; a closed day gets usual hours."""
     spans = []
     for at in opens.tolist():

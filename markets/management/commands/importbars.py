@@ -79,10 +79,10 @@ class Command(BaseCommand):
             self.stdout.write(f"{count:,} feature rows of {market} {name}{waits}.")
 
     def _read(self, console: Console, market: str, timeframe: str, options: Any) -> Bars:
-        zone = _zone(options["tz"])
+        zone = zone_of(options["tz"])
         path: Path = options["file"]
         total = path.stat().st_size if path.is_file() else 0
-        with _progress(console) as progress:
+        with progress_of(console) as progress:
             task = progress.add_task(f"reading {path.name}", total=total)
             bars = importing.read_bars(
                 path,
@@ -127,7 +127,8 @@ def _span(gap: Gap) -> str:
     return f"{first:%d %b %Y %H:%M} to {last:%d %b %Y %H:%M}, {count}"
 
 
-def _zone(name: str | None) -> ZoneInfo | None:
+def zone_of(name: str | None) -> ZoneInfo | None:
+    """Return the time zone of a name; raise CommandError for one that is none."""
     if name is None:
         return None
     try:
@@ -136,7 +137,8 @@ def _zone(name: str | None) -> ZoneInfo | None:
         raise CommandError(f"--tz {name} is not a time zone; try Asia/Kolkata or UTC") from error
 
 
-def _progress(console: Console) -> Progress:
+def progress_of(console: Console) -> Progress:
+    """Return the bar that shows how far a file has been read."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
