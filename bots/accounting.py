@@ -71,6 +71,16 @@ def pay(cash: Value, value: Value, charges: Value) -> Value:
     return cash - value - charges
 
 
+def funding_per_unit(price: Value, rate: Value) -> Value:
+    """Return what a unit held long pays at a price by a rate of funding; a short receives it."""
+    return price * rate
+
+
+def pay_funding(cash: Value, quantity: Value, per_unit: Value) -> Value:
+    """Return the cash left after funding: longs pay a positive rate, shorts receive it."""
+    return cash - quantity * per_unit
+
+
 def equity(cash: Value, quantity: Value, mark_price: Value) -> Value:
     """Return what the account is worth at a mark."""
     return cash + quantity * mark_price

@@ -96,6 +96,7 @@ class TapeBroker:
         "_brokerage_cap",
         "_brokerage_rate",
         "_buy_rate",
+        "_funding",
         "_lot_size",
         "_open",
         "_opens_at",
@@ -117,6 +118,7 @@ class TapeBroker:
         self._brokerage_rate = tape.brokerage_rate.data
         self._brokerage_cap = tape.brokerage_cap.data
         self._slippage = tape.slippage
+        self._funding = accounting.funding_per_unit(tape.close, tape.funding_rate).data
 
     def rebalance(self, sleeve: Sleeve, row: int, lots: int) -> Sequence[Trade]:
         """Bring a sleeve to whole lots at the open of a row and return the orders it took.
@@ -138,6 +140,15 @@ class TapeBroker:
             trades.append(self._fill(sleeve, row, opening, self._open[row]))
         return trades
 
+    def fund(self, sleeve: Sleeve, row: int) -> float:
+        """Settle the funding of a row's bar, before its mark; return what was paid."""
+        per_unit: float = self._funding[row]
+        if not per_unit or not sleeve.quantity:
+            return 0.0
+        before = sleeve.cash
+        sleeve.pay_funding(per_unit)
+        return before - sleeve.cash
+
     def _fill(self, sleeve: Sleeve, row: int, quantity: float, reference_price: float) -> Trade:
         if quantity > 0.0:
             side, side_rate = 1, self._buy_rate[row]
@@ -158,7 +169,7 @@ def align(tape: Tape, opens_at: IntArray) -> Tape:
 
     A bar without features has no decision and is passed over: an order given before it is filled
     at the open of the next row kept. A roll in a bar passed over moves to that row too, the old
-    contract keeping the ratio to the new one that it had at its roll.
+    contract keeping the ratio to the new one that it had at its roll, and so does its funding.
     """
     rows = np.searchsorted(tape.opens_at, opens_at)
     known = rows < len(tape)
@@ -172,7 +183,7 @@ def align(tape: Tape, opens_at: IntArray) -> Tape:
     columns = {
         name: getattr(tape, name)[rows]
         for name in Tape.__dataclass_fields__
-        if name not in ("slippage", "roll", "previous_open")
+        if name not in ("slippage", "roll", "previous_open", "funding_rate")
     }
     first = np.concatenate((rows[:1], rows[:-1] + 1))
     stop = int(rows[-1]) + 1 if len(rows) else 0
@@ -180,7 +191,8 @@ def align(tape: Tape, opens_at: IntArray) -> Tape:
     ratio = (tape.previous_open / tape.open)[:stop]
     moved = np.multiply.reduceat(ratio, first) * tape.open[rows] if stop else ratio
     previous_open = np.where(first == rows, tape.previous_open[rows], moved)
-    return replace(tape, **columns, roll=roll, previous_open=previous_open)
+    funding = np.add.reduceat(tape.funding_rate[:stop], first) if stop else ratio
+    return replace(tape, **columns, roll=roll, previous_open=previous_open, funding_rate=funding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +225,16 @@ class SlotTape:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Hold how one account went: equity at the close of each row, and every order."""
+    """Hold how one account went: equity at the close of each row, every order, its funding."""
 
     equity: FloatArray
     trades: tuple[Trade, ...]
+    funding: float = 0.0
+    """What was paid for holding a perpetual, less what was received, in currency."""
 
     @property
     def net_pnl(self) -> float:
-        """Return what was won after charges and slippage, in currency."""
+        """Return what was won after charges, slippage and funding, in currency."""
         return float(self.equity[-1] - self.equity[0])
 
     @property
@@ -273,6 +287,7 @@ class _Account:
     trades: list[Trade] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     lots: list[int] = field(default_factory=list)
+    funding: float = 0.0
 
     @classmethod
     def open(cls, slot: SlotTape) -> _Account:
@@ -286,17 +301,22 @@ class _Account:
     def play(self, lots: int) -> Path:
         """Hold the same lots from the first decision to the end: it trades first and at rolls."""
         tape, sleeve, first = self.slot.tape, self.sleeve, self.slot.start + 1
+        per_unit = accounting.funding_per_unit(tape.close, tape.funding_rate)
         traded = [first, *(np.flatnonzero(tape.roll[first + 1 :]) + first + 1).tolist()]
         self.equity.append(sleeve.equity)
         for row, stop in zip(traded, [*traded[1:], len(tape)], strict=True):
             self.trades += self.broker.rebalance(sleeve, row, lots)
             marks = tape.close[row:stop]
-            self.equity += accounting.equity(sleeve.cash, sleeve.quantity, marks).tolist()
+            paid = np.concatenate(([sleeve.cash], sleeve.quantity * per_unit[row:stop]))
+            cash = np.subtract.accumulate(paid)[1:]
+            self.equity += accounting.equity(cash, sleeve.quantity, marks).tolist()
+            self.funding += sleeve.cash - float(cash[-1])
+            sleeve.cash = float(cash[-1])
             sleeve.mark(float(marks[-1]), float(tape.lot_size[row]))
         return self.path()
 
     def path(self) -> Path:
-        return Path(np.array(self.equity), tuple(self.trades))
+        return Path(np.array(self.equity), tuple(self.trades), self.funding)
 
 
 def replay_slot(
@@ -323,6 +343,7 @@ def replay(
         sleeve = account.sleeve
         close, lot_size = marks[index]
         before = sleeve.equity
+        account.funding += account.broker.fund(sleeve, row)
         observed = sleeve.observe(close[row], lot_size[row])
         account.equity.append(sleeve.equity)
         if gate is not None:

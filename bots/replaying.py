@@ -18,6 +18,7 @@ from bots.observation import WINDOW
 from bots.risk import RiskGate
 from markets import charges, contracts, store
 from markets.calendar import trading_date
+from markets.readings import FUNDING, RECENT_SECONDS, SERIES_OF
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, MARKETS, Slot
 
@@ -97,8 +98,21 @@ def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:
             f"{slot.market} trades the near future, priced as index x (1 + "
             f"{MARKETS[slot.market].carry_per_year:.1%} a year to expiry), rolled by date"
         )
-    if MARKETS[slot.market].calendar == "CRYPTO":
-        notes.append(f"{slot.market} funding payments are not charged yet")
+    if FUNDING in SERIES_OF[slot.market]:
+        notes.append(_funding_note(slot, result))
     if charges.is_extrapolated(slot.market, date) or contracts.is_extrapolated(slot.market, date):
         notes.append(f"{slot.market} charges or lots before their first dated row use that row")
     return tuple(notes)
+
+
+def _funding_note(slot: Slot, result: ReplayResult) -> str:
+    first, last = int(result.closes_at[0]), int(result.closes_at[-1])
+    at = store.load_readings(slot.market, FUNDING, first).at
+    at = at[at <= last]
+    if not len(at):
+        return f"{slot.market} has no funding stored for this span, so none is paid"
+    pauses = np.diff(np.concatenate(([first], at, [last])))
+    said = f"{slot.market} pays or receives funding on what it holds at each bar's close"
+    if pauses.max() > RECENT_SECONDS:
+        said += "; for a part of this span none is stored, and none is paid there"
+    return said

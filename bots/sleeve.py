@@ -142,6 +142,10 @@ class Sleeve:
         if after == 0.0 and not self._rolled_side:
             self._forget_entry()
 
+    def pay_funding(self, per_unit: float) -> None:
+        """Pay or receive the funding of a bar on what is held at its close, before its mark."""
+        self.cash = accounting.pay_funding(self.cash, self.quantity, per_unit)
+
     def roll(self, lot_size: float) -> None:
         """Say that the position moves to a contract of another lot size until the next mark.
 

@@ -15,7 +15,7 @@ from markets.bars import Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
 from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
-from markets.readings import HISTORY_SECONDS, KNOWN_AFTER_SECONDS, SERIES_OF, Readings
+from markets.readings import FUNDING, HISTORY_SECONDS, KNOWN_AFTER_SECONDS, SERIES_OF, Readings
 from markets.tape import Tape, build_tape
 from tradingsite import clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
@@ -206,9 +206,12 @@ def load_calendar(market: str, alias: str | None = None) -> Calendar:
     return kept[1]
 
 
-def load_tape(slot: Slot, bars: Bars, calendar: Calendar) -> Tape:
-    """Return a slot's tradable prices over some bars, with its bot's slippage."""
-    return build_tape(slot.market, bars, calendar, BOTS[slot.bot].slippage_bps)
+def load_tape(slot: Slot, bars: Bars, calendar: Calendar, alias: str | None = None) -> Tape:
+    """Return a slot's tradable prices over some bars, with its bot's slippage and its funding."""
+    funding = None
+    if FUNDING in SERIES_OF[slot.market] and len(bars):
+        funding = load_readings(alias or slot.market, FUNDING, int(bars.opens_at[0]) - 1)
+    return build_tape(slot.market, bars, calendar, BOTS[slot.bot].slippage_bps, funding=funding)
 
 
 def sources(alias: str) -> set[str]:

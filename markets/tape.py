@@ -1,9 +1,11 @@
-"""What one slot can trade at, one row a bar: contract prices, rolls, lots, charges, slippage.
+"""What one slot can trade at, a row a bar: prices, rolls, lots, charges, slippage, funding.
 
 NIFTY models learn from the index and trade its near future, so an index bar is priced as
 spot * (1 + carry * days to expiry / 365): carry is an assumption from configuration, days are
 calendar days from the bar's IST date, and the contract changes at the first bar of the expiring
-one's last day. The environment, the replay and the parity test all read this one table.
+one's last day. A perpetual pays funding instead: the rates of all payments after the close before
+and up to a bar's own, on what is held at its close and at that price. The environment, the replay
+and the parity test all read this one table.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from markets.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.calendar import Calendar, date_of_epoch_day, ist_days
 from markets.charges import rates_for
 from markets.contracts import YEAR_DAYS, expiry_days, lot_size
+from markets.readings import Readings, paid_between
 from tradingsite.registry import MARKETS
 
 BASIS_POINTS = 10_000.0
@@ -43,6 +46,8 @@ class Tape:
     brokerage_rate: FloatArray
     brokerage_cap: FloatArray
     """The four rates of `markets.charges.Rates` for orders filled at the bar's open."""
+    funding_rate: FloatArray
+    """What longs pay shorts over the bar, as a ratio of the position's value; 0 if not known."""
     slippage: float
     """Half spread plus impact against us on every fill, as a ratio of price."""
 
@@ -64,6 +69,7 @@ class Tape:
             sell_rate=self.sell_rate[rows],
             brokerage_rate=self.brokerage_rate[rows],
             brokerage_cap=self.brokerage_cap[rows],
+            funding_rate=self.funding_rate[rows],
             slippage=self.slippage,
         )
 
@@ -74,8 +80,11 @@ def build_tape(
     calendar: Calendar,
     slippage_bps: float,
     carry_per_year: float | None = None,
+    funding: Readings | None = None,
 ) -> Tape:
     """Return the tape of a slot's bars; the carry is the market's own unless given.
+
+    `funding` holds the payments of a perpetual; without them nothing is paid.
 
     Row t depends on the bars up to t only. A hole in the bars that swallows an expiry ends in a
     roll out of the old contract at the spot price.
@@ -103,6 +112,7 @@ def build_tape(
         sell_rate=rates.sell_rate,
         brokerage_rate=rates.brokerage_rate,
         brokerage_cap=rates.brokerage_cap,
+        funding_rate=_funding_rates(bars, funding),
         slippage=slippage_bps / BASIS_POINTS,
     )
 
@@ -113,6 +123,13 @@ class _Contracts:
     previous_days_to_expiry: IntArray
     roll: BoolArray
     lot_size: FloatArray
+
+
+def _funding_rates(bars: Bars, funding: Readings | None) -> FloatArray:
+    if funding is None or len(bars) == 0:
+        return np.zeros(len(bars))
+    after = np.concatenate((bars.opens_at[:1], bars.closes_at[:-1]))
+    return paid_between(funding, after, bars.closes_at)
 
 
 def _one_contract(market: str, length: int) -> _Contracts:

@@ -1,13 +1,17 @@
 """Small made histories of BTC, whose calendar needs no rows: quick to store and to learn."""
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from markets.bars import Bars
 from markets.calendar import nse_days
-from markets.models import TradingDay
+from markets.collecting import readings
+from markets.models import Source, TradingDay
+from markets.readings import Readings
+from tests import beside
 from tradingsite import clock
 
 FIRST = int(dt.datetime(2024, 11, 20, tzinfo=dt.UTC).timestamp())
@@ -48,6 +52,14 @@ def write_csv(path: Path, bars: Bars) -> None:
         columns = (bars.opens_at, bars.open, bars.high, bars.low, bars.close, bars.volume)
         for row in zip(*(column.tolist() for column in columns), strict=True):
             file.write(",".join(map(str, row)) + "\n")
+
+
+def put_funding(bars: Bars) -> Readings:
+    """Store what BTC's exchange would have paid every eight hours of some bars, and return it."""
+    paid = beside.funding(int(bars.opens_at[0]), int(bars.closes_at[-1]), every=28_800)
+    rows = zip(paid.at.tolist(), map(repr, paid.value.tolist()), strict=True)
+    readings.keep(readings.FUNDING, [(at, Decimal(rate)) for at, rate in rows], Source.IMPORTED)
+    return paid
 
 
 def seed_days(alias: str = "nifty") -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bots.observation import Float32Array
+from markets.bars import FloatArray
 from markets.tape import Tape
 
 FIRST_OPEN = 1_704_080_700
@@ -20,6 +21,7 @@ def make_tape(
     sell_rate: float = 0.0,
     brokerage_rate: float = 0.0,
     brokerage_cap: float = float("inf"),
+    funding_rate: object = 0.0,
     slippage: float = 0.0,
     bar_seconds: int = 900,
 ) -> Tape:
@@ -47,6 +49,7 @@ def make_tape(
         sell_rate=np.full(rows, sell_rate),
         brokerage_rate=np.full(rows, brokerage_rate),
         brokerage_cap=np.full(rows, brokerage_cap),
+        funding_rate=np.broadcast_to(np.asarray(funding_rate, dtype=np.float64), rows).copy(),
         slippage=slippage,
     )
 
@@ -71,6 +74,12 @@ def random_tape(rows: int, seed: int = 0, volatility: float = 0.002, **settings:
         "slippage": 0.0001,
     }
     return make_tape(closes, opens, **(defaults | settings))  # type: ignore[arg-type]
+
+
+def random_funding(rows: int, seed: int = 0) -> FloatArray:
+    """Return rates of funding of both signs, paid in every third row."""
+    rates = np.random.default_rng(seed).normal(1e-4, 3e-4, rows)
+    return np.where(np.arange(rows) % 3 == 0, rates, 0.0)
 
 
 def random_features(rows: int, features: int = 5, seed: int = 0) -> Float32Array:

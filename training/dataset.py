@@ -18,7 +18,7 @@ from django.db import connections, transaction
 from bots.engine import align
 from markets import store
 from markets.features import Features, schema_for
-from markets.models import Bar, Feature, TradingDay
+from markets.models import Bar, Feature, Reading, TradingDay
 from markets.tape import Tape
 from tradingsite import remote
 from tradingsite.databases import TRAINING
@@ -58,6 +58,13 @@ TABLES = (
         Feature._meta.db_table,
         'timeframe, opens_at, closes_at, schema, "values"',
         "timeframe = %(timeframe)s AND closes_at <= %(until)s AND schema = %(schema)s",
+    ),
+    Table(
+        # What holding costs; in the features it is contained.
+        "readings.csv.zst",
+        Reading._meta.db_table,
+        "series, at, value, source",
+        "at <= %(until)s",
     ),
     Table(
         "trading_days.csv.zst",
@@ -126,7 +133,7 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     alias = TRAINING[slot.market]
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
-    tape = store.load_tape(slot, bars, store.load_calendar(slot.market, alias))
+    tape = store.load_tape(slot, bars, store.load_calendar(slot.market, alias), alias)
     return Dataset(features, align(tape, features.opens_at), fingerprint)
 
 

@@ -60,6 +60,8 @@ class _Now(NamedTuple):
     lot_sizes: FloatArray
     """(2, N): of what is kept, which is 0 at a roll, and of what is wanted."""
     close: FloatArray
+    funding: FloatArray
+    """What a unit pays over the bar."""
 
 
 class BatchEnv(VecEnv):
@@ -138,9 +140,12 @@ class BatchEnv(VecEnv):
                 tape.lot_size * ~tape.roll,
                 tape.lot_size,
                 tape.close,
+                accounting.funding_per_unit(tape.close, tape.funding_rate),
             ],
             axis=1,
         )
+        # Most markets have none, and two calls of numpy's are a twentieth of a step.
+        self._pays_funding = bool(tape.funding_rate.any())
         self._table = table[: self.episodes.stop]
         self._buffer = np.repeat(table[:1].T, self.num_envs, axis=1)
         fours, twos = self._buffer[:12], self._buffer[12:18]
@@ -232,6 +237,8 @@ class BatchEnv(VecEnv):
             raise IndexError(f"an account is at row {last}, the last of its episodes") from None
         self.bar = bar
         self._trade(actions)
+        if self._pays_funding:
+            self.cash = accounting.pay_funding(self.cash, self.quantity, self._now.funding)
         equity_before, drawdown_before = self.equity, self.drawdown
         self.equity = accounting.equity(self.cash, self.quantity, self._now.close)
         self.peak_equity = np.maximum(self.peak_equity, self.equity)

@@ -1,9 +1,9 @@
 """The trading environment for one account, in plain code: the oracle of the one in columns.
 
 It plays one slot's tape: a decision at the close of a bar from rows up to it, filled at the next
-open with slippage and dated charges, marked at the next close; whole lots; rolls. An episode
-starts at a random bar with the value of the position limit as capital. Its end is a truncation,
-to be bootstrapped; ruin is a termination. The account is the bots' own sleeve.
+open with slippage and dated charges, its funding settled and marked at the next close; whole lots;
+rolls. An episode starts at a random bar with the value of the position limit as capital. Its end is
+a truncation, to be bootstrapped; ruin is a termination. The account is the bots' own sleeve.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
         lots = target_lots(sleeve.lots, DELTAS[action], sleeve.limit_lots)
         self.bar = bar = self.bar + 1
         self._broker.rebalance(sleeve, bar, lots)
+        self._broker.fund(sleeve, bar)
         equity_before, drawdown_before = sleeve.equity, self.drawdown
         sleeve.mark(self._close[bar], self._lot_size[bar])
         self.drawdown = accounting.drawdown(sleeve.equity, sleeve.peak_equity)

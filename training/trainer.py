@@ -139,6 +139,7 @@ def _figures(result: ReplayResult) -> dict[str, Any]:
     figures["net_pnl"] = result.path.net_pnl
     figures["charges"] = result.path.charges
     figures["slippage"] = result.path.slippage
+    figures["funding"] = result.path.funding
     figures["trades"] = len(result.path.trades)
     figures["decisions"] = len(result.actions)
     return figures

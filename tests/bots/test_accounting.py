@@ -66,6 +66,16 @@ def test_a_round_trip_by_hand() -> None:
     assert cash == accounting.equity(cash, 0.0, 1.0) == 1_004_930.0
 
 
+def test_longs_pay_a_positive_rate_and_shorts_receive_it() -> None:
+    # Half a bitcoin at 60,000 by a rate of 0.01 %: three dollars.
+    per_unit = accounting.funding_per_unit(60_000.0, 0.0001)
+    assert accounting.pay_funding(1_000.0, 0.5, per_unit) == pytest.approx(997.0)
+    assert accounting.pay_funding(1_000.0, -0.5, per_unit) == pytest.approx(1_003.0)
+    assert accounting.pay_funding(1_000.0, 0.0, per_unit) == 1_000.0
+    received = accounting.funding_per_unit(60_000.0, -0.0001)
+    assert accounting.pay_funding(1_000.0, 0.5, received) == pytest.approx(1_003.0)
+
+
 def test_max_drawdown_is_the_deepest_fall_from_a_peak() -> None:
     path = np.array([100.0, 120.0, 90.0, 130.0, 117.0])
     assert accounting.max_drawdown(path) == pytest.approx(0.25)
@@ -86,6 +96,7 @@ def _bars(draw: st.DrawFn) -> dict[str, Any]:
         "brokerage": Decimal("0.0003"),
         "cap": draw(st.sampled_from([Decimal("23.60"), Decimal("Infinity")])),
         "slippage": draw(st.decimals(0, Decimal("0.001"), places=5)),
+        "funding": draw(st.decimals(Decimal("-0.002"), Decimal("0.002"), places=8)),
     }
 
 
@@ -110,6 +121,8 @@ def _play(bars: list[dict[str, Any]], number: Callable[[Any], Any], one: type) -
             if quantity:
                 cash = accounting.settle(cash, quantity, price, charges)
         held = wanted
+        per_unit = accounting.funding_per_unit(value["close"], value["funding"])
+        cash = accounting.pay_funding(cash, held, per_unit)
         path.append(accounting.equity(cash, held, value["close"]))
         assert isinstance(path[-1], one)
     return path
@@ -149,4 +162,6 @@ def test_columns_agree_with_floats_exactly(bars: list[dict[str, Any]]) -> None:
             )
             cash = accounting.settle(cash, quantity, price, charges)
         held = wanted
+        per_unit = accounting.funding_per_unit(column(bar["close"]), column(bar["funding"]))
+        cash = accounting.pay_funding(cash, held, per_unit)
         assert accounting.equity(cash, held, column(bar["close"])).tolist() == [expected] * 2

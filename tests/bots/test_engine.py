@@ -13,7 +13,7 @@ from bots.sleeve import Sleeve
 from markets.calendar import trading_date
 from markets.tape import Tape
 from tests.policies import NoisePolicy, ScriptedPolicy, script
-from tests.tapes import make_tape, random_features, random_tape
+from tests.tapes import make_tape, random_features, random_funding, random_tape
 from tradingsite.errors import Degraded
 
 BUY, SELL = 0, 6
@@ -104,7 +104,7 @@ def test_a_flip_pays_brokerage_for_two_orders() -> None:
 
 
 def test_baselines_go_through_the_same_accounting() -> None:
-    tape = random_tape(400, seed=5)
+    tape = random_tape(400, seed=5, funding_rate=random_funding(400))
     result = replay_slot(_scripted(tape, [BUY]))
     assert np.array_equal(result.buy_and_hold.equity, result.path.equity)
     assert result.buy_and_hold.trades == result.path.trades
@@ -113,6 +113,8 @@ def test_baselines_go_through_the_same_accounting() -> None:
     assert len(result.buy_and_hold.trades) == 1 + 2 * rolls
     assert result.buy_and_hold.charges > 0
     assert result.buy_and_hold.slippage > 0
+    assert result.buy_and_hold.funding == pytest.approx(result.path.funding) != 0.0
+    assert result.flat.funding == 0.0
     assert result.flat.net_pnl == 0.0
     assert result.flat.trades == ()
 
@@ -242,6 +244,15 @@ def test_align_moves_a_roll_out_of_a_row_without_features() -> None:
     assert aligned.lot_size[96] == tape.lot_size[99]
     assert aligned.previous_open[96] == pytest.approx(tape.open[99] * 0.996)
     assert not aligned.roll[97]
+
+
+def test_align_moves_funding_out_of_a_row_without_features() -> None:
+    tape = random_tape(300, funding_rate=random_funding(300))
+    kept = np.setdiff1d(np.arange(300), [0, 60, 61, 62, 200])
+    aligned = align(tape, tape.opens_at[kept])
+    total = tape.funding_rate[60:64].sum()
+    assert aligned.funding_rate[kept == 63][0] == pytest.approx(total)
+    assert aligned.funding_rate.sum() == pytest.approx(tape.funding_rate[1:].sum())
 
 
 def test_align_names_a_feature_row_without_a_bar() -> None:

@@ -34,6 +34,7 @@ COLUMNS = (
     "Turnover",
     "Charges",
     "Slippage",
+    "Funding",
     "Net PnL",
     "Drawdown",
     "Flat",
@@ -54,6 +55,7 @@ def market() -> None:
     own = histories.hours(24 * 134)
     store.save_bars("btc", "1h", own, Source.IMPORTED)
     store.save_bars("btc", "4h", histories.joined(own), Source.IMPORTED)
+    histories.put_funding(own)
     for timeframe in ("4h", "1h"):
         store.rebuild_features("btc", timeframe)
 
@@ -93,7 +95,8 @@ def test_the_table_has_a_row_for_each_slot_with_a_model() -> None:
     # Five days of IST: a decision at each close in them but the last, which has no next open.
     assert [row["Decisions"] for row in rows] == ["119", "29"]
     assert "Replay Mon 03 Mar 2025 to Fri 07 Mar 2025, simulated fills" in said
-    assert "funding payments are not charged yet" in said
+    assert "pays or receives funding on what it holds at each bar's close" in said
+    assert "for a part of this span" not in said
     assert "148 bars decided in" in said
     assert "IN SAMPLE" not in said
     left_out = [line.partition(" ")[0] for line in aside.splitlines()]
@@ -110,6 +113,7 @@ def test_the_columns_are_what_the_replay_found() -> None:
     assert money(row["Turnover"]) == round(path.turnover, 2)
     assert money(row["Charges"]) == round(path.charges, 2)
     assert money(row["Slippage"]) == round(path.slippage, 2)
+    assert money(row["Funding"]) == round(path.funding, 2) != 0.0
     assert money(row["Net PnL"]) == round(path.net_pnl, 2)
     assert row["Drawdown"] == f"{path.max_drawdown:.2%}"
     assert money(row["Flat"]) == 0
@@ -126,7 +130,7 @@ def test_the_pnl_is_what_the_orders_and_the_last_close_leave() -> None:
         for path in (found.result.path, found.result.flat, found.result.buy_and_hold):
             cash = -sum(trade.quantity * trade.price + trade.charges for trade in path.trades)
             held = sum(trade.quantity for trade in path.trades)
-            assert path.net_pnl == pytest.approx(cash + held * last, abs=1e-6)
+            assert path.net_pnl == pytest.approx(cash + held * last - path.funding, abs=1e-6)
             # The prices carry the slippage: at the opens themselves it would have come back.
             ideal = cash + held * last + path.slippage + path.charges
             assert ideal == pytest.approx(

@@ -192,6 +192,35 @@ def test_the_tape_carries_the_bots_slippage() -> None:
     tape = store.load_tape(SLOTS["btc-4h"], histories.four_hours(5), store.load_calendar("btc"))
     assert len(tape) == 5
     assert tape.slippage == pytest.approx(BOTS["btc"].slippage_bps / 10_000)
+    assert not tape.funding_rate.any()
+
+
+def test_the_tape_carries_the_funding_of_each_bar_its_close_included() -> None:
+    bars = histories.four_hours(13)
+    paid = histories.put_funding(bars)
+    tape = store.load_tape(SLOTS["btc-4h"], bars, store.load_calendar("btc"))
+    assert np.flatnonzero(tape.funding_rate).tolist() == [1, 3, 5, 7, 9, 11]
+    assert tape.funding_rate[1::2] == pytest.approx(paid.value)
+    # A bar that is missing leaves its payments to the next, so that none is lost.
+    kept = Bars(*(np.delete(getattr(bars, each.name), 5) for each in dataclasses.fields(Bars)))
+    short = store.load_tape(SLOTS["btc-4h"], kept, store.load_calendar("btc"))
+    assert short.funding_rate[5] == pytest.approx(paid.value[2])
+    assert short.funding_rate.sum() == pytest.approx(paid.value.sum())
+
+
+def test_what_comes_late_is_computed_into_the_rows_that_would_have_known() -> None:
+    bars = histories.four_hours(700)
+    store.save_bars("btc", "4h", bars, Source.IMPORTED)
+    store.rebuild_features("btc", "4h")
+    without = store.load_features("btc", "4h").values
+    histories.put_funding(bars)
+    late = store.load_features("btc", "4h").values
+    store.rebuild_features("btc", "4h")
+    assert np.array_equal(store.load_features("btc", "4h").values, late)
+    assert not np.array_equal(without, late)
+    # The last payment is of the last close, which no stored row knows of.
+    assert store.follow_readings("btc", int(bars.closes_at[-1])) == 0
+    assert store.follow_readings("btc", int(bars.closes_at[-1]) - 4 * 3_600) == 1
 
 
 def test_the_last_quote_is_the_one_of_the_markets_own_instrument() -> None:

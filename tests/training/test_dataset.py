@@ -27,7 +27,9 @@ UNTIL = dt.datetime(2025, 2, 20, tzinfo=dt.UTC)
 @pytest.fixture(autouse=True)
 def market() -> None:
     """Have 600 bars of BTC and their features on PROD."""
-    store.save_bars("btc", "4h", histories.four_hours(600), Source.IMPORTED)
+    bars = histories.four_hours(600)
+    store.save_bars("btc", "4h", bars, Source.IMPORTED)
+    histories.put_funding(bars)
     store.rebuild_features("btc", "4h")
 
 
@@ -47,6 +49,7 @@ def test_what_is_imported_equals_what_was_exported(folder: Path) -> None:
     features = store.load_features("btc", "4h", end=until)
     bars = store.load_bars("btc", "4h", end=until)
     tape = align(store.load_tape(SLOT, bars, store.load_calendar("btc")), features.opens_at)
+    assert np.count_nonzero(tape.funding_rate) > 100
     assert len(features) == summary["files"]["features.csv.zst"]["rows"] > 200
     assert data.features.closes_at[-1] == features.closes_at[-1] <= until
     assert np.array_equal(data.features.opens_at, features.opens_at)

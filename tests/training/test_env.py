@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bots.observation import ACCOUNT_SIZE, WINDOW, Float32Array
 from markets.bars import BoolArray, IntArray
 from markets.tape import Tape
-from tests.tapes import make_tape, random_features, random_tape
+from tests.tapes import make_tape, random_features, random_funding, random_tape
 from training.env import BatchEnv, Episodes, SingleEnv
 from training.reward import RewardSettings
 
@@ -57,6 +57,21 @@ def test_single_env_pays_by_hand() -> None:
     assert info == {"equity": pytest.approx(equity), "lots": 4}
     assert reward == pytest.approx(100 * np.log(equity / 20_000))
     assert not (ruined or truncated)
+
+
+def test_funding_is_paid_on_what_is_held_at_the_close() -> None:
+    rates = np.zeros(100)
+    rates[[40, 41, 43]] = 0.5, 0.001, -0.002
+    env = _single(
+        make_tape(np.full(100, 100.0), funding_rate=rates), Episodes(limit_lots=4, bars=10)
+    )
+    env.reset(options={"bar": 40})
+    # Long 200 from the next open on: the payment at the close it was decided at is not its own.
+    worth = [env.step(action)[-1]["equity"] for action in (0, 3, 6)]
+    assert worth == pytest.approx([20_000 - 20, 20_000 - 20, 20_000 - 20])
+    env.reset(options={"bar": 41})
+    worth = [env.step(action)[-1]["equity"] for action in (6, 3)]
+    assert worth == pytest.approx([20_000, 20_000 - 40])
 
 
 def test_an_episode_is_truncated_at_its_length_inside_its_rows() -> None:
@@ -116,7 +131,8 @@ def test_both_environments_agree_over_rolls_and_flips(seed: int, sharpe_weight: 
     starts = rng.integers(WINDOW - 1, ROWS - 257, 12)
     lots = rng.integers(-4, 5, 12)
     actions = rng.integers(0, 7, (256, 12))
-    _, batch = _compare(random_tape(ROWS, seed), episodes, starts, lots, actions)
+    tape = random_tape(ROWS, seed, funding_rate=random_funding(ROWS, seed) if seed % 2 else 0.0)
+    _, batch = _compare(tape, episodes, starts, lots, actions)
     assert (batch.elapsed == 256).all()
 
 

@@ -12,7 +12,7 @@ from bots.observation import WINDOW, Float32Array, limit_notional
 from markets.bars import FloatArray, IntArray
 from markets.tape import Tape
 from tests.policies import ScriptedPolicy, script
-from tests.tapes import random_features, random_tape
+from tests.tapes import random_features, random_funding, random_tape
 from training.env import BatchEnv, Episodes, SingleEnv
 
 BARS = 400
@@ -24,7 +24,8 @@ def _episode(
     seed: int, lot_sizes: tuple[float, ...]
 ) -> tuple[Tape, IntArray, FloatArray, Float32Array]:
     """Return a tape, random actions, and what the batch environment makes of them."""
-    tape = random_tape(ROWS, seed, lot_sizes=lot_sizes)
+    funding = random_funding(ROWS, seed)
+    tape = random_tape(ROWS, seed, lot_sizes=lot_sizes, funding_rate=funding)
     actions = np.random.default_rng(seed).integers(0, 7, BARS)
     episodes = Episodes(limit_lots=4, bars=BARS)
     batch = BatchEnv(tape, random_features(ROWS), episodes, accounts=1, stagger=False)
@@ -55,6 +56,9 @@ def test_the_replay_earns_what_the_environment_paid(
     result = replay_slot(SlotTape("nifty-15m", tape, script(column), ScriptedPolicy(), 4))
     assert np.array_equal(result.actions, actions)
     assert result.path.equity == pytest.approx(equity, rel=1e-9)
+    held = result.lots * tape.lot_size[START + 1 :]
+    paid = held * tape.close[START + 1 :] * tape.funding_rate[START + 1 :]
+    assert abs(result.path.funding) > 0 and result.path.funding == pytest.approx(paid.sum())
     # A random walk of seven actions must have flipped, or the test says little.
     assert np.count_nonzero(result.lots[1:] * result.lots[:-1] < 0) > 20
 
@@ -101,5 +105,6 @@ def test_a_live_bot_earns_what_the_environment_paid(
         for quantity, price, charges in orders:
             for _ in range(parts):
                 sleeve.fill(quantity / parts, price, charges / parts)
+        sleeve.pay_funding(float(tape.close[row + 1] * tape.funding_rate[row + 1]))
     sleeve.mark(float(tape.close[-1]), float(tape.lot_size[-1]))
     assert sleeve.equity == pytest.approx(equity[-1], rel=1e-9)

@@ -50,6 +50,7 @@ def mean_reverting(bars: int = BARS, seed: int = 1) -> tuple[Tape, Float32Array]
         sell_rate=column(1e-4),
         brokerage_rate=column(0.0),
         brokerage_cap=column(np.inf),
+        funding_rate=column(0.0),
         slippage=1e-4,
     )
     features = random.normal(size=(bars, FEATURES)).astype(np.float32)

@@ -24,8 +24,9 @@ class Command(BaseCommand):
     """Decide every stored bar of a span as live would, and show what came of it."""
 
     help = (
-        "Replay stored bars through the live decision path, with charges and slippage, beside flat "
-        "and buy-and-hold. A model that saw the span in training is refused unless --in-sample."
+        "Replay stored bars through the live decision path, with charges, slippage and funding, "
+        "beside flat and buy-and-hold. A model that saw the span in training is refused unless "
+        "--in-sample."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -77,7 +78,7 @@ class Command(BaseCommand):
 
     def _show(self, done: list[Replayed], start: dt.datetime, end: dt.datetime) -> None:
         # A pipe has no width of its own; the table must not be cut there.
-        console = Console(width=None if self.stdout.isatty() else 132)
+        console = Console(width=None if self.stdout.isatty() else 146)
         marked = any(each.in_sample for each in done)
         table = Table(
             title=f"Replay {start:%a %d %b %Y} to {end:%a %d %b %Y}, simulated fills"
@@ -88,7 +89,7 @@ class Command(BaseCommand):
         )
         for name in ("Slot", "Model"):
             table.add_column(name, no_wrap=True)
-        for name in ("Decisions", "Orders", "Turnover", "Charges", "Slippage"):
+        for name in ("Decisions", "Orders", "Turnover", "Charges", "Slippage", "Funding"):
             table.add_column(name, justify="right")
         for name in ("Net PnL", "Drawdown", "Flat", "Buy and hold"):
             table.add_column(name, justify="right")
@@ -110,6 +111,7 @@ def _row(each: Replayed) -> list[str]:
         money(path.turnover, currency),
         money(path.charges, currency),
         money(path.slippage, currency),
+        money(path.funding, currency),
         money(path.net_pnl, currency, signed=True),
         f"{path.max_drawdown:.2%}",
         money(each.result.flat.net_pnl, currency, signed=True),
