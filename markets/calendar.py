@@ -71,6 +71,34 @@ NSE_HOURS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """State from when to when (IST) no trading took place within a session."""
+
+    stops: datetime.time
+    resumes: datetime.time
+    source: str
+
+
+NSE_PAUSES = {
+    datetime.date(2021, 2, 24): Pause(
+        datetime.time(11, 40),
+        datetime.time(15, 45),
+        "pandas_market_calendars 5.5.0 (MIT): the exchange's outage",
+    ),
+    datetime.date(2024, 3, 2): Pause(
+        datetime.time(10, 0),
+        datetime.time(11, 30),
+        "press on the NSE circular of 2024-02-14; minute bars have the hole",
+    ),
+    datetime.date(2024, 5, 18): Pause(
+        datetime.time(10, 0),
+        datetime.time(11, 30),
+        "press on the NSE circular of 2024-05-07; minute bars have the hole",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """Hold one trading session; its times are epoch seconds UTC, its date the market's own."""
 
@@ -167,16 +195,32 @@ class Calendar(ABC):
         none = np.array([], dtype=np.int64)
         return none, none
 
+    def pause_on(self, date: datetime.date) -> tuple[int, int] | None:
+        """Return when the session of a date stops and resumes, None where it goes through."""
+        return None
+
     def is_open(self, at: int) -> bool:
-        """Return whether a session is open at an instant."""
-        return self.session_at(at) is not None
+        """Return whether a session is open at an instant, and not paused."""
+        session = self.session_at(at)
+        if session is None:
+            return False
+        pause = self.pause_on(session.date)
+        return pause is None or not pause[0] <= at < pause[1]
 
     def bar_opens(self, timeframe: str, date: datetime.date) -> list[int]:
-        """Return the opens of the bars of a date's session; a daily bar opens with it."""
+        """Return the opens of the bars of a date's session; a daily bar opens with it.
+
+        A bar that lies in a pause is not among them.
+        """
         session = self.session_on(date)
         if session is None:
             return []
-        return list(range(session.opens_at, session.closes_at, seconds(timeframe)))
+        length = seconds(timeframe)
+        opens = range(session.opens_at, session.closes_at, length)
+        pause = self.pause_on(date)
+        if pause is None:
+            return list(opens)
+        return [at for at in opens if at < pause[0] or at + length > pause[1]]
 
 
 class NseCalendar(Calendar):
@@ -237,6 +281,12 @@ class NseCalendar(Calendar):
     def previous_session(self, at: int) -> Session | None:
         index = bisect_right(self._close_list, at) - 1
         return self._sessions[index] if index >= 0 else None
+
+    def pause_on(self, date: datetime.date) -> tuple[int, int] | None:
+        pause = NSE_PAUSES.get(date)
+        if pause is None or date not in self._on:
+            return None
+        return ist_instant(date, pause.stops), ist_instant(date, pause.resumes)
 
     def covers(self, date: datetime.date) -> bool:
         if self.first_date is None or self.last_date is None:

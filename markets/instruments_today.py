@@ -15,6 +15,7 @@ from markets.calendar import Calendar
 from markets.collecting import sources
 from markets.instrument_lists import BadList
 from markets.models import InstrumentList
+from markets.venues.configured import kite_token
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded, Retry
 from tradingsite.jobs import NotWanted, Skipped
@@ -37,7 +38,12 @@ def is_stale(market: str, date: dt.date) -> bool:
 
 
 def trading_allowed(market: str, at: dt.datetime) -> str:
-    """Return why the list keeps a market from new orders at an instant, "" where it does not."""
+    """Return why a market takes no new orders at an instant, "" where it does.
+
+    Either nobody signed in at the broker that morning, or the list of instruments is not of today.
+    """
+    if market == "nifty" and kite_token().is_refused_on(clock.trading_date(at)):
+        return "there is no token of the broker today: sign in at /kite/"
     due, newest = due_on(market, at), _newest(market)
     if due is None or (newest is not None and newest.date >= due):
         return ""

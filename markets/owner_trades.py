@@ -21,12 +21,13 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.db import connections, transaction
 
-from markets import store
+from markets import store, token_refresh
 from markets.calendar import Calendar
 from markets.importing import BadFile
 from markets.models import CameBy, GivenBy, OwnerOrder, OwnerTrade
 from markets.tradebook import BookedTrade, TradeBook
 from markets.venues import kite_account, kite_rows
+from markets.venues.base import TokenRefused
 from markets.venues.configured import kite_venue
 from markets.venues.kite import KiteVenue
 from markets.venues.kite_account import AccountOrder, AccountTrade, DayBook
@@ -105,6 +106,9 @@ def fetch_for_job(run: JobRun) -> str:
                 _pass_over(run, calendar, error)
             log.warning("the owner's trades: %s; trying again", error)
             pause(LAST_PAUSE_SECONDS)
+        except TokenRefused as error:
+            done = token_refresh.after_refusal(clock.trading_date(run.scheduled_for))
+            raise Skipped(f"not read: {error}; {done}") from error
         except Degraded as error:
             _pass_over(run, calendar, error)
     raise AssertionError("the last try returns or raises")

@@ -80,7 +80,7 @@ def fetch_instruments(scheduled_for: str) -> None:
 
 @shared_task(name="markets.tasks.allocate")
 def allocate(scheduled_for: str) -> None:
-    """Measure and weigh the assets as of the month's first day."""
+    """Measure and weigh the assets as of the month's first day, once a month."""
     from markets.allocator import monthly
 
-    jobs.perform("allocator", scheduled_for, monthly.run_for_job)
+    jobs.perform("allocator", scheduled_for, monthly.run_for_job, monthly.wanted)

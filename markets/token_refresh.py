@@ -4,6 +4,9 @@ A token that still works is left alone. Without one the job signs in itself, whe
 the headless login, or sends the link and waits for a person. At 09:14 it gives up for the day: the
 store says `is_refused_on(date)`, a critical notice says that there is no trading, and whoever signs
 in later takes both back. A login that the broker refused is not tried again, since accounts lock.
+
+In the middle of the day the broker may end a token, as when the owner signs in elsewhere. The trade
+fetcher, which asks each minute, sees it first and calls `after_refusal`: one login, then an alert.
 """
 
 import datetime as dt
@@ -26,7 +29,7 @@ from tradingsite.jobs import Skipped
 from tradingsite.models import JobRun
 
 MARKET = "nifty"
-JOB_KEY, SIGN_IN_KEY = "job:token-refresh", "kite:sign-in"
+JOB_KEY, SIGN_IN_KEY, MID_DAY_KEY = "job:token-refresh", "kite:sign-in", "kite:refused"
 DEADLINE = dt.time(9, 14)
 TRIES = 3
 # Market time after the first try and after the second, so that the third still comes before 09:14.
@@ -72,6 +75,36 @@ def renew() -> str:
     return f"signed in as {user}"
 
 
+def after_refusal(date: dt.date) -> str:
+    """Return a sentence about what was done when the broker refused a token in the middle of a day.
+
+    The headless login is tried once a day; where it is not wanted or does not work, a person is
+    asked for. Until there is a token nothing is read and no order is sent; positions stay.
+    """
+    problem = "the desk does not sign in by itself (KITE_LOGIN)"
+    if settings.KITE_LOGIN == "headless":
+        problem = "it had signed in again today before"
+        if kite_token().may_renew_on(date):
+            try:
+                done = renew()
+            except (LoginUnavailable, LoginRefused) as error:
+                problem = f"signing in again failed: {error}"
+            else:
+                notices.resolve(MID_DAY_KEY)
+                text = f"The broker refused the token in the middle of the day; {done}."
+                notices.notify("infrastructure", "warning", "kite:renewed", text)
+                return done
+    notices.notify(
+        "infrastructure",
+        "critical",
+        MID_DAY_KEY,
+        f"The broker refuses the token, and {problem}. Nothing is read from it and no order is "
+        f"sent; positions stay as they are. Sign in: {kite_login.login_url(kite_config())} or "
+        f"/kite/.",
+    )
+    return problem
+
+
 def take_request_token(pasted: str) -> str:
     """Change what a person brought back from the login page into the day's token; return the user.
 
@@ -86,8 +119,8 @@ def take_request_token(pasted: str) -> str:
 def keep(token: str, user: str) -> None:
     """Store a token and call off what was said about the want of one."""
     kite_token().save(token, user)
-    notices.resolve(SIGN_IN_KEY)
-    notices.resolve(JOB_KEY)
+    for key in (SIGN_IN_KEY, JOB_KEY, MID_DAY_KEY):
+        notices.resolve(key)
 
 
 def is_taken() -> bool:

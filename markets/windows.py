@@ -11,11 +11,13 @@ from markets import store
 from markets.calendar import Session
 from tradingsite import clock
 from tradingsite.jobs import NotWanted, Skipped
+from tradingsite.models import JobRun
 
 MARKET = "nifty"
 # All these jobs fire at this time of every day, so it is the one firing that says "no session".
 SAYS_SO_AT = dt.time(9, 15)
 COLLECTOR_BEFORE_OPEN = dt.timedelta(minutes=5)
+STRADDLE_START = "straddle-start"
 
 
 def collecting(at: dt.datetime) -> None:
@@ -33,11 +35,18 @@ def trading(at: dt.datetime) -> None:
 
 
 def opening(at: dt.datetime) -> None:
-    """Want a firing inside the session: a special one may open at another hour."""
-    session = _session(at)
-    if not session.opens_at <= at.timestamp() < session.closes_at:
-        opens = clock.from_seconds(session.opens_at).astimezone(clock.IST)
-        raise Skipped(f"the session of {opens:%d %b %Y} opens at {opens:%H:%M} IST")
+    """Want the first firing inside the session that is heard, whenever the session opens."""
+    session, now = _session(at), at.timestamp()
+    if session.opens_at <= now < session.closes_at:
+        opened = clock.from_seconds(session.opens_at)
+        begun = JobRun.objects.filter(job=STRADDLE_START, state="done", scheduled_for__gte=opened)
+        if begun.filter(scheduled_for__lt=at).exists():
+            raise NotWanted
+        return
+    if at.astimezone(clock.IST).time() != SAYS_SO_AT or now >= session.opens_at:
+        raise NotWanted
+    opens = clock.from_seconds(session.opens_at).astimezone(clock.IST)
+    raise Skipped(f"the session of {opens:%d %b %Y} opens at {opens:%H:%M} IST")
 
 
 def closing(at: dt.datetime) -> None:

@@ -60,11 +60,11 @@ JOBS: tuple[Job, ...] = (
     Job(
         "straddle-start",
         "Straddle tracker start",
-        "09:15",
+        "at the open, 09:15 but for special sessions",
         "markets.tasks.start_straddle",
         "Data",
-        minute="15",
-        hour="9",
+        minute="*/5",
+        hour="9-20",
     ),
     Job(
         "trade-fetcher",
@@ -207,11 +207,10 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "allocator",
         "Monthly allocation",
-        "06:00 on the 1st",
+        "06:00 on the 1st, or on the first day after it that the desk runs",
         "markets.tasks.allocate",
         "Data",
         hour="6",
-        day_of_month="1",
         expires_seconds=12 * 3600,
     ),
     Job(

@@ -50,6 +50,8 @@ class TokenState:
     """The market's time of the same moment, by which it dies."""
     refused_on: str = ""
     """The market's date (ISO) on which nobody signed in by the deadline."""
+    renewed_on: str = ""
+    """The market's date (ISO) on which the desk signed in again in the middle of the day."""
 
     @property
     def dies_at(self) -> dt.datetime | None:
@@ -106,11 +108,19 @@ class TokenStore:
     def save(self, token: str, user: str) -> None:
         """Keep a new token; every process has it at its next look."""
         at, market_at = clock.real().isoformat(), clock.market().isoformat()
-        self._write(TokenState(token, user, at, market_at))
+        self._write(TokenState(token, user, at, market_at, renewed_on=self.state().renewed_on))
 
     def refuse(self, date: dt.date) -> None:
         """Say that there is no trading on a market date."""
         self._write(replace(self.state(), refused_on=date.isoformat()))
+
+    def may_renew_on(self, date: dt.date) -> bool:
+        """Return True once a market date: accounts lock when somebody signs in over and over."""
+        state = self.state()
+        if state.renewed_on == date.isoformat():
+            return False
+        self._write(replace(state, renewed_on=date.isoformat()))
+        return True
 
     def forget(self) -> None:
         """Drop the token."""

@@ -251,3 +251,17 @@ def test_crypto_never_closes() -> None:
     )
     days = calendar.sessions(datetime.date(2024, 2, 28), datetime.date(2024, 3, 1))
     assert [day.date.day for day in days] == [28, 29, 1]
+
+
+def test_a_session_in_two_parts_has_no_bars_in_its_pause(nse: NseCalendar) -> None:
+    drill = datetime.date(2024, 3, 2)  # 09:15 to 10:00 and 11:30 to 12:30
+    quarters = [ist(each)[11:] for each in nse.bar_opens("15m", drill)]
+    assert quarters == ["09:15", "09:30", "09:45", "11:30", "11:45", "12:00", "12:15"]
+    # A bar that the pause only touches is there, and one that lies in it is not.
+    assert [ist(each)[11:] for each in nse.bar_opens("1h", drill)] == ["09:15", "11:15", "12:15"]
+    assert nse.is_open(at("2024-03-02 09:59"))
+    assert not nse.is_open(at("2024-03-02 10:00"))
+    assert not nse.is_open(at("2024-03-02 11:29"))
+    assert nse.is_open(at("2024-03-02 11:30"))
+    outage = nse.bar_opens("15m", datetime.date(2021, 2, 24))
+    assert [ist(each)[11:] for each in outage[9:12]] == ["11:30", "15:45", "16:00"]

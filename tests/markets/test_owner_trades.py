@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from markets import owner_trades, tasks
+from markets import owner_trades, tasks, token_refresh
 from markets.models import OwnerOrder, OwnerTrade
 from markets.simulator import owner
 from markets.venues import kite_account
@@ -245,10 +245,36 @@ def test_a_minute_without_an_answer_is_skipped_and_five_are_an_alarm(minutes: Mi
     assert Notice.objects.get().key == "job:trade-fetcher"
 
 
-def test_a_token_that_is_refused_is_said(minutes: Minutes) -> None:
+def test_a_token_that_is_refused_is_renewed_once_a_day(
+    minutes: Minutes, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_trades, "_venue", CONFIGURED)
+    settings.KITE_LOGIN, settings.KITE_LOGIN_ROOT = "headless", minutes.desk.broker.url
+    minutes.desk.broker.kite.sessions.expire()
+    run = minutes.fire("11:16")
+    assert run.state == "skipped"
+    assert "the broker refuses the token" in run.detail and "signed in as SIM001" in run.detail
+    assert minutes.fire("11:17").state == "done"
+    assert Notice.objects.get().key == "kite:renewed"
+    # Whoever ends it again is at it himself: the desk does not fight him for the account.
+    minutes.desk.broker.kite.sessions.expire()
+    refused = kite_token().current()
+    assert "it had signed in again today before" in minutes.fire("11:18").detail
+    assert kite_token().current() == refused
+    notice = Notice.objects.get(key="kite:refused")
+    assert notice.severity == "critical" and "no order is sent" in notice.text
+    token_refresh.keep(minutes.desk.broker.kite.sessions.issue(), "SIM001")
+    assert minutes.fire("11:19").state == "done"
+    notice.refresh_from_db()
+    assert notice.resolved_at is not None
+
+
+def test_a_token_that_is_refused_calls_for_a_person(minutes: Minutes, settings: Settings) -> None:
+    settings.KITE_LOGIN = "interactive"
     minutes.desk.broker.kite.sessions.expire()
     run = minutes.fire("09:16")
     assert run.state == "skipped" and "the broker refuses the token" in run.detail
+    assert "/kite/" in Notice.objects.get(key="kite:refused").text
 
 
 def test_the_reading_at_the_close_is_tried_again(minutes: Minutes) -> None:

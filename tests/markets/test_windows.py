@@ -66,13 +66,24 @@ def test_a_holiday_is_said_once(window: Callable[[dt.datetime], None]) -> None:
             window(ist(HOLIDAY, time))
 
 
-def test_the_straddle_starts_inside_a_session_only() -> None:
-    windows.opening(ist(SESSION, "09:15"))
+def test_the_straddle_starts_with_the_session_whenever_that_opens() -> None:
+    assert wanted(windows.opening, SESSION, 5)[0] == "09:15"
+    # A desk that was down at the open starts late; one that has started is not started again.
+    tasks.start_straddle.delay(scheduled_for=ist(SESSION, "10:35").isoformat())
+    assert wanted(windows.opening, SESSION, 5)[-1] == "10:35"
     with pytest.raises(jobs.Skipped, match="no session"):
         windows.opening(ist(HOLIDAY, "09:15"))
-    evening = dt.date(2025, 10, 21)  # Diwali's muhurat session, in the afternoon
-    with pytest.raises(jobs.Skipped, match="the session of 21 Oct 2025 opens at 13:45 IST"):
-        windows.opening(ist(evening, "09:15"))
+    # Diwali's muhurat sessions and a Saturday's test: 09:15 says when, and then it starts.
+    for day, opens in (
+        (dt.date(2025, 10, 21), "13:45"),
+        (dt.date(2024, 11, 1), "18:00"),
+        (dt.date(2012, 4, 28), "11:15"),
+    ):
+        with pytest.raises(jobs.Skipped, match=f"the session of {day:%d %b %Y} opens at {opens}"):
+            windows.opening(ist(day, "09:15"))
+        windows.opening(ist(day, opens))
+        with pytest.raises(jobs.NotWanted):
+            windows.opening(ist(day, opens) - dt.timedelta(minutes=5))
 
 
 def test_the_tasks_record_what_their_windows_say() -> None:

@@ -197,15 +197,18 @@ def test_closes_are_imported_once_and_whole(tmp_path: Path) -> None:
         allocator("import", "btc", path)
 
 
-def test_the_job_says_what_it_made() -> None:
+def test_the_job_runs_once_a_month_on_the_first_day_that_it_can() -> None:
     put_nifty()
     put_btc()
-    tasks.allocate(NOW.isoformat())
+    third = NOW.replace(day=3)
+    tasks.allocate(third.isoformat())
     run = JobRun.objects.get()
     assert run.state == "done" and run.detail.startswith("made: June 2026, nifty ")
-    later = NOW + dt.timedelta(days=1)
-    tasks.allocate(later.isoformat())
-    assert JobRun.objects.get(scheduled_for=later).detail.startswith("as it was: June 2026")
+    tasks.allocate((third + dt.timedelta(days=1)).isoformat())
+    assert JobRun.objects.count() == 1
+    july = NOW.replace(month=7)
+    tasks.allocate(july.isoformat())
+    assert JobRun.objects.get(scheduled_for=july).detail.startswith("made: July 2026")
 
 
 def test_the_months_are_shown_in_the_admin(client: Client, tmp_path: Path) -> None:
