@@ -17,10 +17,11 @@ from markets import instruments_today, store
 from markets.calendar import Calendar
 from markets.collecting import readings
 from markets.collecting.expected import next_close
-from markets.models import InstrumentList, OwnerTrade, Reading, Source
+from markets.models import InstrumentList, Reading, Source
 from markets.options.models import CollectedMinute
 from markets.straddle.models import Tick
 from tradingsite import clock
+from tradingsite.models import JobRun
 from tradingsite.registry import Market
 
 # A bar is written a little after it closes: real seconds for the write, market seconds for a feed.
@@ -140,18 +141,12 @@ def beside_bars(market: Market, calendar: Calendar, now: dt.datetime) -> dict[st
             streams["India VIX"] = _closes(calendar, series.timeframe, rows, is_open)
     listed = found.get("list", [])
     streams[f"{market.title} instruments"] = _list(market, calendar, listed)
-    if market.slug == "nifty":
-        traded = found.get("trade", [])
-        note = "as the owner trades"
-        streams["Owner trades"] = Datum(traded[0], note=note) if traded else None
     return streams
 
 
 def _newest(market: Market) -> dict[str, list[dt.datetime]]:
     """Return the times of the newest pieces of each stream beside the bars, newest first."""
-    reading, listed, trade = (
-        model._meta.db_table for model in (Reading, InstrumentList, OwnerTrade)
-    )
+    reading, listed = Reading._meta.db_table, InstrumentList._meta.db_table
     parts, values = [], []
     for series in readings.of_market(market.slug):
         parts.append(
@@ -164,7 +159,6 @@ def _newest(market: Market) -> dict[str, list[dt.datetime]]:
         f"ORDER BY date DESC LIMIT 1)"
     )
     values.append(instruments_today.venue_name(market.slug))
-    parts.append(f"(SELECT 'trade', at FROM {trade} ORDER BY at DESC LIMIT 1)")  # noqa: S608
     found: dict[str, list[dt.datetime]] = {}
     with connections[market.slug].cursor() as cursor:
         cursor.execute(" UNION ALL ".join(parts), values)
@@ -226,5 +220,13 @@ def _straddle(now: dt.datetime) -> Datum | None:
     return every_minute(newest, now)
 
 
+def _owner_trades(now: dt.datetime) -> Datum | None:
+    """Return how the readings of the broker's book stand: the owner need not trade each minute."""
+    runs = JobRun.objects.filter(job="trade-fetcher", state=JobRun.State.DONE)
+    last = runs.order_by("-scheduled_for").values_list("scheduled_for", flat=True).first()
+    return every_minute(last, now)
+
+
 register("Options", "options", _options)
+register("Owner trades", "default", _owner_trades)
 register("Straddle", "straddle", _straddle)

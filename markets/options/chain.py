@@ -18,6 +18,7 @@ from markets.venues.base import VenueInstrument
 OPTION_KINDS = ("CE", "PE")
 # Two calls of 500.
 MOST = 1_000
+WITH_MONTH_FROM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Chain:
 
     underlying: str
     expiries: int
-    """The nearest ones that are listed, today's included."""
+    """The nearest ones that are listed, today's included; the last is the month's where the month's
+    last expiry would be left out."""
     strikes_each_side: int
     """Of the strike nearest to the spot."""
 
@@ -89,10 +91,24 @@ def _round_the_money(options: Sequence[VenueInstrument], chain: Chain, spot: flo
         if row.expiry is not None:
             by_expiry[row.expiry].append(row)
     found: set[str] = set()
-    for expiry in sorted(by_expiry)[: chain.expiries]:
+    for expiry in _nearest(sorted(by_expiry), chain.expiries):
         strikes = sorted({row.strike for row in by_expiry[expiry]})
         at = min(range(len(strikes)), key=lambda place: abs(float(strikes[place]) - spot))
         side = chain.strikes_each_side
         near = set(strikes[max(at - side, 0) : at + side + 1])
         found |= {row.name for row in by_expiry[expiry] if row.strike in near}
     return found
+
+
+def _nearest(expiries: Sequence[dt.date], count: int) -> list[dt.date]:
+    """Return the nearest expiries, with the last of the nearest's month among them from three on.
+
+    A month can have five of them, and its last is traded more than those before it.
+    """
+    chosen = list(expiries[:count])
+    if count >= WITH_MONTH_FROM and chosen:
+        month = chosen[0].replace(day=1)
+        last = max(expiry for expiry in expiries if expiry.replace(day=1) == month)
+        if last not in chosen:
+            chosen[-1] = last
+    return chosen

@@ -8,12 +8,13 @@ import pytest
 from markets import freshness, instruments_today
 from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
 from markets.freshness import Datum, NewestBar
-from markets.models import InstrumentList, OwnerTrade, Reading
+from markets.models import InstrumentList, Reading
 from markets.options.models import CollectedMinute
 from monitoring.dashboard import freshness as shown
 from tests.desk import ist
 from tests.histories import seed_days
 from tradingsite import clock
+from tradingsite.models import JobRun
 from tradingsite.registry import MARKETS
 
 NSE, CRYPTO = NseCalendar(nse_sessions()), CryptoCalendar()
@@ -67,23 +68,10 @@ def test_what_stands_beside_the_bars_is_read_in_one_query(
     InstrumentList.on("nifty").objects.create(
         venue="kite", date=now.date(), fetched_at=ist("2026-06-02 09:05"), rows=1, sha256="x"
     )
-    OwnerTrade.on("nifty").objects.create(
-        trade_id="1",
-        traded_on=now.date(),
-        order_id="1",
-        symbol="X",
-        exchange="NFO",
-        quantity=1,
-        price=1,
-        at=ist("2026-05-20 10:00"),
-        came_by="fetched",
-    )
     with django_assert_num_queries(1, using="nifty"):  # type: ignore[operator]  # pytest-django's
         found = freshness.beside_bars(market, NSE, now)
     assert found["India VIX"] == Datum(ist("2026-06-02 13:30"), ist("2026-06-02 13:45"))
     assert found["NIFTY instruments"] == Datum(ist("2026-06-02 09:05"), ist("2026-06-03 09:10"))
-    trades = found["Owner trades"]
-    assert trades and trades.due_at is None and state(trades, now) == "closed"
     assert state(found["India VIX"], ist("2026-06-02 13:48")) == "late"
 
 
@@ -115,6 +103,21 @@ def test_options_are_due_each_minute_of_the_session() -> None:
     closed = source(ist("2026-06-02 15:31"))
     assert closed and closed.due_at == ist("2026-06-03 09:16")
     assert state(closed, ist("2026-06-02 15:31")) == "closed"
+
+
+@databases
+def test_the_owners_trades_are_as_fresh_as_the_last_reading_of_the_book() -> None:
+    seed_days("nifty")
+    _, source = freshness.registered()["Owner trades"]
+    now = ist("2026-06-02 10:00")
+    assert source(now) is None
+    minute = ist("2026-06-02 09:58")
+    JobRun.objects.create(job="trade-fetcher", scheduled_for=minute, state="done")
+    # A minute that could not be read makes nothing fresher.
+    JobRun.objects.create(job="trade-fetcher", scheduled_for=now, state="skipped")
+    found = source(now)
+    assert found == Datum(minute, ist("2026-06-02 09:59"))
+    assert state(found, ist("2026-06-02 10:05")) == "late"
 
 
 @databases

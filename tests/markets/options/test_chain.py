@@ -76,6 +76,16 @@ def test_expiries_are_dates_of_the_list() -> None:
     assert {row.expiry for row in tuesday} == {None, dt.date(2026, 12, 1), dt.date(2026, 12, 8)}
 
 
+def test_the_month_s_last_expiry_is_never_left_out() -> None:
+    weeks = [dt.date(2026, 9, 1) + dt.timedelta(weeks=week) for week in range(6)]
+    four = (Chain("NIFTY", 4, 10),)
+    found = wanted(listed(*weeks), {"NIFTY": 25_000.0}, weeks[0], chains=four)
+    assert {row.expiry for row in found} == {None, *weeks[:3], dt.date(2026, 9, 29)}
+    # From the second week on the month's last is one of the nearest four.
+    found = wanted(listed(*weeks), {"NIFTY": 25_000.0}, weeks[1], chains=four)
+    assert {row.expiry for row in found} == {None, *weeks[1:5]}
+
+
 def test_a_new_strike_joins_and_a_lost_symbol_leaves() -> None:
     rows = listed()
     before = {row.name for row in wanted(rows, {"NIFTY": 25_000.0}, MONDAY, chains=NIFTY)}
