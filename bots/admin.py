@@ -5,7 +5,16 @@ from __future__ import annotations
 from django.contrib import admin
 from unfold.decorators import display
 
-from bots.models import Decision, Fill, Order, OrderEvent, PnlSnapshot, Position, RiskState
+from bots.models import (
+    Decision,
+    Fill,
+    FundingPayment,
+    Order,
+    OrderEvent,
+    PnlSnapshot,
+    Position,
+    RiskState,
+)
 from tradingsite.admin import (
     STATE_LABELS,
     ReadOnlyAdmin,
@@ -32,7 +41,7 @@ class PositionAdmin(ReadOnlyAdmin):
 
     list_display = (
         *("slot", "instrument", "lots", "quantity", "average_price", "equity", "charges"),
-        *("slippage", "model", "updated_at"),
+        *("slippage", "funding", "model", "updated_at"),
     )
 
 
@@ -45,6 +54,14 @@ class FillAdmin(ReadOnlyAdmin):
     )
     list_filter = ("bot", "mode")
     search_fields = ("trade_id", "instrument")
+    date_hierarchy = "at"
+
+
+class FundingPaymentAdmin(ReadOnlyAdmin):
+    """Show what holding a perpetual has cost."""
+
+    list_display = ("at", "slot", "quantity", "price", "rate", "amount")
+    list_filter = ("slot",)
     date_hierarchy = "at"
 
 
@@ -102,6 +119,7 @@ for _market in markets_here():
     admin.site.register(Order.on(_market), _order_admin(_market))
 register_bound(Position, PositionAdmin)
 register_bound(Fill, FillAdmin)
+register_bound(FundingPayment, FundingPaymentAdmin)
 register_bound(Decision, DecisionAdmin)
 register_bound(PnlSnapshot, PnlSnapshotAdmin)
 register_bound(RiskState, RiskStateAdmin)

@@ -132,6 +132,7 @@ class Position(BoundModel):
     rolled_side = models.SmallIntegerField(default=0, help_text="side kept while a roll is open")
     charges = models.DecimalField(**MONEY, default=0)
     slippage = models.DecimalField(**MONEY, default=0)
+    funding = models.DecimalField(**MONEY, default=0, help_text="paid, less what was received")
     model = models.CharField(max_length=40, blank=True)
     opened_at = models.DateTimeField(null=True)
     updated_at = models.DateTimeField()
@@ -141,6 +142,25 @@ class Position(BoundModel):
 
     def __str__(self) -> str:
         return f"{self.slot} {self.lots:+d} lots"
+
+
+@bound
+class FundingPayment(BoundModel):
+    """What one slot paid for holding a perpetual at one instant; negative was received."""
+
+    slot = models.CharField(max_length=20)
+    at = models.DateTimeField()
+    quantity = models.DecimalField(**QUANTITY)
+    price = models.DecimalField(**PRICE)
+    rate = models.DecimalField(max_digits=18, decimal_places=10)
+    amount = models.DecimalField(**MONEY)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["slot", "at"], name="one_payment")]
+        ordering = ["-at", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} {self.at:%Y-%m-%d %H:%M}Z {self.amount:f}"
 
 
 @bound

@@ -2,7 +2,16 @@
 
 from django.db import transaction
 
-from bots.models import Decision, Fill, Order, OrderEvent, PnlSnapshot, Position, RiskState
+from bots.models import (
+    Decision,
+    Fill,
+    FundingPayment,
+    Order,
+    OrderEvent,
+    PnlSnapshot,
+    Position,
+    RiskState,
+)
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
 from tradingsite.registry import SLOTS
@@ -10,7 +19,7 @@ from tradingsite.registry import SLOTS
 
 def forget_market(market: str) -> None:
     """Remove what was traded and learned on a generated market that gives way to real bars."""
-    for model in (Decision, Fill, OrderEvent, Order, Position, PnlSnapshot):
+    for model in (Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot):
         model.on(market).objects.all().delete()
     # Only a person who said halt may say resume.
     RiskState.on(market).objects.filter(halted=False).delete()

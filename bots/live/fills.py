@@ -49,7 +49,7 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
         slippage = ledger.money(
             accounting.slippage_cost(trade.quantity, trade.price, order.reference_price)
         )
-        shares = _shares(order, trade.quantity)
+        shares = shares_of(order, trade.quantity)
         rows = ledger.positions(bot, lock=True)
         parts = zip(
             shares.items(),
@@ -96,7 +96,8 @@ def charges_of(bot: Bot, order: Order, trade: VenueTrade) -> Decimal:
     return ledger.money(total - order.charges)
 
 
-def _shares(order: Order, quantity: Decimal) -> Mapping[str, Decimal]:
+def shares_of(order: Order, quantity: Decimal) -> Mapping[str, Decimal]:
+    """Return what each slot has of a quantity of an order's."""
     net_lots = sum(order.shares.values())
     return {slot: quantity * lots / net_lots for slot, lots in order.shares.items()}
 

@@ -10,7 +10,7 @@ import time
 
 from django.db.models import Max
 
-from bots.live import halting, ledger, marking
+from bots.live import funding, halting, ledger, marking
 from bots.live.agenda import Agenda, Due
 from bots.live.decisions import Decider, load_inputs
 from bots.live.fills import import_fills
@@ -37,6 +37,8 @@ LATE_SECONDS = 5.0
 """Real time to wait for a bar's rows after its close; then the slot holds."""
 SNAPSHOT_SECONDS = 900
 """Market time between snapshots."""
+FUNDING_SECONDS = 300
+"""Market time between looks for payments of funding."""
 NO_FEED_SECONDS = 10 * 86_400
 """A market whose newest bar is older than this has no feed: its bots wait, and do not hold."""
 
@@ -68,6 +70,7 @@ class Runner:
         self._waits_since: dict[int, float] = {}
         self._snapshot_at = 0
         self._rolled_at = 0
+        self._funded_at = 0
         self._said_at = float("-inf")
         self._idle = ""
 
@@ -95,6 +98,7 @@ class Runner:
             self._look()
         now = int(clock.market_seconds())
         due = self._agenda.due(now)
+        self._fund(now)
         if due is None:
             self._roll(now)
             self._snapshot(now)
@@ -194,6 +198,15 @@ class Runner:
         self._snapshot_at = boundary
         rows = list(self._rows.values())
         marking.snapshot(self._bot, rows, self._venue, self._instruments, boundary)
+
+    def _fund(self, now: int) -> None:
+        """Book what holding has cost, soon after it is known and once more after a start."""
+        boundary = now - now % FUNDING_SECONDS
+        if boundary != self._funded_at:
+            reach = funding.REACH if self._funded_at else funding.REACH_AT_START
+            self._funded_at = boundary
+            if funding.book(self._bot, clock.from_seconds(now), reach):
+                self._look()
 
     def _look(self) -> None:
         self._rows = ledger.positions(self._bot)

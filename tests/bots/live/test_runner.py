@@ -20,6 +20,7 @@ from bots.live.policies import Loaded, Policies
 from bots.live.runner import Runner
 from bots.models import Decision, Fill, Order, PnlSnapshot, Position, RiskState
 from markets import store
+from markets.collecting import readings
 from markets.features import schema_for
 from markets.generator import Path
 from markets.models import Bar, Source
@@ -185,6 +186,40 @@ def test_a_day_over_a_roll_trades_as_the_replay_does(
     assert {"roll-close", "roll-open"} <= legs
     held = {p.instrument for p in Position.on("nifty").objects.filter(slot="nifty-15m")}
     assert held == {"NIFTY 2026-07-28 FUT"}
+
+
+@databases
+def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
+    set_market: SetMarket, btc_path: Path
+) -> None:
+    start = ist("2026-06-01 05:30")
+    stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
+    stage.close_bar(start)
+    rates = np.random.default_rng(2).normal(0.0, 0.002, 11).round(8).tolist()
+    for hour, rate in enumerate(rates, start=1):
+        now = start + dt.timedelta(hours=hour)
+        stage.close_bar(now)
+        # The collector has the payment of the hour when the hour is over.
+        payment = (int(now.timestamp()), Decimal(repr(rate)))
+        readings.keep(readings.FUNDING, [payment], Source.GENERATED)
+
+    bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
+    first = int(np.searchsorted(rows.closes_at, start.timestamp()))
+    slot, policy = SLOTS["btc-1h"], stage.policies.current(SLOTS["btc-1h"])
+    assert policy is not None
+    tape = align(store.load_tape(slot, bars, stage.calendar), rows.opens_at)
+    replayed = replay_slot(
+        SlotTape("btc-1h", tape, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+    )
+    live = decisions("btc-1h")
+    assert [d.lots_after for d in live[:-1]] == replayed.lots.tolist()
+    row = Position.on("btc").objects.get(slot="btc-1h")
+    # The payment of the last close is not known yet when that bar is decided.
+    held = replayed.lots[-1] * 0.01
+    due = held * float(tape.close[-1] * tape.funding_rate[-1])
+    assert abs(replayed.path.funding) > 1.0 and due
+    assert float(row.funding) == pytest.approx(replayed.path.funding - due, abs=0.002)
+    assert float(row.equity) == pytest.approx(replayed.path.equity[-1] + due, abs=0.1)
 
 
 @databases
