@@ -22,6 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -101,8 +102,13 @@ class Schema:
     @property
     def hash(self) -> str:
         """Return the sha256 of the canonical JSON of the schema, in hex."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _hash_of(self)
+
+
+@cache
+def _hash_of(schema: Schema) -> str:
+    canonical = json.dumps(asdict(schema), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,7 @@ class Rows:
     values: FloatArray
 
 
+@cache
 def schema_for(market: str, timeframe: str) -> Schema:
     """Return the schema of a market's timeframe; raise ValueError naming the known ones."""
     contexts = CONTEXTS.get((market, timeframe))

@@ -5,7 +5,7 @@ Everything is read and written in bulk: COPY in, COPY out, times as epoch second
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
 from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
 from markets.readings import FUNDING, HISTORY_SECONDS, KNOWN_AFTER_SECONDS, SERIES_OF, Readings
+from markets.recent import RecentBars
 from markets.tape import Tape, build_tape
 from tradingsite import clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
@@ -96,19 +97,30 @@ def save_bars(
     return changed
 
 
+_recent = RecentBars(load_bars)
+
+
 def load_features(
-    alias: str, timeframe: str, start: int | None = None, end: int | None = None
+    alias: str,
+    timeframe: str,
+    start: int | None = None,
+    end: int | None = None,
+    last: int | None = None,
 ) -> Features:
-    """Return the stored feature rows of the current schema whose close lies in (start, end]."""
+    """Return the stored feature rows of the current schema whose close lies in (start, end].
+
+    With `last` they are the newest so many of them.
+    """
     schema = schema_for(market_of(alias), timeframe)
     where, values = _span(timeframe, start, end)
     query = (
         "SELECT extract(epoch FROM opens_at)::float8, extract(epoch FROM closes_at)::float8, "  # noqa: S608
-        f'"values" FROM {Feature._meta.db_table} WHERE {where} AND schema = %s ORDER BY opens_at'
+        f'"values" FROM {Feature._meta.db_table} WHERE {where} AND schema = %s '
+        "ORDER BY opens_at DESC LIMIT %s"
     )
     with connections[alias].cursor() as cursor:
-        cursor.execute(query, [*values, schema.hash])
-        rows = cursor.fetchall()
+        cursor.execute(query, [*values, schema.hash, last])
+        rows = cursor.fetchall()[::-1]
     opens_at = np.array([row[0] for row in rows], dtype=np.int64)
     closes_at = np.array([row[1] for row in rows], dtype=np.int64)
     matrix = np.array([row[2] for row in rows], dtype=np.float32).reshape(-1, len(schema.names))
@@ -132,27 +144,60 @@ def append_features(alias: str, timeframe: str, changed_from: int | None = None)
 
     Rows of bars that open at `changed_from` or later are computed again too.
     """
+    return append_all(alias, {timeframe: changed_from})[timeframe]
+
+
+def append_all(alias: str, changed_from: Mapping[str, int | None]) -> dict[str, int]:
+    """Do as `append_features` for each timeframe with its instant, all of them or none."""
     market = market_of(alias)
-    schema = schema_for(market, timeframe)
-    stored = Feature.on(alias).objects.filter(timeframe=timeframe, schema=schema.hash)
     with transaction.atomic(using=alias):
         # What makes the bars and what fetches the readings may come to the same rows.
         lock_bars(alias)
-        newest = stored.order_by("-opens_at").values_list("opens_at", flat=True).first()
-        if newest is None:
-            return rebuild_features(alias, timeframe)
-        since = int(newest.timestamp()) + 1
-        if changed_from is not None:
-            since = min(since, changed_from)
-        bars = {
-            each: load_bars(alias, each, start=history_start(market, each, since) - 1)
-            for each in (timeframe, *CONTEXTS[market, timeframe])
+        calendar = load_calendar(market)
+        bars: dict[tuple[str, int], Bars] = {}
+        return {
+            timeframe: _append(alias, timeframe, since, calendar, bars)
+            for timeframe, since in changed_from.items()
         }
-        beside = _load_beside(alias, since - HISTORY_SECONDS)
-        rows = compute(market, timeframe, bars, beside, load_calendar(market), since=since)
-        # A changed bar may leave fewer rows than there were.
-        stored.filter(opens_at__gte=clock.from_seconds(since)).delete()
-        return _save_features(alias, timeframe, rows)
+
+
+def _append(
+    alias: str,
+    timeframe: str,
+    changed_from: int | None,
+    calendar: Calendar,
+    loaded: dict[tuple[str, int], Bars],
+) -> int:
+    market = market_of(alias)
+    newest = _newest_row(alias, timeframe)
+    if newest is None:
+        return rebuild_features(alias, timeframe)
+    since = newest + 1
+    if changed_from is not None:
+        since = min(since, changed_from)
+    load = load_bars if changed_from is not None else _recent.after
+    bars = {}
+    for each in (timeframe, *CONTEXTS[market, timeframe]):
+        start = history_start(market, each, since) - 1
+        if (each, start) not in loaded:
+            loaded[each, start] = load(alias, each, start)
+        bars[each] = loaded[each, start]
+    beside = _load_beside(alias, since - HISTORY_SECONDS)
+    rows = compute(market, timeframe, bars, beside, calendar, since=since)
+    # A changed bar may leave fewer rows than there were.
+    return _save_features(alias, timeframe, rows, since)
+
+
+def _newest_row(alias: str, timeframe: str) -> int | None:
+    """Return when the bar of the newest row of the current schema opened."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"SELECT extract(epoch FROM max(opens_at))::bigint FROM {Feature._meta.db_table} "  # noqa: S608
+            f"WHERE timeframe = %s AND schema = %s",
+            [timeframe, schema_for(market_of(alias), timeframe).hash],
+        )
+        newest: int | None = cursor.fetchone()[0]
+    return newest
 
 
 def follow_readings(alias: str, changed_from: int) -> int:
@@ -181,8 +226,7 @@ def rebuild_features(
         lock_bars(alias)
         bars = {each: load_bars(alias, each) for each in (timeframe, *CONTEXTS[market, timeframe])}
         rows = compute(market, timeframe, bars, _load_beside(alias), load_calendar(market))
-        Feature.on(alias).objects.filter(timeframe=timeframe).delete()
-        return _save_features(alias, timeframe, rows, report)
+        return _save_features(alias, timeframe, rows, report=report)
 
 
 def load_calendar(market: str, alias: str | None = None) -> Calendar:
@@ -319,15 +363,21 @@ def _bar_rows(bars: Bars) -> Any:
 
 
 def _save_features(
-    alias: str, timeframe: str, rows: Features, report: Callable[[int], None] = lambda written: None
+    alias: str,
+    timeframe: str,
+    rows: Features,
+    since: int | None = None,
+    report: Callable[[int], None] = lambda written: None,
 ) -> int:
-    if not len(rows):
-        return 0
-    stored = Feature.on(alias).objects.filter(timeframe=timeframe)
+    """Put rows in the place of all that are stored, or of those that open from an instant on."""
+    table = Feature._meta.db_table
     columns = 'timeframe, schema, opens_at, closes_at, "values"'
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        stored.filter(opens_at__gte=clock.from_seconds(int(rows.opens_at[0]))).delete()
-        with cursor.copy(f"COPY {Feature._meta.db_table} ({columns}) FROM STDIN") as copy:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM {table} WHERE timeframe = %s AND opens_at >= to_timestamp(%s)",  # noqa: S608
+            [timeframe, since or 0],
+        )
+        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
             for number, row in enumerate(_feature_rows(timeframe, rows), start=1):
                 copy.write_row(row)
                 if number % REPORT_EVERY_ROWS == 0:

@@ -50,9 +50,9 @@ def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
     if not len(bars):
         return None
     start = closes_at - WINDOW_DAYS[slot.timeframe] * 86_400
-    rows = store.load_features(slot.market, slot.timeframe, start, closes_at)
-    is_here = len(rows) >= WINDOW and int(rows.closes_at[-1]) == closes_at
-    window = np.ascontiguousarray(rows.values[None, -WINDOW:]) if is_here else None
+    rows = store.load_features(slot.market, slot.timeframe, start, closes_at, last=WINDOW)
+    is_here = len(rows) == WINDOW and int(rows.closes_at[-1]) == closes_at
+    window = np.ascontiguousarray(rows.values[None]) if is_here else None
     return Inputs(int(bars.opens_at[-1]), float(bars.close[-1]), window)
 
 

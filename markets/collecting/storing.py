@@ -65,8 +65,8 @@ def keep(
             corrected += int(differs.sum()) if corrects else 0
             _note(changed_from, market, timeframe, rows)
         if with_features:
-            for timeframe in sorted(changed_from, key=timeframes.seconds, reverse=True):
-                store.append_features(market, timeframe, changed_from[timeframe])
+            order = sorted(changed_from, key=timeframes.seconds, reverse=True)
+            store.append_all(market, {timeframe: changed_from[timeframe] for timeframe in order})
         filled = gaps.mark_filled(market)
     return Kept(new, corrected, filled)
 

@@ -111,8 +111,8 @@ class Feed:
             return {}
         for timeframe, bars in closed.items():
             store.save_bars(self.market, timeframe, bars, Source.GENERATED)
+        store.append_all(self.market, dict.fromkeys(closed))
         for timeframe, bars in closed.items():
-            store.append_features(self.market, timeframe)
             self.newest[timeframe] = int(bars.opens_at[-1])
         return {timeframe: len(bars) for timeframe, bars in closed.items()}
 
