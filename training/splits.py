@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from markets.bars import IntArray
 HOLDOUT_RATIO = 0.05
 MIN_HOLDOUT_BARS = 250
 MIN_TRAINING_BARS = 500
+MIN_TEST_BARS = 60
+TESTED_RATIO = 0.5
+"""Share of a history that a walk forward tests on."""
 
 
 class TooFewBars(ValueError):
@@ -34,6 +38,28 @@ class Split:
 def default_holdout_bars(bars: int) -> int:
     """Return how many of the last bars are held out: 5 %, at least 250."""
     return max(MIN_HOLDOUT_BARS, math.ceil(HOLDOUT_RATIO * bars))
+
+
+def walk_forward(bars: int, folds: int, *, window: int) -> list[Split]:
+    """Return anchored folds: each trains on all bars up to an embargo before what it is tested on.
+
+    The second half of the bars is tested, in equal consecutive spans, the oldest first; the embargo
+    is the window. Raises TooFewBars where the first fold would learn from too little or a test
+    would be too short to say anything, and ValueError for fewer than two folds.
+    """
+    if folds < 2:
+        raise ValueError(f"{folds} folds are no walk forward: at least 2")
+    first = bars - int(bars * TESTED_RATIO)
+    edges = np.linspace(first, bars, folds + 1).astype(int).tolist()
+    needed = max(MIN_TRAINING_BARS, window)
+    shortest = min(stop - start for start, stop in pairwise(edges))
+    if first - window < needed or shortest < MIN_TEST_BARS:
+        raise TooFewBars(
+            f"{bars} bars in {folds} folds leave {max(first - window, 0)} to train on at first (at "
+            f"least {needed} are needed) and {shortest} to test on (at least {MIN_TEST_BARS}): "
+            "import more bars, or ask for fewer folds"
+        )
+    return [Split(range(start - window), range(start, stop)) for start, stop in pairwise(edges)]
 
 
 def split_refit(

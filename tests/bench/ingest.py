@@ -157,6 +157,7 @@ def _whole_day(folder: Path) -> dict[str, float]:
     from markets.calendar import NseCalendar, nse_sessions
     from markets.options import days, parquet, partitions, storing
     from markets.options.collector import Collector, TooLate
+    from markets.simulator.world import BOARD_SECONDS
 
     calendar = NseCalendar(nse_sessions())
     session = calendar.session_on(DAY)
@@ -178,8 +179,8 @@ def _whole_day(folder: Path) -> dict[str, float]:
             began = time.monotonic()
             for minute in range(session.opens_at - 120, session.closes_at + 1, 60):
                 go(minute)
-                if minute <= session.opens_at:
-                    time.sleep(0.3)  # the simulator's quotes of before the jump are kept 0.2 s
+                # The simulator keeps its quotes for a fifth of a real second.
+                time.sleep(BOARD_SECONDS + 0.01)
                 try:
                     collector.collect(dt.datetime.fromtimestamp(minute, dt.UTC))
                 except TooLate:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.splits import TooFewBars, default_holdout_bars, split_refit
+from training.splits import TooFewBars, default_holdout_bars, split_refit, walk_forward
 
 HOUR = 3600
 
@@ -65,3 +65,22 @@ def test_says_how_many_bars_are_missing() -> None:
         split_refit(closes(700), 700 * HOUR, window=32)
     with pytest.raises(TooFewBars, match="0 bars close by then"):
         split_refit(closes(700), 0, window=32)
+
+
+def test_a_walk_forward_tests_the_second_half_on_models_of_what_came_before() -> None:
+    folds = walk_forward(4_000, 5, window=32)
+    assert [fold.holdout.start for fold in folds] == [2_000, 2_400, 2_800, 3_200, 3_600]
+    assert folds[-1].holdout.stop == 4_000
+    for fold in folds:
+        assert fold.train.start == 0  # anchored
+        assert fold.embargo_bars == 32
+        assert len(fold.holdout) == 400
+
+
+@pytest.mark.parametrize(
+    ("bars", "folds", "said"),
+    [(900, 4, "at least 500"), (1_200, 11, "at least 60"), (4_000, 1, "at least 2")],
+)
+def test_a_walk_forward_of_too_little_is_refused(bars: int, folds: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        walk_forward(bars, folds, window=32)
