@@ -72,7 +72,8 @@ def judge_refit(
     scale = (bars / allowed.bars) ** 0.5
     low, high = allowed.low * scale, allowed.high * scale
     said = (
-        f"{net_return:+.2%} over {bars} unseen bars, the recipe's range is {low:+.2%} to {high:+.2%}"
+        f"{net_return:+.2%} over {bars} unseen bars, the recipe's range is {low:+.2%} to "
+        f"{high:+.2%}"
     )
     if net_return < low:
         return GateVerdict(REFUSED, f"worse than its recipe ever was: {said}", recipe)

@@ -43,6 +43,74 @@ class TrainingRun(Leased):
         return f"run {self.pk} of {self.slot}"
 
 
+class Recipe(models.Model):
+    """One way of training a slot; the approved one is what its scheduled refits follow."""
+
+    class State(models.TextChoices):
+        CANDIDATE = "candidate"
+        APPROVED = "approved"
+        RETIRED = "retired"
+
+    slot = models.CharField(max_length=20)
+    hash = models.CharField(max_length=64)
+    settings = models.JSONField()
+    state = models.CharField(max_length=10, choices=State, default=State.CANDIDATE)
+    decided_by = models.CharField(max_length=80, blank=True)
+    decided_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["slot", "hash"], name="one_recipe"),
+            models.UniqueConstraint(
+                fields=["slot"],
+                condition=models.Q(state="approved"),
+                name="one_approved_recipe_per_slot",
+            ),
+        ]
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} {self.settings['hyperparameters']['network']} {self.hash[:8]}"
+
+
+class Evaluation(Leased):
+    """One walk forward of a recipe: a trial, recorded whether it was approved or not."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    recipe = models.ForeignKey(Recipe, on_delete=models.PROTECT, related_name="evaluations")
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    folds = models.PositiveIntegerField()
+    seeds = models.PositiveIntegerField()
+    since = models.DateTimeField(null=True, help_text="no bar that opens earlier is used")
+    until = models.DateTimeField(help_text="no bar that closes later is used")
+    progress = models.JSONField(default=dict)
+    evidence = models.JSONField(default=dict)
+    by_fold = models.JSONField(default=list)
+    checks = models.JSONField(default=list)
+    refit_range = models.JSONField(default=dict)
+    approved = models.BooleanField(null=True)
+    sharpe_per_bar = models.FloatField(null=True, help_text="of the median seed, after all costs")
+    tested = models.CharField(max_length=64, blank=True, help_text="hash of the bars tested on")
+    returns = models.BinaryField(null=True, help_text="of the median seed, float64, a bar each")
+    detail = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"evaluation {self.pk} of {self.recipe}"
+
+
 class TrainingStep(models.Model):
     """One of the seven steps of a run, with its times and what it did."""
 

@@ -18,9 +18,10 @@ from bots import bundle
 from bots.keys import generate_keys, load_private_key
 from bots.manifest import Manifest, from_bytes, to_bytes
 from bots.modelstore import services as modelstore
+from bots.modelstore.models import ModelVersion
 from tradingsite import clock, leases, notices, remote
 from tradingsite.registry import SLOTS
-from training import archive, dataset
+from training import archive, dataset, gate, recipes
 from training.models import TrainingRun
 
 if TYPE_CHECKING:
@@ -65,7 +66,15 @@ def train(run: TrainingRun) -> str:
     champion = modelstore.active(run.slot)
     trials = TrainingRun.objects.filter(slot=run.slot, pk__lte=run.pk).count()
     parent = str(champion) if champion else None
-    asked = trainer.Asked(run.pk, run.timesteps, run.seed, trials, parent)
+    recipe = recipes.approved(run.slot)
+    asked = trainer.Asked(
+        run.pk,
+        recipe.settings if recipe else recipes.settings_of(slot, run.timesteps),
+        run.seed,
+        trials,
+        parent,
+        recipes.range_of(recipe),
+    )
     with remote.explained(work.parent):
         manifest = trainer.train(slot, data, work, asked, report, _checkpoint(run))
         _unsealed(run).write_bytes(to_bytes(manifest))
@@ -106,16 +115,24 @@ def verify_and_activate(run: TrainingRun) -> str:
         with transaction.atomic():
             leases.write(run, progress=run.progress)
             version = modelstore.add(incoming, manifest, run.pk, digest)
-            modelstore.activate(version, f"training run {run.pk}", "newest verified model")
+            may_trade, why = _judged(run.slot, manifest)
+            if may_trade:
+                modelstore.activate(version, f"training run {run.pk}", why)
+            else:
+                modelstore.hold_back(version, why)
             leases.write(run, model_number=version.number)
-    number = run.model_number
+            run.model_number = version.number
+    version = modelstore.get(run.slot, run.model_number)
+    if version.state != version.State.ACTIVE:
+        return f"hashes, signature, load test passed; {_say_waits(version)}"
+    notices.resolve(f"waits:{run.slot}")
     notices.notify(
         "trading",
         "info",
-        f"model:{run.slot}:{number}",
-        f"{run.slot} v{number} verified and trading from its next bar ({settings.MODE}).",
+        f"model:{run.slot}:{version.number}",
+        f"{version} verified and trading from its next bar ({settings.MODE}).",
     )
-    return f"hashes, signature, load test passed; v{number} is active"
+    return f"hashes, signature, load test passed; v{version.number} is active"
 
 
 def archive_bundle(run: TrainingRun) -> str:
@@ -140,6 +157,36 @@ def clean_up(run: TrainingRun) -> str:
 def _masked(manifest: Manifest) -> str:
     names = manifest.masked_features
     return f"; masked, as they never moved: {', '.join(names)}" if names else ""
+
+
+def _judged(slot: str, manifest: Manifest) -> tuple[bool, str]:
+    """Return whether a verified model may trade by its slot's policy, and why."""
+    found = manifest.gate
+    if recipes.policy_of(slot) == recipes.NEWEST:
+        return True, "newest verified model"
+    recipe = recipes.approved(slot)
+    if recipe is None:
+        return False, "the slot has no approved recipe: run `manage.py evaluate`"
+    if found["recipe"] != recipe.hash:
+        return False, f"it is of recipe {found['recipe'][:8]}, approved is {recipe.hash[:8]}"
+    if found["verdict"] != gate.APPROVED:
+        return False, found["reason"]
+    return True, f"refit of recipe {recipe.hash[:8]}: {found['reason']}"
+
+
+def _say_waits(version: ModelVersion) -> str:
+    """Tell of a model that the gate did not let trade; louder once the champion is old."""
+    champion = modelstore.active(version.slot)
+    severity, trades = "warning", "The slot has no model and holds flat."
+    if champion is not None:
+        age = clock.market() - champion.trained_until
+        trades = f"{champion} keeps trading; it learned until {champion.trained_until:%d %b %Y}."
+        if age.days > settings.CHAMPION_MAX_AGE_DAYS:
+            severity = "critical"
+            trades += f" That is {age.days} days ago: look at its recipe."
+    text = f"{version} is verified and waits: {version.reason}. {trades}"
+    notices.notify("trading", severity, f"waits:{version.slot}", text)
+    return f"v{version.number} waits: {version.reason}"
 
 
 def _load_in_a_process(folder: Path) -> None:

@@ -28,7 +28,10 @@ from training.checkpoints import Checkpoint
 from training.dataset import Dataset
 from training.env import BatchEnv, Episodes
 from training.export import Exported, TorchPolicy, export_model
+from training.gate import GateVerdict, RefitRange, judge_refit
 from training.hyperparameters import Hyperparameters
+from training.recipes import hash_of
+from training.reward import RewardSettings
 from training.splits import Split, split_refit
 
 LIBRARIES = ("torch", "stable-baselines3", "numpy", "onnx", "onnxruntime", "ta-lib")
@@ -39,10 +42,42 @@ class Asked:
     """What a run asks for, beside its data; `trials` counts the slot's runs up to this one."""
 
     run_id: int
-    timesteps: int
+    recipe: dict[str, Any]
+    """Of training.recipes; its timesteps are what is trained for."""
     seed: int
     trials: int
     parent: str | None
+    allowed: RefitRange | None = None
+    """What its recipe's walk forward earned, where the recipe is an approved one."""
+
+
+def fit(
+    slot: Slot,
+    data: Dataset,
+    rows: range,
+    recipe: dict[str, Any],
+    seed: int,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> BarPPO:
+    """Return a policy trained by a recipe on some rows and on nothing after them.
+
+    Raises TrainingDiverged, and ValueError where the rows are too few.
+    """
+    torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
+    settings = Hyperparameters.from_manifest(recipe["hyperparameters"])
+    episodes = Episodes(
+        recipe["limit_lots"],
+        rows.start,
+        rows.stop,
+        exploring_starts=True,
+        reward=RewardSettings(**recipe["reward"]),
+    )
+    values = data.features.values
+    environment = BatchEnv(data.tape, values, episodes, settings.accounts, settings.group, seed)
+    # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
+    model = BarPPO(environment, values, settings, seed=seed, device="auto")
+    return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
 
 
 def train(
@@ -59,29 +94,21 @@ def train(
     and from which it goes on. Raises TooFewBars for a history too short, TrainingDiverged and
     ParityFailed.
     """
-    torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
     bot = BOTS[slot.bot]
     features = data.features
     split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
-    settings = Hyperparameters.of(bot.network)
-    episodes = Episodes(bot.limit_lots, split.train.start, split.train.stop, exploring_starts=True)
-    environment = BatchEnv(
-        data.tape, features.values, episodes, settings.accounts, settings.group, asked.seed
-    )
-    # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
-    model = BarPPO(environment, features.values, settings, seed=asked.seed, device="auto")
     kept = Checkpoint(checkpoint) if checkpoint else None
-    model.learn(asked.timesteps, progress=progress, checkpoint=kept)
+    model = fit(slot, data, split.train, asked.recipe, asked.seed, progress, kept)
     exported = export_model(model, folder, features.values[: split.train.stop])
     start = split.holdout.start - 1
     held_out = replay_slot(
         SlotTape(slot.slug, data.tape, features.values, TorchPolicy(model), bot.limit_lots, start)
     )
     learned = {
-        **settings.to_manifest(),
+        **asked.recipe["hyperparameters"],
         "timesteps": model.num_timesteps,
         "device": model.device.type,
-        "reward": asdict(episodes.reward),
+        "reward": asked.recipe["reward"],
     }
     return _manifest(slot, data, asked, split, learned, exported, held_out)
 
@@ -122,11 +149,21 @@ def _manifest(
         data_fingerprint=data.fingerprint,
         metrics=_figures(held_out),
         baselines=_baselines(held_out),
-        gate={"verdict": "integrity only", "reason": "recipes and refit gates are not built yet"},
+        gate=_gate(asked, held_out).to_manifest(),
         trial_count=asked.trials,
         parent=asked.parent,
         golden=exported.golden,
         created_at=clock.real().isoformat(timespec="seconds"),
+    )
+
+
+def _gate(asked: Asked, held_out: ReplayResult) -> GateVerdict:
+    return judge_refit(
+        metrics.net_return(held_out.path.equity),
+        len(held_out.actions),
+        metrics.collapse_reason(held_out.actions, held_out.lots),
+        asked.allowed,
+        hash_of(asked.recipe),
     )
 
 

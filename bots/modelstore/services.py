@@ -21,6 +21,7 @@ from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS
 
 KEPT_PER_SLOT = 2
+REASON_CHARACTERS = 300
 
 
 def models_folder() -> Path:
@@ -41,6 +42,29 @@ def folder(version: ModelVersion) -> Path:
 def active(slot: str) -> ModelVersion | None:
     """Return the version that trades a slot, or None before its first."""
     return ModelVersion.objects.filter(slot=slot, state=ModelVersion.State.ACTIVE).first()
+
+
+def get(slot: str, number: int | None) -> ModelVersion:
+    """Return a version of a slot; raise Degraded where there is none of that number."""
+    version = ModelVersion.objects.filter(slot=slot, number=number).first()
+    if version is None:
+        raise Degraded(f"{slot} has no version {number}: see `manage.py models`")
+    return version
+
+
+def challenger(slot: str) -> ModelVersion | None:
+    """Return the newest verified version that was not let trade, None where a newer one does."""
+    now = active(slot)
+    waiting = ModelVersion.objects.filter(slot=slot, state=ModelVersion.State.VERIFIED)
+    if now is not None:
+        waiting = waiting.filter(number__gt=now.number)
+    return waiting.order_by("-number").first()
+
+
+def hold_back(version: ModelVersion, reason: str) -> None:
+    """Keep a verified version without letting it trade, and say why."""
+    version.reason = reason[:REASON_CHARACTERS]
+    version.save(update_fields=["reason"])
 
 
 def verify(version_folder: Path, slot: str) -> Manifest:
@@ -124,12 +148,18 @@ def rollback(slot: str, by: str) -> Activation:
 
 
 def prune(slot: str, *, dry_run: bool = False) -> list[Path]:
-    """Delete the folders of all but the active and the previous version; return them."""
+    """Delete all folders but the active's, the previous version's and the newest that waits.
+
+    Returns those deleted, or with dry_run those that would be.
+    """
     kept = {version.path for version in (active(slot),) if version}
     for switch in Activation.objects.filter(slot=slot).select_related("model"):
         if len(kept) == KEPT_PER_SLOT:
             break
         kept.add(switch.model.path)
+    waiting = challenger(slot)
+    if waiting is not None:
+        kept.add(waiting.path)
     here = sorted((models_folder() / slot).glob("v*"))
     gone = [path for path in here if str(path.relative_to(models_folder())) not in kept]
     if not dry_run:

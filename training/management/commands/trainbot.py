@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bots.actions import dead_actions
+from bots.modelstore import services as modelstore
 from tradingsite import clock
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
@@ -134,8 +135,11 @@ class Command(BaseCommand):
             self.stdout.write(f"{run.slot}: {run.state}. {why}")
             return
         holdout, baselines = run.metrics["holdout"], run.metrics["baselines"]
+        version = modelstore.get(run.slot, run.model_number)
+        trades = version.state == version.State.ACTIVE
+        stands = "is active" if trades else f"waits ({version.reason})"
         self.stdout.write(
-            f"{run.slot} v{run.model_number} is active. Held out, after charges and slippage: "
+            f"{version} {stands}. Held out, after charges and slippage: "
             f"{holdout['net_return']:+.2%} in {holdout['trades']} orders; flat +0.00%, "
             f"buy-and-hold {baselines['buy_and_hold']['net_return']:+.2%}."
         )
