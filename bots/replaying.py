@@ -56,10 +56,26 @@ def replay_bot(
     ]
 
 
+def replay_version(
+    slot: Slot, version: ModelVersion, start: dt.datetime, end: dt.datetime
+) -> Replayed:
+    """Return how a stored version alone would have traded the bars that close in (start, end].
+
+    No gate is in its way but the position limit: the model is judged, not the account's day.
+    """
+    tape, _, seen = _prepare(slot, start, end, False, version)
+    [result] = replay([tape])
+    return Replayed(slot, version, seen, result, _notes(slot, result))
+
+
 def _prepare(
-    slot: Slot, start: dt.datetime, end: dt.datetime, in_sample: bool
+    slot: Slot,
+    start: dt.datetime,
+    end: dt.datetime,
+    in_sample: bool,
+    version: ModelVersion | None = None,
 ) -> tuple[SlotTape, ModelVersion, bool]:
-    version = modelstore.active(slot.slug)
+    version = version or modelstore.active(slot.slug)
     if version is None:
         raise CannotReplay(
             f"{slot.slug} has no model: train one with `manage.py trainbot {slot.bot} "
@@ -84,6 +100,8 @@ def _prepare(
     bars = store.load_bars(slot.market, slot.timeframe, *bounds)
     tape = align(store.load_tape(slot, bars, store.load_calendar(slot.market)), features.opens_at)
     folder = modelstore.folder(version)
+    if not folder.is_dir():
+        raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")
     policy = bundle.load(folder, modelstore.verify(folder, slot.slug))
     limit_lots = BOTS[slot.bot].limit_lots
     return SlotTape(slot.slug, tape, features.values, policy, limit_lots, first), version, seen

@@ -10,7 +10,7 @@ from monitoring import checks
 from tradingsite import clock, jobs, notices
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.services import ONLY_VARIABLE, Service, wanted
-from training import pipeline
+from training import evaluations, pipeline
 
 # How long services may take to come up before their silence means anything.
 STARTING_SECONDS = 60.0
@@ -100,7 +100,7 @@ class BeatWatch:
 
 def recover() -> int:
     """Ask again for work whose worker died; return how many pieces there were."""
-    return pipeline.recover_lapsed() + jobs.recover_lapsed()
+    return pipeline.recover_lapsed() + evaluations.recover_lapsed() + jobs.recover_lapsed()
 
 
 def restart_key(service: str) -> str:

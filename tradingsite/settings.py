@@ -197,6 +197,7 @@ CELERY_TASK_DEFAULT_QUEUE = "prod"
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_ROUTES = {
     "training.tasks.train_on_pc": {"queue": "gpu"},
+    "training.tasks.evaluate": {"queue": "gpu"},
     "training.tasks.archive_on_pc": {"queue": "pc"},
 }
 CELERY_VISIBILITY_TIMEOUT = 3 * 3600

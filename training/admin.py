@@ -6,7 +6,7 @@ from django.contrib import admin
 from unfold.decorators import display
 
 from tradingsite.admin import ReadOnlyAdmin, ReadOnlyInline, took
-from training.models import TrainingRun, TrainingStep
+from training.models import Evaluation, Recipe, TrainingRun, TrainingStep
 
 
 class StepInline(ReadOnlyInline):
@@ -44,3 +44,42 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         """Return the last line of the run's record."""
         lines = run.detail.strip().splitlines()
         return lines[-1][:120] if lines else ""
+
+
+@admin.register(Recipe)
+class RecipeAdmin(ReadOnlyAdmin):
+    """Show recipes; one is approved by `manage.py evaluate`, by its verdict or in words."""
+
+    list_display = ("slot", "network", "short_hash", "shown_state", "decided_by", "reason")
+    list_filter = ("slot", "state")
+
+    @display(description="network")
+    def network(self, recipe: Recipe) -> str:
+        """Return its network."""
+        return str(recipe.settings["hyperparameters"]["network"])
+
+    @display(description="hash")
+    def short_hash(self, recipe: Recipe) -> str:
+        """Return enough of its hash to name it by."""
+        return recipe.hash[:8]
+
+
+@admin.register(Evaluation)
+class EvaluationAdmin(ReadOnlyAdmin):
+    """Show trials: all of them, whatever came of them."""
+
+    list_display = ("id", "recipe", "shown_state", "sharpe", "approved", "took", "detail")
+    list_filter = ("recipe__slot", "state", "approved")
+    list_select_related = ("recipe",)
+    exclude = ("returns",)
+
+    @display(description="net Sharpe a year")
+    def sharpe(self, row: Evaluation) -> str:
+        """Return its median seed's Sharpe ratio beside buy-and-hold's."""
+        seen = row.evidence
+        return f"{seen['sharpe']:+.2f} (hold {seen['hold_sharpe']:+.2f})" if seen else ""
+
+    @display(description="took (real time)")
+    def took(self, row: Evaluation) -> str:
+        """Return how long it took."""
+        return took(row.started_at, row.finished_at)

@@ -137,6 +137,15 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     return Dataset(features, align(tape, features.opens_at), fingerprint)
 
 
+def cut(data: Dataset, first: int, stop: int) -> Dataset:
+    """Return the rows [first, stop) of a dataset."""
+    rows, features = slice(first, stop), data.features
+    kept = Features(
+        features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
+    )
+    return Dataset(kept, data.tape.slice(first, stop), data.fingerprint)
+
+
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
     """Return an export's summary after checking every file against it; raise BadExport."""
     try:

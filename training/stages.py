@@ -122,7 +122,7 @@ def verify_and_activate(run: TrainingRun) -> str:
                 modelstore.hold_back(version, why)
             leases.write(run, model_number=version.number)
             run.model_number = version.number
-    version = modelstore.get(run.slot, run.model_number)
+    version = modelstore.get(run.slot, run.model_number or 0)
     if version.state != version.State.ACTIVE:
         return f"hashes, signature, load test passed; {_say_waits(version)}"
     notices.resolve(f"waits:{run.slot}")

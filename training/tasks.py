@@ -7,7 +7,7 @@ from markets import store
 from tradingsite import clock, jobs
 from tradingsite.models import JobRun
 from tradingsite.registry import BOTS
-from training import pipeline
+from training import evaluations, pipeline
 
 
 @shared_task(name="training.tasks.train_nifty")
@@ -50,6 +50,12 @@ def archive_on_pc(run_id: int) -> None:
 def clean_up(run_id: int) -> None:
     """Step 7."""
     pipeline.advance_and_send(run_id, 7)
+
+
+@shared_task(name="training.tasks.evaluate", acks_late=True, reject_on_worker_lost=True)
+def evaluate(evaluation_id: int) -> None:
+    """Walk a recipe forward, on PC's GPU worker."""
+    evaluations.perform(evaluation_id)
 
 
 def _train(run: JobRun, *bots: str) -> str:

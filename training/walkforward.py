@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bots.engine import Policy, ReplayResult, SlotTape, replay_slot
-from bots.observation import WINDOW
+from bots.observation import WINDOW, Float32Array
 from markets.bars import FloatArray, IntArray
 from markets.tape import Tape
 from tradingsite.registry import Slot
@@ -104,7 +104,9 @@ def walk(
         raise ValueError(f"{seeds} seeds: at least 1, better 3")
     splits = walk_forward(len(data.features), folds, window=WINDOW)
     total = folds * seeds
-    tests, hold, ema = [], [], []
+    tests: list[tuple[Tested, ...]] = []
+    hold: list[FloatArray] = []
+    ema: list[FloatArray] = []
     for number, split in enumerate(splits):
         made = []
         for seed in range(seeds):
@@ -230,7 +232,7 @@ def _test(
     )
 
 
-def _cut(data: Dataset, split: Split) -> tuple[Tape, FloatArray]:
+def _cut(data: Dataset, split: Split) -> tuple[Tape, Float32Array]:
     """Return the rows of a test, with the window before its first decision."""
     rows = slice(split.holdout.start - WINDOW, split.holdout.stop)
     return data.tape.slice(rows.start, rows.stop), data.features.values[rows]
@@ -286,3 +288,8 @@ def _net(returns: FloatArray) -> float:
 def to_json(found: Weighed) -> dict[str, Any]:
     """Return the evidence and figures for a record."""
     return {**asdict(found.evidence), **found.figures}
+
+
+def sharpe_per_bar(found: Weighed) -> float:
+    """Return the median seed's Sharpe ratio a bar, by which trials are compared."""
+    return metrics.sharpe(found.returns)

@@ -44,7 +44,7 @@ def active(slot: str) -> ModelVersion | None:
     return ModelVersion.objects.filter(slot=slot, state=ModelVersion.State.ACTIVE).first()
 
 
-def get(slot: str, number: int | None) -> ModelVersion:
+def get(slot: str, number: int) -> ModelVersion:
     """Return a version of a slot; raise Degraded where there is none of that number."""
     version = ModelVersion.objects.filter(slot=slot, number=number).first()
     if version is None:

@@ -25,7 +25,7 @@ def test_the_papers_own_example() -> None:
 
 def test_the_luckiest_of_noise_is_as_lucky_as_said() -> None:
     best = [max(sharpe(column) for column in noise(500, 50, seed).T) for seed in range(60)]
-    variance = np.var([sharpe(column) for column in noise(500, 400).T], ddof=1)
+    variance = float(np.var([sharpe(column) for column in noise(500, 400).T], ddof=1))
     assert np.mean(best) == pytest.approx(overfitting.luckiest_sharpe(50, variance), rel=0.08)
 
 

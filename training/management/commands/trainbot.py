@@ -135,7 +135,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{run.slot}: {run.state}. {why}")
             return
         holdout, baselines = run.metrics["holdout"], run.metrics["baselines"]
-        version = modelstore.get(run.slot, run.model_number)
+        version = modelstore.get(run.slot, run.model_number or 0)
         trades = version.state == version.State.ACTIVE
         stands = "is active" if trades else f"waits ({version.reason})"
         self.stdout.write(
