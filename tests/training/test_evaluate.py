@@ -67,6 +67,7 @@ def test_a_recipe_is_walked_forward_and_the_verdict_is_kept() -> None:
     assert row.approved is False and row.recipe.state == "candidate"
     assert "Refused" in said and "Buy and hold" in said and "2 folds x 1 seeds" in said
     assert all(check["name"] in said for check in row.checks)
+    assert row.returns is not None
     returns = np.frombuffer(bytes(row.returns))
     assert len(returns) == row.evidence["bars"] == sum(fold["bars"] for fold in row.by_fold)
     assert row.progress == {"done": 2, "total": 2, "said": "weighed"}
