@@ -19,6 +19,8 @@ used, because an index has none.
 
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -43,6 +45,8 @@ VERSION = 2
 
 DAY_SECONDS = 86_400
 SMALLEST_SIGMA_PCT = 1e-4
+
+log = logging.getLogger(__name__)
 
 ColumnsOf: TypeAlias = Callable[[Bars], dict[str, FloatArray]]
 
@@ -184,12 +188,30 @@ def compute(
     rows = _widened(rows, market, own, beside, calendar)
     for context in contexts:
         rows = _join(rows, own, bars[context], timeframes.seconds(context), calendar)
+    rows = _numbers_only(rows, schema)
     return Features(
         own.opens_at[rows.index],
         own.closes_at[rows.index],
         rows.values.astype(np.float32),
         schema,
     )
+
+
+def _numbers_only(rows: Rows, schema: Schema) -> Rows:
+    """Return the rows without those that hold what is no number: no row, no decision."""
+    # One sum tells of any: a single NaN or infinity makes it one.
+    if math.isfinite(float(rows.values.sum())):
+        return rows
+    sound = np.isfinite(rows.values)
+    names = [schema.names[column] for column in np.flatnonzero(~sound.all(axis=0))]
+    log.warning(
+        "%s %s: %d rows left out, in which %s is not a number",
+        schema.market,
+        schema.timeframe,
+        int((~sound.all(axis=1)).sum()),
+        ", ".join(names),
+    )
+    return Rows(rows.index[sound.all(axis=1)], rows.values[sound.all(axis=1)])
 
 
 def _own_names(market: str) -> tuple[str, ...]:

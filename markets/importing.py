@@ -86,14 +86,19 @@ def read_bars(
 
 def find_gaps(bars: Bars, timeframe: str, calendar: Calendar) -> list[Gap]:
     """Return where bars that the calendar expects between the first and the last are missing."""
-    first, last = (trading_date(int(bars.opens_at[row])) for row in (0, -1))
+    return missing_opens(bars.opens_at, timeframe, calendar)
+
+
+def missing_opens(opens_at: IntArray, timeframe: str, calendar: Calendar) -> list[Gap]:
+    """Return where opens that the calendar expects between the first and the last are missing."""
+    first, last = (trading_date(int(opens_at[row])) for row in (0, -1))
     expected = [
         opens
         for session in calendar.sessions(first - dt.timedelta(days=1), last)
         for opens in calendar.bar_opens(timeframe, session.date)
-        if bars.opens_at[0] <= opens <= bars.opens_at[-1]
+        if opens_at[0] <= opens <= opens_at[-1]
     ]
-    present = set(bars.opens_at.tolist())
+    present = set(opens_at.tolist())
     gaps: list[Gap] = []
     open_gap: list[int] = []
     for opens in expected:

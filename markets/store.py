@@ -131,7 +131,8 @@ def load_readings(alias: str, series: str, start: int | None = None) -> Readings
     """Return a series of readings in order, all or those after an instant."""
     query = (
         "SELECT extract(epoch FROM at)::float8, value::float8 "  # noqa: S608
-        f"FROM {Reading._meta.db_table} WHERE series = %s AND at > to_timestamp(%s) ORDER BY at"
+        f"FROM {Reading._meta.db_table} WHERE series = %s AND at > to_timestamp(%s) "
+        "AND value <> 'NaN' ORDER BY at"
     )
     with connections[alias].cursor() as cursor:
         cursor.execute(query, [series, start or 0])

@@ -52,6 +52,10 @@ class Bot:
     """Loss of one trading date, in the market's currency, after which the bot only reduces."""
     network: str = "tft"
     """Market encoder of its policies: tft, mlp or lstm (training.nets)."""
+    drawdown_weight: float = 0.1
+    """What a deepening of the drawdown costs in the reward, in shares of the same loss."""
+    sharpe_weight: float = 0.0
+    """Weight of the differential Sharpe ratio in the reward; it has shown no gain yet."""
     learns_from_owner: bool = False
     """Trained on the owner's own trades, so without them it has nothing to learn from."""
 

@@ -24,6 +24,7 @@ from tradingsite import remote
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
 from tradingsite.registry import Slot
+from training.soundness import missing_rows
 
 SUMMARY = "export.json"
 # Room that must stay free after an export: a full disk would stop the databases too.
@@ -82,6 +83,8 @@ class Dataset:
     features: Features
     tape: Tape
     fingerprint: str
+    missing_rows: int = 0
+    """How many rows that the calendar expects are not there."""
 
 
 def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
@@ -129,12 +132,13 @@ def import_and_load(slot: Slot, folder: Path) -> Dataset:
 
 
 def load(slot: Slot, fingerprint: str) -> Dataset:
-    """Return PC's rows of a slot as arrays."""
+    """Return PC's rows of a slot as arrays; raise UnsoundData where none may learn from them."""
     alias = TRAINING[slot.market]
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
-    tape = store.load_tape(slot, bars, store.load_calendar(slot.market, alias), alias)
-    return Dataset(features, align(tape, features.opens_at), fingerprint)
+    calendar = store.load_calendar(slot.market, alias)
+    tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
+    return Dataset(features, tape, fingerprint, missing_rows(features, calendar))
 
 
 def cut(data: Dataset, first: int, stop: int) -> Dataset:
@@ -143,7 +147,7 @@ def cut(data: Dataset, first: int, stop: int) -> Dataset:
     kept = Features(
         features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
     )
-    return Dataset(kept, data.tape.slice(first, stop), data.fingerprint)
+    return Dataset(kept, data.tape.slice(first, stop), data.fingerprint, data.missing_rows)
 
 
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:

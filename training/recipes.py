@@ -40,7 +40,9 @@ def settings_of(
         "slot": slot.slug,
         "schema": schema_for(slot.market, slot.timeframe).hash,
         "hyperparameters": learned.to_manifest(),
-        "reward": asdict(RewardSettings()),
+        "reward": asdict(
+            RewardSettings(drawdown_weight=bot.drawdown_weight, sharpe_weight=bot.sharpe_weight)
+        ),
         "limit_lots": bot.limit_lots,
         "slippage_bps": bot.slippage_bps,
         "timesteps": timesteps,

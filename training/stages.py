@@ -84,6 +84,7 @@ def train(run: TrainingRun) -> str:
         f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
         f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
         f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}{_masked(manifest)}"
+        + (f"; {data.missing_rows:,} rows are missing" if data.missing_rows else "")
     )
 
 

@@ -264,6 +264,20 @@ def test_market_that_stands_still_gives_finite_rows(history: Mapping[Slot, SlotB
     assert np.isfinite(compute(("btc", "4h"), {"4h": still}).values).all()
 
 
+def test_a_row_that_is_not_a_number_is_no_row(
+    history: Mapping[Slot, SlotBars], caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = ("btc", "4h")
+    whole = compute(slot, history[slot])
+    bars = history[slot]["4h"]
+    close = bars.close.copy()
+    close[-10] = np.nan
+    part = compute(slot, {"4h": dataclasses.replace(bars, close=close)})
+    np.testing.assert_array_equal(part.values, whole.values[: len(part)])
+    assert 0 < len(whole) - len(part) <= 20
+    assert "rows left out, in which ret_1, ret_4" in caplog.text
+
+
 def test_clock_tells_the_place_in_the_session_and_in_the_week(
     history: Mapping[Slot, SlotBars],
 ) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from django.db import transaction
 
 from markets import store
 from markets.bars import Bars
+from markets.collecting import readings
 from markets.features import schema_for
 from markets.models import Bar, Feature, Quote, Source, TradingDay
 from tests import histories
@@ -206,6 +208,15 @@ def test_the_tape_carries_the_funding_of_each_bar_its_close_included() -> None:
     short = store.load_tape(SLOTS["btc-4h"], kept, store.load_calendar("btc"))
     assert short.funding_rate[5] == pytest.approx(paid.value[2])
     assert short.funding_rate.sum() == pytest.approx(paid.value.sum())
+
+
+def test_a_reading_that_is_no_number_counts_as_none() -> None:
+    bars = histories.four_hours(13)
+    paid = histories.put_funding(bars)
+    readings.keep(readings.FUNDING, [(int(paid.at[2]), Decimal("NaN"))], Source.VENUE)
+    found = store.load_readings("btc", "FUNDING")
+    assert found.at.tolist() == np.delete(paid.at, 2).tolist()
+    assert len(store.load_readings("btc", "FUNDING", int(paid.at[3]))) == len(paid) - 4
 
 
 def test_what_comes_late_is_computed_into_the_rows_that_would_have_known() -> None:

@@ -68,11 +68,14 @@ def test_differential_sharpe_is_clipped_and_its_variance_floored() -> None:
     assert sharpe_reward(3.0, RewardSettings(sharpe_weight=0.01)) == pytest.approx(3.0)
 
 
-def _play(close: FloatArray, actions: Sequence[int], charges: float) -> tuple[float, float]:
+def _play(
+    close: FloatArray, actions: Sequence[int], charges: float, settings: RewardSettings
+) -> tuple[float, float]:
     """Return the summed reward and the final wealth of actions over one episode."""
     bars = len(actions)
-    tape = make_tape(close, buy_rate=charges, sell_rate=charges, slippage=0.0001)
-    env = SingleEnv(tape, random_features(len(tape)), Episodes(limit_lots=4, bars=bars))
+    tape = make_tape(close, buy_rate=charges, sell_rate=charges, slippage=0.0001, funding_rate=1e-5)
+    episodes = Episodes(limit_lots=4, bars=bars, reward=settings)
+    env = SingleEnv(tape, random_features(len(tape)), episodes)
     env.reset(options={"bar": env.first_bar})
     rewards = []
     for action in actions:
@@ -86,14 +89,19 @@ def _play(close: FloatArray, actions: Sequence[int], charges: float) -> tuple[fl
 # The same market ranked wrongly by a widely used library's stock reward.
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("charges", [0.0002, 0.001])
-def test_reward_ranks_churn_below_flat_below_hold(seed: int, charges: float) -> None:
+@pytest.mark.parametrize("sharpe_weight", [0.0, 0.0001])
+def test_reward_ranks_churn_below_flat_below_hold(
+    seed: int, charges: float, sharpe_weight: float
+) -> None:
+    settings = RewardSettings(sharpe_weight=sharpe_weight)
     bars = 2_000
     noise = np.random.default_rng(seed).standard_normal(bars + 40) * 0.002
     drift = np.log(1.533) / bars - noise[32:].sum() / bars
     close = 20_000 * np.exp(np.cumsum(noise + drift))
     hold, churn, flat = 3, [0, 6] * (bars // 2), [3] * bars
     churned, stayed, held = (
-        _play(close, actions, charges) for actions in (churn, flat, [0] + [hold] * (bars - 1))
+        _play(close, actions, charges, settings)
+        for actions in (churn, flat, [0] + [hold] * (bars - 1))
     )
     assert churned[0] < stayed[0] < held[0]
     assert churned[1] < stayed[1] < held[1]
