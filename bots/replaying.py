@@ -18,7 +18,7 @@ from bots.observation import WINDOW
 from bots.risk import RiskGate
 from markets import charges, contracts, store
 from markets.calendar import trading_date
-from markets.readings import FUNDING, RECENT_SECONDS, SERIES_OF
+from markets.readings import ASSUMED_RATE, FUNDING, RECENT_SECONDS, SERIES_OF
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, MARKETS, Slot
 
@@ -126,11 +126,8 @@ def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:
 def _funding_note(slot: Slot, result: ReplayResult) -> str:
     first, last = int(result.closes_at[0]), int(result.closes_at[-1])
     at = store.load_readings(slot.market, FUNDING, first).at
-    at = at[at <= last]
-    if not len(at):
-        return f"{slot.market} has no funding stored for this span, so none is paid"
-    pauses = np.diff(np.concatenate(([first], at, [last])))
+    pauses = np.diff(np.concatenate(([first], at[at <= last], [last])))
     said = f"{slot.market} pays or receives funding on what it holds at each bar's close"
     if pauses.max() > RECENT_SECONDS:
-        said += "; for a part of this span none is stored, and none is paid there"
+        said += f"; where none is stored, {ASSUMED_RATE:.2%} for eight hours is assumed"
     return said

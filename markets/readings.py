@@ -38,6 +38,8 @@ SESSIONS_BACK = 2
 """A level from before the last two sessions is too old; one of them may lack its reading."""
 LONGEST_INTERVAL_SECONDS = 8 * 3_600
 """No exchange pays funding more seldom; a longer pause is a hole in the readings."""
+ASSUMED_RATE = 0.0001
+"""What longs pay for eight hours where nobody knows: the interest in both exchanges' formulas."""
 # A venue's payments come a moment after the hour.
 _JITTER_SECONDS = 600
 RECENT_SECONDS = LONGEST_INTERVAL_SECONDS + _JITTER_SECONDS
@@ -127,10 +129,28 @@ def funding_columns(readings: Readings, closes_at: IntArray) -> dict[str, FloatA
 
 
 def paid_between(readings: Readings, after: IntArray, until: IntArray) -> FloatArray:
-    """Return the sums of the rates paid in each (after, until], 0 where nothing is known."""
+    """Return the sums of the rates paid in each (after, until].
+
+    Where the last payment known is older than the longest interval, holding is not free: the
+    exchanges' own rate of interest, to which funding falls back, is assumed.
+    """
     paid, _ = _running(readings)
     first, stop = (np.searchsorted(readings.at, each, side="right") for each in (after, until))
-    return (paid[stop] - paid[first]) / _UNIT
+    known = _known_seconds(readings, until) - _known_seconds(readings, after)
+    assumed = (until - after - known) * (ASSUMED_RATE / LONGEST_INTERVAL_SECONDS)
+    return (paid[stop] - paid[first]) / _UNIT + assumed
+
+
+def _known_seconds(readings: Readings, at: IntArray) -> IntArray:
+    """Return for how long, before each instant, a payment known was fresh."""
+    if not len(readings):
+        return np.zeros(len(at), dtype=np.int64)
+    fresh = np.minimum(np.diff(readings.at), RECENT_SECONDS)
+    before = np.concatenate(([0], np.cumsum(fresh)))
+    last = np.searchsorted(readings.at, at, side="right") - 1
+    place = np.maximum(last, 0)
+    since = np.minimum(at - readings.at[place], RECENT_SECONDS)
+    return np.where(last < 0, 0, before[place] + since)
 
 
 def _running(readings: Readings) -> tuple[IntArray, IntArray]:

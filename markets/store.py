@@ -15,7 +15,14 @@ from markets.bars import Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
 from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
-from markets.readings import FUNDING, HISTORY_SECONDS, KNOWN_AFTER_SECONDS, SERIES_OF, Readings
+from markets.readings import (
+    FUNDING,
+    HISTORY_SECONDS,
+    KNOWN_AFTER_SECONDS,
+    LONGEST_INTERVAL_SECONDS,
+    SERIES_OF,
+    Readings,
+)
 from markets.recent import RecentBars
 from markets.tape import Tape, build_tape
 from tradingsite import clock
@@ -255,7 +262,8 @@ def load_tape(slot: Slot, bars: Bars, calendar: Calendar, alias: str | None = No
     """Return a slot's tradable prices over some bars, with its bot's slippage and its funding."""
     funding = None
     if FUNDING in SERIES_OF[slot.market] and len(bars):
-        funding = load_readings(alias or slot.market, FUNDING, int(bars.opens_at[0]) - 1)
+        start = int(bars.opens_at[0]) - 2 * LONGEST_INTERVAL_SECONDS
+        funding = load_readings(alias or slot.market, FUNDING, start)
     return build_tape(slot.market, bars, calendar, BOTS[slot.bot].slippage_bps, funding=funding)
 
 

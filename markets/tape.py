@@ -47,7 +47,7 @@ class Tape:
     brokerage_cap: FloatArray
     """The four rates of `markets.charges.Rates` for orders filled at the bar's open."""
     funding_rate: FloatArray
-    """What longs pay shorts over the bar, as a ratio of the position's value; 0 if not known."""
+    """What longs pay shorts over the bar, as a ratio of the position's value."""
     slippage: float
     """Half spread plus impact against us on every fill, as a ratio of price."""
 
@@ -84,7 +84,7 @@ def build_tape(
 ) -> Tape:
     """Return the tape of a slot's bars; the carry is the market's own unless given.
 
-    `funding` holds the payments of a perpetual; without them nothing is paid.
+    `funding` holds the payments of a perpetual; a future has none.
 
     Row t depends on the bars up to t only. A hole in the bars that swallows an expiry ends in a
     roll out of the old contract at the spot price.

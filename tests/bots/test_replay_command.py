@@ -13,7 +13,7 @@ from bots.bundle import ENCODER
 from bots.modelstore import services as modelstore
 from bots.replaying import replay_bot
 from markets import store
-from markets.models import Source
+from markets.models import Reading, Source
 from tests import histories
 from tests.bots.slotmodels import activate_model
 from tradingsite import clock
@@ -96,7 +96,9 @@ def test_the_table_has_a_row_for_each_slot_with_a_model() -> None:
     assert [row["Decisions"] for row in rows] == ["119", "29"]
     assert "Replay Mon 03 Mar 2025 to Fri 07 Mar 2025, simulated fills" in said
     assert "pays or receives funding on what it holds at each bar's close" in said
-    assert "for a part of this span" not in said
+    assert "is assumed" not in said
+    Reading.on("btc").objects.all().delete()
+    assert "where none is stored, 0.01% for eight hours is assumed" in replay(*SPAN)[0]
     assert "148 bars decided in" in said
     assert "IN SAMPLE" not in said
     left_out = [line.partition(" ")[0] for line in aside.splitlines()]

@@ -103,7 +103,23 @@ def test_what_is_paid_in_a_bar_is_the_sum_of_its_payments_its_close_included() -
     opens = utc("2026-06-01 00:00") + 2 * HOUR * np.arange(3, dtype=np.int64)
     paid = paid_between(known, opens, opens + 2 * HOUR)
     assert paid.tolist() == pytest.approx([-1e-4, 9e-4, 0.0])
-    assert paid_between(Readings.empty(), opens, opens + HOUR).tolist() == [0.0] * 3
+
+
+def test_where_no_payment_is_known_holding_costs_the_rate_of_interest() -> None:
+    opens = utc("2026-06-01 00:00") + 4 * HOUR * np.arange(6, dtype=np.int64)
+    interest = readings.ASSUMED_RATE / 2
+    nothing = paid_between(Readings.empty(), opens, opens + 4 * HOUR)
+    assert nothing.tolist() == pytest.approx([interest] * 6)
+    # Payments at 08:00 and at noon, believed for eight hours and ten minutes after the last.
+    known = hourly("2026-06-01 08:00", [1e-3, 2e-3], every=4 * HOUR)
+    paid = paid_between(known, opens, opens + 4 * HOUR)
+    late = readings.ASSUMED_RATE * (4 * HOUR - 600) / (8 * HOUR)
+    assert paid.tolist() == pytest.approx([interest, interest + 1e-3, 2e-3, 0.0, 0.0, late])
+    # What comes later changes nothing of what was paid by then.
+    for row in range(6):
+        end = opens[row : row + 1] + 4 * HOUR
+        part = paid_between(until(known, int(end[0])), opens[row : row + 1], end)
+        assert part[0] == paid[row]
 
 
 @pytest.mark.parametrize("every", [HOUR, 8 * HOUR])
