@@ -1,7 +1,8 @@
 """Steps a CPU second of the trading environments, random actions, everything paid and delivered.
 
 Every step trades whole lots with slippage and dated charges, keeps the position's state, rolls
-contracts and returns the feature row (30 columns, higher timeframes among them) with the account.
+contracts and returns the feature row (30 columns, higher timeframes among them) with the account;
+the funded ones pay for being held as well, as a perpetual's do.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.tapes import random_features, random_tape
+from tests.tapes import random_features, random_funding, random_tape
 from training.env import BatchEnv, Episodes, SingleEnv
 
 ROWS = 20_000
@@ -28,6 +29,7 @@ def run() -> dict[str, float]:
         "batch64_steps_per_cpu_s": _best(lambda: _batch_steps(64)),
         "batch256_steps_per_cpu_s": _best(lambda: _batch_steps(256)),
         "batch64_index_steps_per_cpu_s": _best(lambda: _batch_steps(64, as_rows=False)),
+        "batch64_funded_steps_per_cpu_s": _best(lambda: _batch_steps(64, funded=True)),
     }
 
 
@@ -47,9 +49,9 @@ def _single_steps() -> float:
     return SINGLE_STEPS / (time.process_time() - began)
 
 
-def _batch_steps(accounts: int, *, as_rows: bool = True) -> float:
+def _batch_steps(accounts: int, *, as_rows: bool = True, funded: bool = False) -> float:
     env = BatchEnv(
-        random_tape(ROWS),
+        random_tape(ROWS, funding_rate=random_funding(ROWS) if funded else 0.0),
         random_features(ROWS, FEATURES),
         Episodes(limit_lots=4),
         accounts=accounts,

@@ -145,6 +145,12 @@ def test_history_is_whole_repeatable_and_says_how_far_it_is(
         assert values[:, names.index(name)].std() > 0.1, name
     assert {what for what, _, _ in told} >= {"btc 1h features", "btc 4h features"}
     assert not history.needs_history("btc")
+    # A market made before there were readings beside its bars is made whole.
+    kept = list(Reading.on("btc").objects.all())
+    Reading.on("btc").objects.all().delete()
+    assert history.needs_history("btc")
+    Reading.on("btc").objects.bulk_create(kept)
+    assert not history.needs_history("btc")
     newest = store.load_bars("btc", "1h").slice(-1)
     assert newest.closes_at[0] == ist("2026-06-01 08:30").timestamp()
     assert store.last_quote("btc").price == Decimal(repr(float(newest.close[0])))  # type: ignore[union-attr]
