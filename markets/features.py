@@ -17,6 +17,8 @@ Values are raw: clipped to sane ranges, never scaled by statistics of the sample
 used, because an index has none.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -26,13 +28,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from markets import indicators, readings, timeframes
-from markets.bars import Bars, FloatArray, IntArray
+from markets.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.calendar import Calendar, trading_date
 from markets.contracts import days_to_expiry
 from markets.readings import Readings
@@ -130,10 +132,30 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Hold values computed for some bars; `index` says which, counted in the bars given."""
+    """Hold values computed for some bars; `index` says which, counted in the bars given.
+
+    They are columns in parts, each of all the rows, to be put together once.
+    """
 
     index: IntArray
-    values: FloatArray
+    parts: tuple[FloatArray, ...]
+
+    def where(self, kept: BoolArray) -> Rows:
+        """Return some of the rows."""
+        if kept.all():
+            return self
+        return Rows(self.index[kept], tuple(part[kept] for part in self.parts))
+
+
+class _Scales(NamedTuple):
+    """Hold what other columns are measured by."""
+
+    returns: FloatArray
+    """Of one bar, logs in per cent."""
+    sigma: FloatArray
+    true_range: FloatArray
+    bands: tuple[FloatArray, FloatArray, FloatArray]
+    """Bollinger's upper, middle and lower."""
 
 
 @cache
@@ -188,21 +210,17 @@ def compute(
     rows = _widened(rows, market, own, beside, calendar)
     for context in contexts:
         rows = _join(rows, own, bars[context], timeframes.seconds(context), calendar)
-    rows = _numbers_only(rows, schema)
-    return Features(
-        own.opens_at[rows.index],
-        own.closes_at[rows.index],
-        rows.values.astype(np.float32),
-        schema,
-    )
+    values = np.concatenate(rows.parts, axis=1, dtype=np.float32, casting="same_kind")
+    opens_at, closes_at = own.opens_at[rows.index], own.closes_at[rows.index]
+    return _numbers_only(Features(opens_at, closes_at, values, schema))
 
 
-def _numbers_only(rows: Rows, schema: Schema) -> Rows:
+def _numbers_only(rows: Features) -> Features:
     """Return the rows without those that hold what is no number: no row, no decision."""
     # One sum tells of any: a single NaN or infinity makes it one.
     if math.isfinite(float(rows.values.sum())):
         return rows
-    sound = np.isfinite(rows.values)
+    schema, sound = rows.schema, np.isfinite(rows.values)
     names = [schema.names[column] for column in np.flatnonzero(~sound.all(axis=0))]
     log.warning(
         "%s %s: %d rows left out, in which %s is not a number",
@@ -211,7 +229,8 @@ def _numbers_only(rows: Rows, schema: Schema) -> Rows:
         int((~sound.all(axis=1)).sum()),
         ", ".join(names),
     )
-    return Rows(rows.index[sound.all(axis=1)], rows.values[sound.all(axis=1)])
+    kept = sound.all(axis=1)
+    return Features(rows.opens_at[kept], rows.closes_at[kept], rows.values[kept], schema)
 
 
 def _own_names(market: str) -> tuple[str, ...]:
@@ -246,7 +265,7 @@ def _block_rows(bars: Bars, since: int | None, names: Sequence[str], columns_of:
             block = np.column_stack([columns[name][kept] for name in names])
             index.append(np.arange(first, stop))
             values.append(np.clip(block, lows, highs))
-    return Rows(np.concatenate(index), np.concatenate(values))
+    return Rows(np.concatenate(index), (np.concatenate(values),))
 
 
 def _widened(
@@ -259,13 +278,16 @@ def _widened(
     names = BESIDE_NAMES[market]
     lows, highs = np.array([RANGES[name] for name in names]).T
     values = np.clip(np.column_stack([found[name] for name in names]), lows, highs)
-    return Rows(rows.index, np.concatenate([rows.values, values], axis=1))
+    return Rows(rows.index, (*rows.parts, values))
 
 
 def _context_columns(block: Bars) -> dict[str, FloatArray]:
-    returns, sigma, true_range = _scales(block)
+    return _common_columns(block, _scales(block))
+
+
+def _common_columns(block: Bars, scales: _Scales) -> dict[str, FloatArray]:
+    returns, sigma, true_range, (upper, middle, _) = scales
     close = block.close
-    upper, middle, _ = indicators.bollinger_bands(close)
     short_sigma = np.maximum(indicators.standard_deviation(returns, 16), SMALLEST_SIGMA_PCT)
     return {
         "ret_1": returns / sigma,
@@ -279,15 +301,15 @@ def _context_columns(block: Bars) -> dict[str, FloatArray]:
 
 
 def _own_columns(block: Bars, timeframe: str, calendar: Calendar) -> dict[str, FloatArray]:
-    _, sigma, true_range = _scales(block)
+    scales = _scales(block)
+    _, sigma, true_range, (upper, _, lower) = scales
     high, low, close = block.high, block.low, block.close
-    upper, _, lower = indicators.bollinger_bands(close)
     long_range = indicators.average_true_range(high, low, close, 48)
     angle = _clock_angle(block.opens_at, timeframe, calendar)
     gap = block.open.copy()
     gap[1:] -= close[:-1]
     spread = high - low
-    return _context_columns(block) | {
+    return _common_columns(block, scales) | {
         "ret_16": _log_change(close, 16) / (4.0 * sigma),
         "macd_histogram": indicators.macd(close)[2] / true_range,
         "bollinger_width": (upper - lower) / true_range,
@@ -301,13 +323,14 @@ def _own_columns(block: Bars, timeframe: str, calendar: Calendar) -> dict[str, F
     }
 
 
-def _scales(block: Bars) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the one-bar log returns in per cent, their deviation and the average true range."""
+def _scales(block: Bars) -> _Scales:
+    """Return the one-bar returns, their deviation, the average true range and Bollinger's bands."""
     returns = _log_change(block.close, 1)
     sigma = np.maximum(indicators.standard_deviation(returns, 64), SMALLEST_SIGMA_PCT)
     true_range = indicators.average_true_range(block.high, block.low, block.close)
     # Floors, for a market that stood still would divide by zero.
-    return returns, sigma, np.maximum(true_range, block.close * 1e-7)
+    true_range = np.maximum(true_range, block.close * 1e-7)
+    return _Scales(returns, sigma, true_range, indicators.bollinger_bands(block.close))
 
 
 def _log_change(close: FloatArray, count: int) -> FloatArray:
@@ -342,18 +365,16 @@ def _sessions_of(times: IntArray, calendar: Calendar) -> tuple[IntArray, IntArra
 def _join(rows: Rows, own: Bars, context: Bars, length: int, calendar: Calendar) -> Rows:
     """Return the rows widened by the context row each may know, less those without a fresh one."""
     if len(rows.index) == 0 or len(context) == 0:
-        width = rows.values.shape[1] + len(CONTEXT_NAMES)
-        return Rows(rows.index[:0], np.empty((0, width)))
+        none = (*(part[:0] for part in rows.parts), np.empty((0, len(CONTEXT_NAMES))))
+        return Rows(rows.index[:0], none)
     known = np.searchsorted(context.closes_at, own.closes_at[rows.index], side="right") - 1
     since = int(context.opens_at[max(known[0], 0)])
     joined = _block_rows(context, since, CONTEXT_NAMES, _context_columns)
     is_fresh = context.closes_at[known] >= _due(own, rows.index, length, calendar)
     usable = np.isin(known, joined.index) & is_fresh
-    place = np.searchsorted(joined.index, known)
-    return Rows(
-        rows.index[usable],
-        np.concatenate([rows.values[usable], joined.values[place[usable]]], axis=1),
-    )
+    place = np.searchsorted(joined.index, known[usable])
+    kept = rows.where(usable)
+    return Rows(kept.index, (*kept.parts, joined.parts[0][place]))
 
 
 def _due(own: Bars, index: IntArray, length: int, calendar: Calendar) -> IntArray:
