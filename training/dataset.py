@@ -19,6 +19,7 @@ from bots.engine import align
 from markets import store
 from markets.features import Features, schema_for
 from markets.models import Bar, Feature, Reading, TradingDay
+from markets.readings import FUNDING
 from markets.tape import Tape
 from tradingsite import remote
 from tradingsite.databases import TRAINING
@@ -61,11 +62,11 @@ TABLES = (
         "timeframe = %(timeframe)s AND closes_at <= %(until)s AND schema = %(schema)s",
     ),
     Table(
-        # What holding costs; in the features it is contained.
+        # What holding costs; what models know of readings is in the features.
         "readings.csv.zst",
         Reading._meta.db_table,
         "series, at, value, source",
-        "at <= %(until)s",
+        f"series = '{FUNDING}' AND at <= %(until)s",
     ),
     Table(
         "trading_days.csv.zst",

@@ -11,6 +11,7 @@ from django.test import override_settings
 from markets.collecting import readings
 from markets.collecting.readings import FUNDING, VIX
 from markets.models import Reading, Source
+from markets.simulator import beside
 from markets.simulator.hyperliquid.market import UNIVERSE
 from tests.markets.collecting.desk import DATABASES, BarsDesk, bars_desk
 from tests.markets.simulator.broker import ist, shared_world
@@ -84,6 +85,16 @@ def test_one_series_that_fails_costs_the_others_nothing(desk: BarsDesk) -> None:
     desk.go("2026-06-01 10:05")
     run = desk.fire()
     assert run and times(VIX[0])[-1] == "01 10:00"
+
+
+def test_the_generated_past_is_what_the_venues_would_say_of_it(desk: BarsDesk) -> None:
+    world = shared_world()[0]
+    start, end = int(ist("2026-05-21 05:30")), int(ist("2026-05-29 20:00"))
+    for series in (VIX[2], FUNDING):
+        said = readings.fetch(series, start, end)
+        assert beside.rows_of(series.name, world, 7, start, end) == said and len(said) > 5
+    with pytest.raises(ValueError, match="no generated series 'GOLD'"):
+        beside.rows_of("GOLD", world, 7, start, end)
 
 
 def test_a_corrected_reading_takes_the_place_of_the_first() -> None:
