@@ -15,6 +15,7 @@ from bots.manifest import Golden, Normalisation
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
 from bots.observation import ACCOUNT_SIZE, WINDOW
+from markets import features
 from markets.features import schema_for
 from tests.bots import bundles
 from tradingsite.models import Notice
@@ -114,3 +115,18 @@ def test_a_model_of_another_limit_does_not_trade(key: Ed25519PrivateKey, tmp_pat
     install(key, tmp_path, 1, limit_lots=8)
     assert Policies(BOTS["btc"]).current(SLOT) is None
     assert "up to 8 lots, the bot's limit is 4" in Notice.objects.get().text
+
+
+def test_a_model_of_features_that_have_changed_since_does_not_trade(
+    key: Ed25519PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = install(key, tmp_path, 1)
+    features.schema_for.cache_clear()
+    monkeypatch.setattr(features, "VERSION", features.VERSION + 1)
+    try:
+        assert Policies(BOTS["btc"]).current(SLOT) is None
+    finally:
+        features.schema_for.cache_clear()
+    said = Notice.objects.get().text
+    assert f"{version} cannot trade" in said
+    assert "the features have changed since, train again" in said

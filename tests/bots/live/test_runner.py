@@ -276,6 +276,20 @@ def test_a_bar_that_is_no_longer_the_newest_is_left_undecided(
 
 
 @databases
+def test_a_policy_that_answers_no_number_holds(set_market: SetMarket, btc_path: Path) -> None:
+    start = ist("2026-06-01 09:30")
+    stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
+    broken = NoisePolicy(stage.policies.width(SLOTS["btc-1h"]))
+    broken.act = lambda code, account: np.full((1, 7), np.nan, dtype=np.float32)  # type: ignore[method-assign]
+    stage.policies._chosen["btc-1h"] = Loaded(1, "btc-1h v1", broken)
+    stage.close_bar(start)
+    (decision,) = decisions("btc-1h")
+    assert (decision.action, decision.lots_after) == ("hold", 0)
+    assert decision.reason == "the policy's logits are not finite: hold, and look at its features"
+    assert not Order.on("btc").objects.exists()
+
+
+@databases
 def test_what_keeps_a_slot_from_deciding_is_a_hold_with_its_reason(
     set_market: SetMarket, btc_path: Path
 ) -> None:
