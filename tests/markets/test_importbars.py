@@ -105,12 +105,15 @@ def test_a_file_is_imported_with_its_features(file: Path) -> None:
     assert "600 btc 4h bars, 20 Nov 2024 05:30 to 28 Feb 2025 01:30 IST." in said
     assert "No gaps against the calendar." in said
     assert "600 bars new or changed, 0 as they were." in said
+    assert "btc has no funding yet, so its rows hold 0 for it: manage.py importreadings" in said
     assert f"{rows} feature rows of btc 4h." in said
     assert "0 feature rows of btc 1h: they need 200 bars and more of 1h and 4h." in said
 
 
 def test_a_second_import_changes_nothing(file: Path) -> None:
     importbars("btc", "4h", file)
+    histories.put_funding(histories.four_hours(20))
+    assert "has no funding" not in importbars("btc", "4h", file)
     before = list(Bar.on("btc").objects.order_by("pk").values())
     features = list(Feature.on("btc").objects.order_by("opens_at").values_list("opens_at"))
     assert "0 bars new or changed, 600 as they were." in importbars("btc", "4h", file)

@@ -12,6 +12,8 @@ from markets import importing, store
 from markets.bars import Bars
 from markets.features import WARMUP_BARS
 from markets.importing import BadFile, Gap
+from markets.importing_readings import KINDS
+from markets.readings import SERIES_OF
 from tradingsite import clock
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import CONTEXTS, MARKETS
@@ -70,6 +72,7 @@ class Command(BaseCommand):
                 "models and ledger made of them."
             ) from error
         self.stdout.write(f"{changed:,} bars new or changed, {len(bars) - changed:,} as they were.")
+        self._say_what_lacks(market)
         if not changed and not any(rows.values()):
             self.stdout.write("No feature row changed.")
             return
@@ -77,6 +80,18 @@ class Command(BaseCommand):
             needs = " and ".join((name, *CONTEXTS[market, name]))
             waits = "" if count else f": they need {WARMUP_BARS} bars and more of {needs}"
             self.stdout.write(f"{count:,} feature rows of {market} {name}{waits}.")
+
+    def _say_what_lacks(self, market: str) -> None:
+        """Say where rows will hold 0 for want of what stands beside the bars."""
+        for kind, wanted in KINDS.items():
+            lacks = wanted.market == market and not any(
+                len(store.load_readings(market, series)) for series in SERIES_OF[market]
+            )
+            if lacks:
+                self.stdout.write(
+                    f"{market} has no {wanted.title} yet, so its rows hold 0 for it: "
+                    f"manage.py importreadings {kind} FILE"
+                )
 
     def _read(self, console: Console, market: str, timeframe: str, options: Any) -> Bars:
         zone = zone_of(options["tz"])
