@@ -16,6 +16,7 @@ from markets import store, timeframes
 from markets.collecting import backfill, gaps, readings, rule
 from markets.collecting.expected import Span
 from markets.collecting.gaps import Report
+from markets.readings import SERIES_OF
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 from tradingsite.heartbeat import is_alive
@@ -121,7 +122,9 @@ class Command(BaseCommand):
                 f"{market} {timeframe}: {kept.new:,} bars new, {kept.corrected:,} corrected."
             )
         for series in readings.of_market(market):
-            if series.timeframe and series.timeframe not in picked:
+            # What features are made of is wanted beside bars of any length.
+            is_wanted = series.timeframe in picked or series.name in SERIES_OF[market]
+            if not is_wanted:
                 continue
             start = _start(options["start"], series.timeframe or "1h", end)
             changed = backfill.backfill_readings(series, start, end, by)
