@@ -14,6 +14,8 @@ from bots.models import (
 )
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
+from bots.owner import OwnTrade
+from markets.models import GivenBy, OwnerTrade
 from tradingsite.registry import SLOTS
 
 
@@ -31,6 +33,17 @@ def forget_market(market: str) -> None:
     ModelVersion.objects.filter(slot__in=slots).delete()
     # Files cannot be rolled back, so they go when the rows are gone for good.
     transaction.on_commit(lambda: [modelstore.prune(slot) for slot in slots])
+
+
+def own_trades(alias: str) -> tuple[OwnTrade, ...]:
+    """Return what the owner traded by hand, oldest first, as a database of NIFTY's has it."""
+    rows = OwnerTrade.on(alias).objects.filter(given_by=GivenBy.OWNER).order_by("at", "id")
+    return tuple(
+        OwnTrade(instrument or symbol, float(quantity), int(at.timestamp()))
+        for instrument, symbol, quantity, at in rows.values_list(
+            "instrument", "symbol", "quantity", "at"
+        )
+    )
 
 
 def executions_of_bots(market: str, trade_ids: set[str]) -> set[str]:

@@ -58,6 +58,9 @@ class Bot:
     """Weight of the differential Sharpe ratio in the reward; it has shown no gain yet."""
     learns_from_owner: bool = False
     """Trained on the owner's own trades, so without them it has nothing to learn from."""
+    style_weight: float = 0.0
+    """How much such a bot is held to the owner's style, on a log scale: 0.01 leaves it free, 1
+    keeps the clone."""
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -95,6 +98,7 @@ BOTS: dict[str, Bot] = {
             1.0,
             Decimal("100000"),
             learns_from_owner=True,
+            style_weight=0.1,
         ),
     )
 }

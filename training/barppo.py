@@ -42,6 +42,7 @@ from training.nets.extractor import BarExtractor
 from training.nets.head import Head
 from training.progress import Progress, Reporter, TrainingDiverged
 from training.rollout import CodeCache, Rollout
+from training.style import Style
 
 __all__ = ["BarPPO", "Progress", "TrainingDiverged"]
 
@@ -133,6 +134,7 @@ class BarPPO(PPO):
         # Until an encoder that is to be frozen has learned, its codes are not to be kept.
         self._is_frozen = False
         self._has_forecast = False
+        self.style: Style | None = None
 
     @property
     def extractor(self) -> BarExtractor:
@@ -194,6 +196,17 @@ class BarPPO(PPO):
         self.policy.set_training_mode(False)
         self._reporter.end(stopped_early=self.stopped_early)
         return self
+
+    def stay_near(self, weight: float) -> None:
+        """Price it from now on to leave the policy as it is, by so many times the divergence."""
+        episodes = self.batch_env.episodes
+        stop = len(self.features) if episodes.stop is None else episodes.stop
+        bars = range(episodes.start + self.hyperparameters.window - 1, stop)
+        self.style = Style(self.encoder, self.head, self.extractor.rows, bars, weight)
+
+    def forecast(self) -> None:
+        """Teach the encoder to forecast now, where the settings say so, and not in `learn`."""
+        self._forecast(0)
 
     def _forecast(self, total_timesteps: int) -> None:
         """Teach the encoder to forecast, unless it knows how, and keep its codes if it is frozen.
@@ -343,6 +356,8 @@ class BarPPO(PPO):
         value_loss = functional.mse_loss(values, rollout.returns.view(-1)[rows])
         entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
         loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
+        if self.style is not None:
+            loss = loss + self.style.price(bars, accounts, all_log_probs)
         with torch.no_grad():
             # Low in variance and never negative: http://joschu.net/blog/kl-approx.html
             approx_kl = (ratio - 1.0 - log_ratio).mean()

@@ -8,7 +8,7 @@ timeframe in one transaction: a repeated import changes nothing, and half of one
 import datetime as dt
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,26 @@ import zstandard
 from django.db import connections, transaction
 
 from bots.engine import align
+from bots.owner import OwnTrade
+from bots.services import own_trades
 from markets import store
 from markets.features import Features, schema_for
+<<<<<<< HEAD
 from markets.models import Bar, Feature, Reading, TradingDay
 from markets.readings import FUNDING
+=======
+from markets.models import Bar, Feature, OwnerTrade, Reading, TradingDay
+>>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 from markets.tape import Tape
 from tradingsite import remote
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
+<<<<<<< HEAD
 from tradingsite.registry import Slot
 from training.soundness import missing_rows
+=======
+from tradingsite.registry import BOTS, Slot
+>>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 SUMMARY = "export.json"
 # Room that must stay free after an export: a full disk would stop the databases too.
@@ -75,6 +85,19 @@ TABLES = (
         "true",
     ),
 )
+# What only a bot that learns from the owner is given.
+OWNER_TABLE = Table(
+    "owner_trades.csv.zst",
+    OwnerTrade._meta.db_table,
+    "trade_id, traded_on, order_id, symbol, exchange, instrument, expiry, quantity, price, "
+    "product, given_by, at, came_by",
+    "at <= %(until)s AND given_by = 'owner'",
+)
+
+
+def tables_of(slot: Slot) -> tuple[Table, ...]:
+    """Return the tables of a slot's export."""
+    return (*TABLES, OWNER_TABLE) if BOTS[slot.bot].learns_from_owner else TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +107,13 @@ class Dataset:
     features: Features
     tape: Tape
     fingerprint: str
+<<<<<<< HEAD
     missing_rows: int = 0
     """How many rows that the calendar expects are not there."""
+=======
+    owner_trades: tuple[OwnTrade, ...] = ()
+    """By hand, oldest first, for a bot that learns from them."""
+>>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 
 def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
@@ -105,7 +133,7 @@ def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
     try:
         with remote.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            summary["files"] = files = _snapshot(slot.market, values, folder)
+            summary["files"] = files = _snapshot(slot, values, folder)
             if not files["features.csv.zst"]["rows"]:
                 raise BadExport(
                     f"{slot.slug} has no feature rows up to {until:%Y-%m-%d}: import bars first "
@@ -127,7 +155,7 @@ def import_and_load(slot: Slot, folder: Path) -> Dataset:
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         # One import of a market at a time, and none between an import and its own reading.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [IMPORTING])
-        for table in TABLES:
+        for table in tables_of(slot):
             _read(cursor, table, summary["files"][table.file], slot, folder / table.file)
         return load(slot, summary["fingerprint"])
 
@@ -137,9 +165,15 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     alias = TRAINING[slot.market]
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
+<<<<<<< HEAD
     calendar = store.load_calendar(slot.market, alias)
     tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
     return Dataset(features, tape, fingerprint, missing_rows(features, calendar))
+=======
+    tape = store.load_tape(slot, bars, store.load_calendar(slot.market, alias), alias)
+    trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
+    return Dataset(features, align(tape, features.opens_at), fingerprint, trades)
+>>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 
 def cut(data: Dataset, first: int, stop: int) -> Dataset:
@@ -148,7 +182,11 @@ def cut(data: Dataset, first: int, stop: int) -> Dataset:
     kept = Features(
         features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
     )
+<<<<<<< HEAD
     return Dataset(kept, data.tape.slice(first, stop), data.fingerprint, data.missing_rows)
+=======
+    return replace(data, features=kept, tape=data.tape.slice(first, stop))
+>>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
@@ -169,7 +207,7 @@ def _check_summary(summary: dict[str, Any], folder: Path, slot: Slot) -> None:
         raise BadExport(f"{folder} is an export of {summary['slot']}, wanted {slot.slug}")
     if summary["schema"] != schema_for(slot.market, slot.timeframe).hash:
         raise BadExport(f"{folder} was exported with other features than this code computes")
-    for table in TABLES:
+    for table in tables_of(slot):
         path = folder / table.file
         if not path.is_file():
             raise BadExport(f"{path} is missing")
@@ -177,11 +215,15 @@ def _check_summary(summary: dict[str, Any], folder: Path, slot: Slot) -> None:
             raise BadExport(f"{path} has other bytes than were exported: ship it again")
 
 
-def _snapshot(alias: str, values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _snapshot(slot: Slot, values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write every table as of one instant; return each file's rows, bytes and hash."""
+    alias = slot.market
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        return {table.file: _write(cursor, table, values, folder / table.file) for table in TABLES}
+        return {
+            table.file: _write(cursor, table, values, folder / table.file)
+            for table in tables_of(slot)
+        }
 
 
 def _write(cursor: Any, table: Table, values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from tradingsite.errors import Degraded
 from training.barppo import BarPPO
 from training.nets.encoder import CLIP
 from training.nets.head import Head
+from training.style import Kept
 
 PARITY_WINDOWS = 256
 _OPSET = 17
@@ -65,7 +66,7 @@ class Exported:
 class TorchPolicy:
     """Answer like a bot's policy, straight from torch: for evaluation without an export."""
 
-    def __init__(self, model: BarPPO) -> None:
+    def __init__(self, model: BarPPO | Kept) -> None:
         self._encoder = copy.deepcopy(model.encoder).cpu().eval()
         self._head = copy.deepcopy(model.head).cpu().eval()
 

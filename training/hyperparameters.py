@@ -102,6 +102,17 @@ class Hyperparameters:
     forecast_batch_size: int = 256
     """Bars per forecasting update, in chunks of 64 neighbours."""
 
+    clone_epochs: int = 0
+    """Passes over the owner's decisions in which the policy learns to do as he did, before it
+    learns from rewards; 0 for none."""
+
+    clone_learning_rate: float = 1e-3
+    """AdamW's step at the start of these, falling in a line."""
+
+    style_weight: float = 0.0
+    """Price of leaving the clone: the divergence of the policy from it is subtracted from the
+    objective so many times. On a log scale from 0.01 (free) to 1 (the clone)."""
+
     freeze_encoder: bool = False
     """Keep the encoder as it is while the policy learns, so that its codes are worked out once for
     all bars and a costly encoder costs a policy no more than a cheap one. Only after forecasting,
@@ -163,10 +174,11 @@ class Hyperparameters:
         for name in ("gamma", "gae_lambda", "final_learning_rate_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
-        for name in ("forecast_epochs", "forecast_weight_decay"):
+        for name in ("forecast_epochs", "forecast_weight_decay", "clone_epochs", "style_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("learning_rate", "clip", "max_gradient_norm", "forecast_learning_rate"):
+        rates = ("learning_rate", "forecast_learning_rate", "clone_learning_rate")
+        for name in (*rates, "clip", "max_gradient_norm"):
             if getattr(self, name) <= 0.0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
 

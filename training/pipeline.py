@@ -24,6 +24,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 
 from bots.modelstore import services as modelstore
+from bots.services import own_trades
 from markets.features import schema_for
 from markets.models import Feature
 from tradingsite import clock, leases, notices
@@ -90,8 +91,8 @@ def enqueue(
 
 def trainable(slot: Slot) -> str | None:
     """Return why a slot cannot be trained, or None when it can."""
-    if BOTS[slot.bot].learns_from_owner:
-        return "it learns from the owner's own trades, which are not collected yet (not built yet)"
+    if BOTS[slot.bot].learns_from_owner and not own_trades(slot.market):
+        return "the owner traded nothing by hand yet: import his book (manage.py importtrades)"
     schema = schema_for(slot.market, slot.timeframe).hash
     stored = Feature.on(slot.market).objects.filter(timeframe=slot.timeframe, schema=schema)
     if not stored.exists():

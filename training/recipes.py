@@ -23,6 +23,12 @@ from training.models import Recipe
 from training.reward import RewardSettings
 
 REASON_CHARACTERS = 300
+# A frozen encoder keeps no style: all of the policy must be free to become the owner's.
+_AS_THE_OWNER: dict[str, Any] = {
+    "clone_epochs": 40,
+    "freeze_encoder": False,
+    "learning_rate": 5e-4,
+}
 GATED, NEWEST = "gated", "newest"
 """Policies of a slot: only refits of an approved recipe trade, or the newest verified model."""
 
@@ -35,7 +41,8 @@ def settings_of(
     changes are hyperparameters; raises ValueError for ones that do not fit.
     """
     bot = BOTS[slot.bot]
-    learned = Hyperparameters.of(network or bot.network, **changes)
+    own = _AS_THE_OWNER | {"style_weight": bot.style_weight} if bot.learns_from_owner else {}
+    learned = Hyperparameters.of(network or bot.network, **(own | changes))
     return {
         "slot": slot.slug,
         "schema": schema_for(slot.market, slot.timeframe).hash,

@@ -22,7 +22,7 @@ from markets import charges
 from markets.bars import IntArray
 from tradingsite import clock
 from tradingsite.registry import BOTS, Slot
-from training import metrics
+from training import cloning, metrics
 from training.barppo import BarPPO, Progress
 from training.checkpoints import Checkpoint
 from training.dataset import Dataset
@@ -77,7 +77,23 @@ def fit(
     environment = BatchEnv(data.tape, values, episodes, settings.accounts, settings.group, seed)
     # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
     model = BarPPO(environment, values, settings, seed=seed, device="auto")
+    if settings.clone_epochs:
+        become_the_owner(model, data, rows, seed)
+        # Cloning is quick and the same every time; what is kept half-way would not know the clone.
+        checkpoint = None
     return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
+
+
+def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
+    """Make a policy a clone of the owner, near which it stays as its settings say.
+
+    Raises TooFewTrades and TrainingDiverged.
+    """
+    owned = cloning.read_owner(data, model.batch_env.episodes.limit_lots, rows.stop)
+    cloning.require_enough(owned, rows)
+    model.forecast()
+    cloning.clone(model, owned, data.tape, rows, seed)
+    model.stay_near(model.hyperparameters.style_weight)
 
 
 def train(
@@ -102,15 +118,25 @@ def train(
     exported = export_model(model, folder, features.values[: split.train.stop])
     start = split.holdout.start - 1
     held_out = replay_slot(
-        SlotTape(slot.slug, data.tape, features.values, TorchPolicy(model), bot.limit_lots, start)
+        SlotTape(
+            slot.slug,
+            data.tape,
+            features.values,
+            TorchPolicy(model),
+            bot.limit_lots,
+            start,
+        )
     )
+    figures = _figures(held_out)
+    if BOTS[slot.bot].learns_from_owner:
+        figures["owner"] = _likeness(data, split, asked, model, held_out)
     learned = {
         **asked.recipe["hyperparameters"],
         "timesteps": model.num_timesteps,
         "device": model.device.type,
         "reward": asked.recipe["reward"],
     }
-    return _manifest(slot, data, asked, split, learned, exported, held_out)
+    return _manifest(slot, data, asked, split, learned, exported, held_out, figures)
 
 
 def _manifest(
@@ -121,6 +147,7 @@ def _manifest(
     learned: dict[str, Any],
     exported: Exported,
     held_out: ReplayResult,
+    figures: dict[str, Any],
 ) -> Manifest:
     bot, features = BOTS[slot.bot], data.features
     return Manifest(
@@ -147,13 +174,33 @@ def _manifest(
         library_versions={name: version(name) for name in LIBRARIES},
         commit=_commit(),
         data_fingerprint=data.fingerprint,
-        metrics=_figures(held_out),
+        metrics=figures,
         baselines=_baselines(held_out),
         gate=_gate(asked, held_out).to_manifest(),
         trial_count=asked.trials,
         parent=asked.parent,
         golden=exported.golden,
         created_at=clock.real().isoformat(timespec="seconds"),
+    )
+
+
+def _likeness(
+    data: Dataset, split: Split, asked: Asked, model: BarPPO, held_out: ReplayResult
+) -> dict[str, Any]:
+    """Return how like the owner the clone and the model are on the held-out bars."""
+    limit, start = asked.recipe["limit_lots"], split.holdout.start - 1
+    owned = cloning.read_owner(data, limit, split.train.stop)
+    assert model.style is not None  # noqa: S101 - made when it became the owner
+    clone = TorchPolicy(model.style.kept)
+    path = replay_slot(
+        SlotTape(asked.recipe["slot"], data.tape, data.features.values, clone, limit, start)
+    )
+    return cloning.report(
+        cloning.likeness(clone, data, owned, path, start),
+        cloning.likeness(TorchPolicy(model), data, owned, held_out, start),
+        data,
+        owned,
+        split.holdout,
     )
 
 

@@ -31,7 +31,7 @@ from markets.simulator.noise import key_of, uniform
 from markets.simulator.world import World
 from tradingsite.clock import IST
 
-HISTORY_YEARS = 2.0
+HISTORY_YEARS = 4.0
 MOST_LOTS = 3
 LOTS_AT_ONCE = 2
 CLOSES = 5

@@ -40,18 +40,20 @@ def finished(run: TrainingRun) -> list[int]:
     return list(run.steps.filter(finished_at__isnull=False).values_list("number", flat=True))
 
 
-def champion() -> ModelVersion:
-    """Have a model that trades already: its row, without files."""
-    version = ModelVersion.objects.create(
+def champion(number: int = 1) -> ModelVersion:
+    """Have a model that trades already, once: its row, without files."""
+    version, _ = ModelVersion.objects.get_or_create(
         slot=SLOT.slug,
-        number=1,
-        run_id=0,
-        state=ModelVersion.State.ACTIVE,
-        path=f"{SLOT.slug}/v1",
-        manifest_sha256="0" * 64,
-        trained_from=UNTIL,
-        trained_until=UNTIL,
-        created_at=UNTIL,
+        number=number,
+        defaults={
+            "run_id": 0,
+            "state": ModelVersion.State.ACTIVE,
+            "path": f"{SLOT.slug}/v{number}",
+            "manifest_sha256": "0" * 64,
+            "trained_from": UNTIL,
+            "trained_until": UNTIL,
+            "created_at": UNTIL,
+        },
     )
     Activation.objects.create(slot=SLOT.slug, model=version, at=UNTIL, market_at=UNTIL, by="test")
     return version

@@ -40,7 +40,7 @@ from training import dataset, pipeline, stages, tasks
 from training.models import TrainingRun
 from training.pipeline import STAGES, STEPS
 
-pytestmark = pytest.mark.django_db(databases=["default", "btc"])
+pytestmark = pytest.mark.django_db(databases=["default", "btc", "nifty"])
 
 State = TrainingRun.State
 

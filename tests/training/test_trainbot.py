@@ -12,7 +12,7 @@ from bots.modelstore import services as modelstore
 from markets import store
 from markets.models import Source
 from tests import histories
-from tests.training.runs import SLOT, TIMESTEPS, fresh, make_run, messages, work_off
+from tests.training.runs import SLOT, TIMESTEPS, champion, fresh, make_run, messages, work_off
 from tradingsite import clock, leases
 from tradingsite.models import Heartbeat
 from training import pipeline
@@ -50,7 +50,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> None:
     def step(run: TrainingRun) -> str:
         baselines = {"buy_and_hold": {"net_return": 0.01}}
         metrics = {"holdout": {"net_return": 0.025, "trades": 12}, "baselines": baselines}
-        leases.write(run, metrics=metrics, model_number=7)
+        leases.write(run, metrics=metrics, model_number=champion(number=7).number)
         return "light"
 
     for first, (task, steps) in STAGES.items():
@@ -75,7 +75,7 @@ def train(*arguments: str) -> tuple[str, str]:
         (("btc", "--timesteps", "0"), "'0' is not a positive number of steps"),
         (("btc", "--timesteps", "many"), "'many' is not a positive number of steps"),
         (("btc", "4h"), "btc-4h: btc has no 4h bars: import or generate some first"),
-        (("personal", "1d"), "personal-1d: it learns from the owner's own trades"),
+        (("personal", "1d"), "personal-1d: the owner traded nothing by hand yet"),
         (("personal",), "there is nothing to train"),
         (("--all",), "there is nothing to train"),
     ],

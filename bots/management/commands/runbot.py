@@ -15,8 +15,6 @@ from tradingsite.registry import BOTS
 from tradingsite.serving import serve
 from tradingsite.supervision.supervisor import REFUSED
 
-WAITS_FOR_OWNER = "waits for the owner's trades (not built yet)"
-
 
 class Command(BaseCommand):
     """Decide at each bar's close and place the orders, until told to stop."""
@@ -34,10 +32,7 @@ class Command(BaseCommand):
         beat = Beat(f"{bot.slug}-bot")
         if settings.MODE == "live":
             raise CommandError("live orders need a broker's venue, which is not built yet")
-        if bot.learns_from_owner:
-            serve(beat, lambda: beat.beat("idle", WAITS_FOR_OWNER), every_seconds=1.0)
-            return
-        # Only here, for onnxruntime comes with it: 65 MB that a waiting bot need not hold.
+        # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
         from bots.live.runner import LOOP_SECONDS, Runner
 
         calendar = store.load_calendar(bot.market)

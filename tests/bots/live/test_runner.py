@@ -412,13 +412,3 @@ def test_a_second_process_of_a_bot_ends_with_78_and_names_the_first(set_market: 
     assert mine.ensure()
     assert not mine.ensure()
     mine.release()
-
-
-@databases
-def test_the_personal_bot_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bots.management.commands import runbot
-
-    monkeypatch.setattr(runbot, "serve", lambda beat, step, every_seconds: step())
-    call_command("runbot", "personal")
-    row = Heartbeat.objects.get(service="personal-bot")
-    assert (row.state, row.detail) == ("idle", "waits for the owner's trades (not built yet)")

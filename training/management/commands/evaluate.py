@@ -22,14 +22,14 @@ from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.format import money
 from tradingsite.heartbeat import is_alive
-from tradingsite.registry import BOTS, MARKETS, SLOTS
+from tradingsite.registry import MARKETS, SLOTS
 from training import evaluations, metrics, pipeline, recipes
 from training.models import Evaluation, Recipe
 
 WORKER = "gpu-worker"
 NETWORKS = ("tft", "mlp", "lstm")
 FOLLOW_EVERY_SECONDS = 0.5
-WIDTH = 110
+WIDTH = 120
 
 
 class Command(BaseCommand):
@@ -240,32 +240,30 @@ def _report(row: Evaluation) -> Group:
         f"{seen['bars']:,.0f} unseen bars, after charges, slippage and funding"
     )
     folds = Table(title=title, title_style="bold", title_justify="left")
-    for name in ("Fold", "From", "To", "Trained on", "Tested on"):
+    for name in ("Fold", "Tested on", "Bars"):
         folds.add_column(name, no_wrap=True)
-    for name in ("Net", "Seeds", "Drawdown", "Orders", "Buy and hold", "EMA cross"):
-        folds.add_column(name, justify="right")
+    for name in ("Trained on", "Net", "Seeds", "Drawdown", "Orders", "Hold", "EMA cross"):
+        folds.add_column(name, justify="right", no_wrap=True)
     for number, fold in enumerate(row.by_fold, start=1):
-        spread = f"{min(fold['seed_returns']):+.1%} to {max(fold['seed_returns']):+.1%}"
+        start, end = (clock.from_seconds(fold[name]) for name in ("from", "to"))
         folds.add_row(
             str(number),
-            f"{clock.from_seconds(fold['from']):%d %b %Y}",
-            f"{clock.from_seconds(fold['to']):%d %b %Y}",
-            f"{fold['trained_bars']:,}",
+            f"{start:%d %b %Y} to {end:%d %b %Y}",
             f"{fold['bars']:,}",
-            f"{fold['net_return']:+.2%}",
-            spread,
+            f"{fold['trained_bars']:,}",
+            f"{fold['net_return']:+.1%}",
+            f"{min(fold['seed_returns']):+.0%} to {max(fold['seed_returns']):+.0%}",
             f"{fold['max_drawdown']:.1%}",
             f"{fold['orders']:,}",
-            f"{fold['hold_return']:+.2%}",
-            f"{fold['ema_return']:+.2%}",
+            f"{fold['hold_return']:+.1%}",
+            f"{fold['ema_return']:+.1%}",
         )
     compared = Table(title="All folds (median seed)", title_style="bold", title_justify="left")
     compared.add_column("")
     for name in ("Net", "Sharpe a year", "Drawdown", "Turnover a bar"):
         compared.add_column(name, justify="right")
-    bot = BOTS[SLOTS[recipe.slot].bot].title
     compared.add_row(
-        f"{bot} {recipe.slot}",
+        recipe.slot,
         f"{seen['net_return']:+.2%}",
         f"{seen['sharpe']:+.2f}",
         f"{seen['max_drawdown']:.1%}",
