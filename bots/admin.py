@@ -14,6 +14,7 @@ from bots.models import (
     PnlSnapshot,
     Position,
     RiskState,
+    Signal,
 )
 from tradingsite.admin import (
     STATE_LABELS,
@@ -94,6 +95,13 @@ class RiskStateAdmin(ReadOnlyAdmin):
     )
 
 
+class SignalAdmin(ReadOnlyAdmin):
+    """Show the personal bot's signals."""
+
+    list_display = ("for_date", "action", "lots", "change", "confidence", "model", "mode")
+    date_hierarchy = "for_date"
+
+
 def _order_admin(market: str) -> type[OrderAdmin]:
     class EventInline(ReadOnlyInline):
         model = OrderEvent.on(market)
@@ -123,3 +131,4 @@ register_bound(FundingPayment, FundingPaymentAdmin)
 register_bound(Decision, DecisionAdmin)
 register_bound(PnlSnapshot, PnlSnapshotAdmin)
 register_bound(RiskState, RiskStateAdmin)
+register_bound(Signal, SignalAdmin)

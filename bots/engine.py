@@ -79,6 +79,14 @@ def decide(sleeve: Sleeve, logits: Float32Array, gate: RiskGate | None = None) -
     return Decision(action, lots, lots_after, tuple(row))
 
 
+def probabilities(logits: Sequence[float]) -> list[float]:
+    """Return how likely a policy's logits make each action, to five decimals."""
+    highest = max(logits)
+    odds = [math.exp(each - highest) for each in logits]
+    total = sum(odds)
+    return [round(each / total, 5) for each in odds]
+
+
 class Trade(NamedTuple):
     """Record one simulated order: slippage is what its price lost against the open, in currency."""
 

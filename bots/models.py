@@ -97,6 +97,7 @@ class Decision(BoundModel):
     bar_closes_at = models.DateTimeField()
     decided_at = models.DateTimeField()
     action = models.CharField(max_length=20)
+    probabilities = models.JSONField(default=list, help_text="of the seven actions, by the policy")
     lots_before = models.IntegerField()
     lots_after = models.IntegerField()
     price = models.DecimalField(**PRICE)
@@ -216,3 +217,26 @@ class LedgerCursor(BoundModel):
 
     def __str__(self) -> str:
         return f"{self.reader} at {self.event_id}"
+
+
+@bound
+class Signal(BoundModel):
+    """What the personal model says for the next session: one of its decisions, explained."""
+
+    slot = models.CharField(max_length=20)
+    for_date = models.DateField(help_text="the session it is for")
+    decision = models.OneToOneField(Decision, on_delete=models.PROTECT, related_name="signal")
+    action = models.CharField(max_length=20)
+    lots = models.IntegerField(help_text="to hold in that session, long or short")
+    change = models.IntegerField(help_text="lots to trade for it at the open")
+    confidence = models.FloatField(help_text="the policy's own probability of the action")
+    neighbours = models.JSONField(default=list, help_text="the owner's decisions most like it")
+    model = models.CharField(max_length=40)
+    made_at = models.DateTimeField()
+    mode = models.CharField(max_length=10)
+
+    class Meta:
+        ordering = ["-for_date", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.slot} for {self.for_date}: {self.action}"

@@ -11,6 +11,7 @@ from bots.models import (
     PnlSnapshot,
     Position,
     RiskState,
+    Signal,
 )
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
@@ -21,7 +22,7 @@ from tradingsite.registry import SLOTS
 
 def forget_market(market: str) -> None:
     """Remove what was traded and learned on a generated market that gives way to real bars."""
-    for model in (Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot):
+    for model in (Signal, Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot):
         model.on(market).objects.all().delete()
     # Only a person who said halt may say resume.
     RiskState.on(market).objects.filter(halted=False).delete()

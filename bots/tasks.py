@@ -7,5 +7,8 @@ from tradingsite import jobs
 
 @shared_task(name="bots.tasks.personal_signals")
 def personal_signals(scheduled_for: str) -> None:
-    """Say what the personal model would do."""
-    jobs.perform("personal-signals", scheduled_for, None)
+    """Say what the personal model does in the next session, and why."""
+    # Here, for onnxruntime comes with it, and most of a worker's tasks need none.
+    from bots import signals
+
+    jobs.perform("personal-signals", scheduled_for, signals.make_for_job, signals.with_session)

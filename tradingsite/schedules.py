@@ -93,7 +93,6 @@ JOBS: tuple[Job, ...] = (
         "bots.tasks.personal_signals",
         "Trading",
         hour="16",
-        not_built="the clone of the owner's manual trades",
     ),
     Job(
         "pnl-chart",

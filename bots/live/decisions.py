@@ -7,13 +7,14 @@ keeps a slot from deciding becomes a HOLD with its reason, never a gap.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 import numpy as np
 from django.conf import settings
 from django.db import transaction
 
 from bots.actions import HOLD, NAMES
-from bots.engine import decide
+from bots.engine import decide, probabilities
 from bots.live import ledger, marking, orders
 from bots.live.agenda import Due
 from bots.live.marking import Marked
@@ -42,6 +43,16 @@ class Inputs:
     underlying: float
     window: Float32Array | None
     """Feature rows (1, WINDOW, F) that end with this bar's; None where it has none (yet)."""
+
+
+class Choice(NamedTuple):
+    """What a slot does next: an action, the lots to hold, and why it held where it could not."""
+
+    action: int
+    lots_after: int
+    reason: str
+    probabilities: tuple[float, ...] = ()
+    """Of the seven actions by the policy; empty where it was not asked."""
 
 
 def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
@@ -81,15 +92,15 @@ class Decider:
         for slot, closes_at in due.closes.items():
             row, found = rows[slot.slug], inputs[slot.slug]
             if found is None:
-                late = (HOLD, row.lots, "bar late: it was not stored in time")
-                made.append(self._row(slot, closes_at, row, self._last_price(row), *late))
+                late = Choice(HOLD, row.lots, "bar late: it was not stored in time")
+                made.append(self._row(slot, closes_at, row, self._last_price(row), late))
                 continue
             mark = marking.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
             gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
             loaded = self._policies.current(slot)
             row.model = loaded.name if loaded else ""
             choice = self._choose(found, mark, loaded, gate, obstacle)
-            made.append(self._row(slot, closes_at, row, mark.price, *choice))
+            made.append(self._row(slot, closes_at, row, mark.price, choice))
             marked.append((mark, closes_at))
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
@@ -138,21 +149,21 @@ class Decider:
         loaded: Loaded | None,
         gate: RiskGate,
         obstacle: str,
-    ) -> tuple[int, int, str]:
-        """Return the action, the lots to hold next, and why the slot holds where it could not."""
+    ) -> Choice:
         held = mark.row.lots
         if obstacle:
-            return HOLD, held, obstacle
+            return Choice(HOLD, held, obstacle)
         if loaded is None:
-            return HOLD, held, "no model yet"
+            return Choice(HOLD, held, "no model yet")
         if found.window is None:
-            return HOLD, held, "bar late: its feature row did not come in time"
+            return Choice(HOLD, held, "bar late: its feature row did not come in time")
         try:
             code = loaded.policy.encode(found.window)
             decision = decide(mark.sleeve, loaded.policy.act(code, mark.account), gate)
         except Degraded as error:
-            return HOLD, held, str(error)
-        return decision.action, decision.lots_after, ""
+            return Choice(HOLD, held, str(error))
+        shares = tuple(probabilities(decision.logits))
+        return Choice(decision.action, decision.lots_after, "", shares)
 
     def _row(
         self,
@@ -160,20 +171,19 @@ class Decider:
         closes_at: int,
         row: Position,
         price: Decimal,
-        action: int,
-        lots_after: int,
-        reason: str,
+        choice: Choice,
     ) -> Decision:
         return Decision.on(slot.market)(
             slot=slot.slug,
             bar_closes_at=clock.from_seconds(closes_at),
             decided_at=clock.market(),
-            action=NAMES[action],
+            action=NAMES[choice.action],
+            probabilities=list(choice.probabilities),
             lots_before=row.lots,
-            lots_after=lots_after,
+            lots_after=choice.lots_after,
             price=price,
             model=row.model,
-            reason=reason[:REASON_CHARACTERS],
+            reason=choice.reason[:REASON_CHARACTERS],
         )
 
     def _intend(

@@ -412,7 +412,7 @@ def test_what_cannot_be_trained_is_said() -> None:
     assert pipeline.trainable(SLOTS["btc-1h"]) == (
         "btc has no 1h bars: import or generate some first"
     )
-    assert "owner's own trades" in str(pipeline.trainable(SLOTS["personal-1d"]))
+    assert "traded nothing by hand" in str(pipeline.trainable(SLOTS["personal-1d"]))
 
 
 @pytest.mark.usefixtures("queue", "learnable")
