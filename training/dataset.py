@@ -20,22 +20,14 @@ from bots.owner import OwnTrade
 from bots.services import own_trades
 from markets import store
 from markets.features import Features, schema_for
-<<<<<<< HEAD
-from markets.models import Bar, Feature, Reading, TradingDay
-from markets.readings import FUNDING
-=======
 from markets.models import Bar, Feature, OwnerTrade, Reading, TradingDay
->>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
+from markets.readings import FUNDING
 from markets.tape import Tape
 from tradingsite import remote
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
-<<<<<<< HEAD
-from tradingsite.registry import Slot
-from training.soundness import missing_rows
-=======
 from tradingsite.registry import BOTS, Slot
->>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
+from training.soundness import missing_rows
 
 SUMMARY = "export.json"
 # Room that must stay free after an export: a full disk would stop the databases too.
@@ -107,13 +99,10 @@ class Dataset:
     features: Features
     tape: Tape
     fingerprint: str
-<<<<<<< HEAD
     missing_rows: int = 0
     """How many rows that the calendar expects are not there."""
-=======
     owner_trades: tuple[OwnTrade, ...] = ()
     """By hand, oldest first, for a bot that learns from them."""
->>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 
 def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
@@ -165,15 +154,10 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     alias = TRAINING[slot.market]
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
-<<<<<<< HEAD
     calendar = store.load_calendar(slot.market, alias)
     tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
-    return Dataset(features, tape, fingerprint, missing_rows(features, calendar))
-=======
-    tape = store.load_tape(slot, bars, store.load_calendar(slot.market, alias), alias)
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
-    return Dataset(features, align(tape, features.opens_at), fingerprint, trades)
->>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
+    return Dataset(features, tape, fingerprint, missing_rows(features, calendar), trades)
 
 
 def cut(data: Dataset, first: int, stop: int) -> Dataset:
@@ -182,11 +166,7 @@ def cut(data: Dataset, first: int, stop: int) -> Dataset:
     kept = Features(
         features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
     )
-<<<<<<< HEAD
-    return Dataset(kept, data.tape.slice(first, stop), data.fingerprint, data.missing_rows)
-=======
     return replace(data, features=kept, tape=data.tape.slice(first, stop))
->>>>>>> a15179a (The personal bot: a clone of the owner's trades by hand, improved by PPO and held near him by a dial)
 
 
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
