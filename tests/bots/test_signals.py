@@ -15,6 +15,7 @@ from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Signal
 from markets import store
 from markets.calendar import NseCalendar, nse_sessions
+from markets.features import schema_for
 from markets.models import CameBy, Source
 from markets.simulator import history
 from tests.desk import calendar_of, ist
@@ -92,7 +93,8 @@ def test_a_signal_says_what_was_decided_and_what_is_most_like_it() -> None:
 
 @pytest.mark.usefixtures("desk")
 def test_neighbours_are_the_nearest_and_know_no_future() -> None:
-    calendar, policy = calendar_of("nifty"), Policies.current(None, SLOT).policy  # type: ignore[arg-type]
+    calendar = calendar_of("nifty")
+    policy = NoisePolicy(len(schema_for("nifty", "1d").names), 3)
     found = signals.neighbours(SLOT, calendar, policy, UNTIL)
     earlier = int(ist("2025-06-30 15:30").timestamp())
     before = signals.neighbours(SLOT, calendar, policy, earlier)
