@@ -8,8 +8,8 @@ them, of weights that never learned, which answer as quickly. Every bar of some 
 so that one in twenty-six is a session's last, at which all slots decide at once.
 
 The deciding process has no torch and is bound to one core, together with its PostgreSQL backend.
-`*_cpu_ms` is its own processor time; `backend_cpu_ms` is the backend's, the mean of a bar. The
-shares are of the time to the decision.
+`*_cpu_ms` is the processor time of both, which a busy machine changes little; `backend_share` is
+the backend's part of it. The other shares are of the time to the decision.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class _Bot:
 
         def chosen(*arguments: Any) -> Any:
             answer = choose(*arguments)
-            self.decided = time.perf_counter(), time.process_time()
+            self.decided = time.perf_counter(), time.process_time() + _backend_seconds()
             return answer
 
         setattr(self.decider, "_choose", chosen)  # noqa: B010 - a clock in its way
@@ -160,7 +160,7 @@ class _Bot:
     def close_bar(self, closes_at: int) -> tuple[float, float, float, float, float]:
         """Store a bar and decide it.
 
-        Returns wall and CPU time to the decision, both till it is recorded, and the backend's.
+        Returns wall and CPU time to the decision, both till it is recorded, and the backend's CPU.
         """
         from bots.live.agenda import Due
         from bots.live.decisions import load_inputs
@@ -178,15 +178,16 @@ class _Bot:
                 store.save_bars(self.bot.market, slot.timeframe, bars, Source.GENERATED)
                 self.feed.newest[slot.timeframe] = int(bars.opens_at[-1])
                 closed.append(slot)
-        backend = _cpu_seconds(_backend())
-        cpu, began = time.process_time(), time.perf_counter()
+        backend = _backend_seconds()
+        cpu, began = time.process_time() + backend, time.perf_counter()
         store.append_all(self.bot.market, {slot.timeframe: None for slot in reversed(closed)})
         computed = time.perf_counter()
         inputs = {slot.slug: load_inputs(slot, closes_at) for slot in closed}
         loaded = time.perf_counter()
         orders = self.decider.decide(Due(dict.fromkeys(closed, closes_at)), inputs)
-        ended, all_cpu = time.perf_counter(), time.process_time() - cpu
-        backend = _cpu_seconds(_backend()) - backend
+        ended = time.perf_counter()
+        backend = _backend_seconds() - backend
+        all_cpu = time.process_time() + _backend_seconds() - cpu
         self.parts["features"] += computed - began
         self.parts["inputs"] += loaded - computed
         self.parts["all"] += self.decided[0] - began
@@ -216,7 +217,7 @@ class _Bot:
             "recorded_p50_ms": float(np.percentile(recorded, 50)),
             "recorded_p99_ms": float(np.percentile(recorded, 99)),
             "recorded_p99_cpu_ms": float(np.percentile(recorded_cpu, 99)),
-            "backend_cpu_ms": float(backend.mean()),
+            "backend_share": float(backend.sum() / recorded_cpu.sum()),
             "onnx_share": self.parts["onnx"] / all_of_it,
             "features_share": self.parts["features"] / all_of_it,
             "inputs_share": self.parts["inputs"] / all_of_it,
@@ -266,6 +267,6 @@ def _backend() -> int:
     return int(connections[BOT].connection.info.backend_pid)
 
 
-def _cpu_seconds(process: int) -> float:
-    """Return the processor time of another process, to the nanosecond."""
-    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
+def _backend_seconds() -> float:
+    """Return the backend's processor time, to the nanosecond."""
+    return int(Path(f"/proc/{_backend()}/schedstat").read_text().split()[0]) / 1e9
