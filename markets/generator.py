@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from itertools import accumulate
 from typing import NamedTuple
@@ -163,6 +163,8 @@ class Path:
     close: TickArray
     volume: TickArray
     """In thousandths of the unit traded."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """When the exchange stood still: a bar that lies in a pause is none, as in the calendar."""
 
     @classmethod
     def build(cls, market: str, calendar: Calendar, seed: int = 7, edge: bool = True) -> Path:
@@ -174,7 +176,9 @@ class Path:
         world = WORLDS.get(market)
         if world is None:
             raise ValueError(f"no generated market {market!r}; there are {', '.join(WORLDS)}")
-        grid = _Grid.of(calendar.sessions(world.origin, LAST_DATE), world.night_steps)
+        sessions = calendar.sessions(world.origin, LAST_DATE)
+        pauses = (calendar.pause_on(session.date) for session in sessions)
+        grid = _Grid.of(sessions, world.night_steps)
         streams = np.random.default_rng([seed, world.number]).spawn(6)
         day_scale, day_drift = _days(streams[0], world, len(grid.session_opens))
         scale = day_scale[grid.session] * _session_shape(world, grid)
@@ -197,6 +201,7 @@ class Path:
             _ticks(_extreme(streams[4], opened, closed, sigma, -1.0), world),
             _ticks(closed, world),
             _volume(streams[5], world, seen_scale),
+            tuple(pause for pause in pauses if pause is not None),
         )
 
     @property
@@ -220,7 +225,7 @@ class Path:
         # Steps of a last bar that has not closed fall off with the count of the complete ones.
         steps = slice(int(first), int(np.searchsorted(self.opens_at, closes_at[count - 1])))
         lasts = np.append(starts[1:], steps.stop - first) - 1
-        return Bars(
+        bars = Bars(
             opens_at[:count],
             closes_at[:count],
             self._prices(self.open[steps][starts]),
@@ -229,6 +234,7 @@ class Path:
             self._prices(self.close[steps][lasts]),
             np.add.reduceat(self.volume[steps], starts, dtype=np.int64) / 1_000.0,
         )
+        return self._without_pauses(bars)
 
     def price(self, at: float) -> float | None:
         """Return the quote at an instant, None while the market is closed.
@@ -278,6 +284,14 @@ class Path:
             ),
         )
         return np.where(known, np.round(np.rint(ticks) * self.tick, 2), np.nan)
+
+    def _without_pauses(self, bars: Bars) -> Bars:
+        kept = np.ones(len(bars), dtype=bool)
+        for stops, resumes in self.pauses:
+            kept &= (bars.opens_at < stops) | (bars.closes_at > resumes)
+        if kept.all():
+            return bars
+        return Bars(*(getattr(bars, each.name)[kept] for each in fields(Bars)))
 
     @property
     def _last_number(self) -> IntArray:
