@@ -175,7 +175,7 @@ class BarPPO(PPO):
         """Train for at least total_timesteps, in whole rollouts, and return self.
 
         Where the settings say so the encoder learns to forecast first, and is frozen then.
-        progress is called at most twice a second, after each forecasting epoch, and once at the
+        progress is called at most ten times a second, after each forecasting epoch, and once at the
         end. When the time budget is spent no further epoch or rollout is begun and `stopped_early`
         is set. With a checkpoint the state is kept as it goes, and a training of a fresh model goes
         on from what is kept of the same training. Raises TrainingDiverged when a loss, gradient or

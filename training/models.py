@@ -25,6 +25,7 @@ class TrainingRun(Leased):
     attempts = models.PositiveIntegerField(default=0)
     progress = models.JSONField(default=dict)
     metrics = models.JSONField(default=dict)
+    charts = models.JSONField(default=dict, help_text="what training.charts draws")
     detail = models.TextField(blank=True)
     model_number = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField()

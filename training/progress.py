@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tradingsite.errors import Degraded
 
-REPORT_EVERY_SECONDS = 0.5
+REPORT_EVERY_SECONDS = 0.1
 
 Phase = Literal["forecast", "policy"]
 
@@ -49,7 +49,7 @@ class Progress:
 
 
 class Reporter:
-    """Tell of one training's progress, at most twice a second, and watch its time budget."""
+    """Tell of one training's progress, at most ten times a second, and watch its time budget."""
 
     def __init__(
         self,

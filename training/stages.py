@@ -21,7 +21,7 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
 from tradingsite import clock, leases, notices, remote
 from tradingsite.registry import SLOTS
-from training import archive, dataset, gate, recipes
+from training import archive, charts, dataset, gate, recipes
 from training.models import TrainingRun
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def train(run: TrainingRun) -> str:
     work = _cleared(_work(run), keep=_checkpoint(run))
     last_written = 0.0
 
+    story = charts.Story()
+
     def report(progress: "trainer.Progress") -> None:
         nonlocal last_written
+        story.add(progress)
         ends = progress.timesteps >= progress.total_timesteps or progress.phase == "forecast"
         if ends or time.monotonic() - last_written >= PROGRESS_EVERY_SECONDS:
             last_written = time.monotonic()
@@ -76,10 +79,14 @@ def train(run: TrainingRun) -> str:
         recipes.range_of(recipe),
     )
     with remote.explained(work.parent):
-        manifest = trainer.train(slot, data, work, asked, report, _checkpoint(run))
+        manifest, replayed = trainer.train(slot, data, work, asked, report, _checkpoint(run))
         _unsealed(run).write_bytes(to_bytes(manifest))
+        drawn, picture = story.to_json(replayed), charts_of(run)
+        charts.draw(drawn, f"{run.slot} run {run.pk} ({settings.MODE})", picture)
+        charts.prune(picture.parent, archive.KEPT_PER_SLOT)
     held_out = manifest.metrics
-    leases.write(run, metrics={"holdout": held_out, "baselines": manifest.baselines})
+    told = {"holdout": held_out, "baselines": manifest.baselines}
+    leases.write(run, metrics=told, charts=drawn)
     return (
         f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
         f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
@@ -252,6 +259,11 @@ def _work(run: TrainingRun) -> Path:
 def _unsealed(run: TrainingRun) -> Path:
     # Beside the bundle, not in it: a bundle holds its own files and nothing else.
     return _work(run).with_suffix(".manifest")
+
+
+def charts_of(run: TrainingRun) -> Path:
+    """Return where the picture of a run's charts is on PC."""
+    return Path(settings.PC_DIR) / "charts" / run.slot / f"run{run.pk}.png"
 
 
 def _checkpoint(run: TrainingRun) -> Path:

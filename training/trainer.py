@@ -103,8 +103,10 @@ def train(
     asked: Asked,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
-) -> Manifest:
-    """Train on all but the holdout, export into `folder`, and return the manifest to seal.
+) -> tuple[Manifest, ReplayResult]:
+    """Train on all but the holdout, export into `folder`; return the manifest to seal.
+
+    The held-out bars' replay comes with it, for its charts.
 
     A checkpoint is a file in which an interrupted training of the same data and settings is kept
     and from which it goes on. Raises TooFewBars for a history too short, TrainingDiverged and
@@ -136,7 +138,7 @@ def train(
         "device": model.device.type,
         "reward": asked.recipe["reward"],
     }
-    return _manifest(slot, data, asked, split, learned, exported, held_out, figures)
+    return _manifest(slot, data, asked, split, learned, exported, held_out, figures), held_out
 
 
 def _manifest(

@@ -293,7 +293,7 @@ def test_progress_is_live_and_ends_with_the_whole_story(
     last = heard[-1]
     assert (last.timesteps, last.total_timesteps, last.eta_seconds) == (128 * 15, 128 * 15, 0.0)
     assert not last.stopped_early
-    assert 3 <= len(heard) <= 2 * last.elapsed_seconds + 1
+    assert 3 <= len(heard) <= 10 * last.elapsed_seconds + 1
     middle = heard[len(heard) // 2]
     expected = (middle.total_timesteps - middle.timesteps) / middle.steps_per_second
     assert middle.eta_seconds == pytest.approx(expected)

@@ -18,7 +18,7 @@ from bots.modelstore import services as modelstore
 from tradingsite import clock
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
-from training import pipeline
+from training import pipeline, stages
 from training.models import TrainingRun, TrainingStep
 
 # Who must be up for a run to go through the queues.
@@ -143,6 +143,9 @@ class Command(BaseCommand):
             f"{holdout['net_return']:+.2%} in {holdout['trades']} orders; flat +0.00%, "
             f"buy-and-hold {baselines['buy_and_hold']['net_return']:+.2%}."
         )
+        picture = stages.charts_of(run)
+        if picture.exists():
+            self.stdout.write(f"Its charts: {picture}")
 
 
 def _run_here(console: Console, run: TrainingRun) -> TrainingRun:
