@@ -6,6 +6,13 @@ from django.dispatch import Signal
 # learned or traded on it must go.
 market_replaced = Signal()
 
+# Sent with `slot`, `run_id` and `destination`, a folder: whoever has the run's bundle puts it there
+# and returns True.
+bundle_wanted = Signal()
+
+# Sent with `slot`: whoever keeps bundles returns the runs whose it has.
+bundles_counted = Signal()
+
 # Sent with `market` and `trade_ids`, the venue's executions of which some may be the bots' own;
 # each receiver returns the set of those that it knows to be.
 executions_named = Signal()

@@ -145,9 +145,9 @@ def verify_and_activate(run: TrainingRun) -> str:
 
 def archive_bundle(run: TrainingRun) -> str:
     """Step 6: keep the bundle on PC under its time."""
-    store = Path(settings.PC_DIR) / "archive"
+    store = archive_folder()
     place = archive.keep(_work(run), store, run.slot, run.pk, run.created_at)
-    gone = archive.prune(store, run.slot)
+    gone = archive.prune(store, run.slot, modelstore.traded_runs(run.slot), clock.real())
     return f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
 
 
@@ -259,6 +259,20 @@ def _work(run: TrainingRun) -> Path:
 def _unsealed(run: TrainingRun) -> Path:
     # Beside the bundle, not in it: a bundle holds its own files and nothing else.
     return _work(run).with_suffix(".manifest")
+
+
+def archive_folder() -> Path:
+    """Return where PC keeps every slot's bundles."""
+    return Path(settings.PC_DIR) / "archive"
+
+
+def fetch(slot: str, run_id: int, destination: Path) -> bool:
+    """Bring a run's bundle from PC's archive to PROD; return whether the archive has it."""
+    found = archive.find(archive_folder(), slot, run_id)
+    if found is None:
+        return False
+    remote.send(found, destination)
+    return True
 
 
 def charts_of(run: TrainingRun) -> Path:

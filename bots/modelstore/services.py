@@ -4,8 +4,10 @@ The rows decide; a folder is immutable once its version exists. PROD keeps the a
 previous version of each slot, so that a rollback needs no other machine.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -19,6 +21,7 @@ from markets.features import schema_for
 from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS
+from tradingsite.signals import bundle_wanted, bundles_counted
 
 KEPT_PER_SLOT = 2
 REASON_CHARACTERS = 300
@@ -107,11 +110,53 @@ def add(bundle_folder: Path, manifest: Manifest, run_id: int, sha256: str) -> Mo
     return version
 
 
+def traded_runs(slot: str) -> set[int]:
+    """Return the runs whose models ever traded a slot."""
+    switches = Activation.objects.filter(slot=slot).select_related("model")
+    return set(switches.values_list("model__run_id", flat=True))
+
+
+def archived_runs(slot: str) -> set[int]:
+    """Return the runs whose bundles are in an archive that answers."""
+    answers: list[tuple[Any, Any]] = bundles_counted.send(sender=None, slot=slot)
+    return {run_id for _, found in answers for run_id in found or ()}
+
+
+def bring_back(version: ModelVersion) -> None:
+    """Have a version's files on this machine: fetched from the archive and verified if need be.
+
+    Raises Degraded where no archive has them, BundleRejected where they are not what they were.
+    """
+    place = folder(version)
+    if place.is_dir():
+        return
+    incoming = Path(settings.PROD_DIR) / "incoming" / f"{version.slot}-back-v{version.number}"
+    shutil.rmtree(incoming, ignore_errors=True)
+    wanted = {"slot": version.slot, "run_id": version.run_id, "destination": incoming}
+    if not any(found for _, found in bundle_wanted.send(sender=None, **wanted)):
+        raise Degraded(
+            f"{version} is neither on this machine nor in an archive that answers: is PC awake?"
+        )
+    try:
+        verify(incoming, version.slot)
+        digest = hashlib.sha256((incoming / bundle.MANIFEST).read_bytes()).hexdigest()
+        if digest != version.manifest_sha256:
+            raise bundle.BundleRejected(
+                f"what the archive has for {version} has another manifest than that version had"
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(place)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
 def activate(version: ModelVersion, by: str, reason: str) -> Activation:
     """Make a version the one that trades its slot, after verifying its files once more.
 
-    The position stays; the new policy decides at the next bar.
+    One that is no longer on this machine is brought back first. The position stays; the new policy
+    decides at the next bar.
     """
+    bring_back(version)
     verify(folder(version), version.slot)
     with transaction.atomic():
         locked = ModelVersion.objects.select_for_update().filter(slot=version.slot)
@@ -142,9 +187,12 @@ def previous(slot: str) -> ModelVersion:
     raise Degraded(f"{slot} has no earlier version on this machine; older ones are in PC's archive")
 
 
-def rollback(slot: str, by: str) -> Activation:
-    """Go back to the version that traded before the active one."""
-    return activate(previous(slot), by, "rollback")
+def rollback(slot: str, by: str, number: int | None = None, reason: str = "") -> Activation:
+    """Go back to the version that traded before the active one, or to one by its number."""
+    version = previous(slot) if number is None else get(slot, number)
+    if version.state == ModelVersion.State.QUARANTINED:
+        raise Degraded(f"{version} is in quarantine: {version.reason}")
+    return activate(version, by, f"rollback: {reason}" if reason else "rollback")
 
 
 def prune(slot: str, *, dry_run: bool = False) -> list[Path]:

@@ -1,5 +1,8 @@
 """The model store: which version trades, switching it, going back, pruning."""
 
+import hashlib
+import json
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,8 @@ def add(tmp_path: Path, private_key: Ed25519PrivateKey) -> Any:
         folder = tmp_path / f"incoming-{run_id}"
         changes.setdefault("schema_hash", schema_for("nifty", "1h").hash)
         manifest = make_bundle(folder, private_key, **changes)
-        return modelstore.add(folder, manifest, run_id, "ab" * 32)
+        digest = hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()
+        return modelstore.add(folder, manifest, run_id, digest)
 
     return make
 
@@ -187,10 +191,86 @@ def test_the_command_shows_and_rolls_back(add: Any) -> None:
     assert f"{SLOT}: no model, holds flat" in models()
     for run_id in (1, 2):
         modelstore.activate(add(run_id), "test", "")
-    assert f"{SLOT} v2: learned up to" in models("list", SLOT)
+    assert f"{SLOT} v2: learned up to" in models()
+    listed = models("list", SLOT)
+    assert "v2" in listed and "v1" in listed and "1 time" in listed and "here" in listed
+    assert [row["number"] for row in json.loads(models("list", "--json"))] == [2, 1]
     assert models("rollback", SLOT, "--dry-run") == f"Would go {SLOT} v2 -> v1.\n"
     assert states() == [State.RETIRED, State.ACTIVE]
     assert f"{SLOT} v2 -> v1;" in models("rollback", SLOT, "--yes")
     assert states() == [State.ACTIVE, State.RETIRED]
     with pytest.raises(CommandError, match=r"no earlier version .* Nothing was changed"):
         models("rollback", SLOT, "--yes")
+
+
+@pytest.fixture
+def archived(tmp_path: Path, settings: Any) -> Any:
+    """Return a function that moves a version's files into PC's archive."""
+    settings.PC_DIR = tmp_path / "pc"
+
+    def move(version: ModelVersion) -> Path:
+        place = tmp_path / "pc" / "archive" / SLOT / f"20260601T104500Z-run{version.run_id}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(modelstore.folder(version), place)
+        return place
+
+    return move
+
+
+def test_an_old_version_is_fetched_from_the_archive_and_trades(add: Any, archived: Any) -> None:
+    versions = [add(run) for run in (11, 12, 13)]
+    for version in versions:
+        modelstore.activate(version, "a run", "newest")
+    archived(versions[0])
+    assert "on PC" in models("list", SLOT)
+    assert "fetched from PC's archive" in models("rollback", SLOT, "1", "--dry-run")
+    said = models("rollback", SLOT, "1", "--yes", "--because", "it knew bear markets")
+    assert f"{SLOT} v3 -> v1" in said
+    assert modelstore.active(SLOT) == versions[0]
+    assert modelstore.verify(modelstore.folder(versions[0]), SLOT).slot == SLOT
+    switch = Activation.objects.filter(slot=SLOT).first()
+    assert switch is not None and switch.reason == "rollback: it knew bear markets"
+    assert "is whole" in models("verify", SLOT)
+
+
+def test_a_version_that_nobody_has_keeps_the_one_that_trades(add: Any, archived: Any) -> None:
+    first, second = add(11), add(12)
+    for version in (first, second):
+        modelstore.activate(version, "a run", "newest")
+    shutil.rmtree(archived(first))
+    with pytest.raises(CommandError, match="is PC awake"):
+        models("rollback", SLOT, "1", "--yes")
+    assert modelstore.active(SLOT) == second
+    with pytest.raises(CommandError, match="is not on this machine"):
+        models("verify", SLOT, "1")
+
+
+def test_what_the_archive_has_must_be_what_was_verified(add: Any, archived: Any) -> None:
+    first, second = add(11), add(12, trial_count=9)
+    for version in (first, second):
+        modelstore.activate(version, "a run", "newest")
+    place = archived(first)
+    body = bytearray((place / bundle.HEAD).read_bytes())
+    body[10] ^= 1
+    (place / bundle.HEAD).write_bytes(body)
+    with pytest.raises(CommandError, match="sha256 is not the one"):
+        models("rollback", SLOT, "1", "--yes")
+    # Another model of the same slot, whole and signed, is not that version either.
+    shutil.rmtree(place)
+    shutil.copytree(modelstore.folder(second), place)
+    with pytest.raises(CommandError, match="another manifest"):
+        models("rollback", SLOT, "1", "--yes")
+    assert modelstore.active(SLOT) == second
+    assert not modelstore.folder(first).exists()
+
+
+def test_a_switch_that_makes_no_sense_is_refused(add: Any) -> None:
+    modelstore.activate(add(1), "run 1", "newest")
+    for arguments, said in (
+        (("activate",), "name the slot"),
+        (("activate", SLOT), "name the version"),
+        (("activate", SLOT, "1"), "trades already"),
+        (("rollback", SLOT, "9"), "no version 9"),
+    ):
+        with pytest.raises(CommandError, match=said):
+            models(*arguments)

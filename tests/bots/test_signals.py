@@ -19,6 +19,7 @@ from markets.features import schema_for
 from markets.models import CameBy, Source
 from markets.simulator import history
 from tests.desk import calendar_of, ist
+from tests.histories import seed_days
 from tests.policies import NoisePolicy
 from tradingsite import clock
 from tradingsite.errors import Degraded
@@ -38,6 +39,7 @@ def desk(set_market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have days of a market, its owner's trades, and a personal model."""
     from markets.generator import Path
 
+    seed_days("nifty")
     calendar = calendar_of("nifty")
     path = Path.build("nifty", NseCalendar(nse_sessions()))
     bars = path.bars("1d", UNTIL - 4 * 365 * 86_400, UNTIL)
