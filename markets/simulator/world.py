@@ -14,6 +14,8 @@ from markets.simulator.prices import PricePath, Prices
 
 # Real time for which one evaluation of all quotes serves: ticks come a few times a second.
 BOARD_SECONDS = 0.2
+# A clock that jumped further, or back, wants new quotes at once; the fastest night goes 96 s.
+BOARD_MARKET_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class World:
     quoter: Quoter
     _board: Board | None = field(default=None, init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
+    _asked_at: float = field(default=float("-inf"), init=False)
 
     @classmethod
     def build(
@@ -47,11 +50,13 @@ class World:
 
     def board(self) -> Board:
         """Return the quotes of now, at most a fifth of a real second old."""
-        looked_at = time.monotonic()
-        if self._board is None or looked_at - self._looked_at >= BOARD_SECONDS:
-            self._board = self.quoter.board(self.now())
-            self._looked_at = looked_at
-        return self._board
+        looked_at, now = time.monotonic(), self.now()
+        board = self._board
+        is_old = looked_at - self._looked_at >= BOARD_SECONDS
+        if board is None or is_old or not 0.0 <= now - self._asked_at <= BOARD_MARKET_SECONDS:
+            board = self.quoter.board(now)
+            self._board, self._looked_at, self._asked_at = board, looked_at, now
+        return board
 
     def listing(self) -> Listing:
         """Return what is listed today."""

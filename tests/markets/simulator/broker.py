@@ -62,7 +62,6 @@ class Broker:
         """Move the market's clock, and sign in again where the night has passed."""
         day = self.hand.at // 86_400
         self.hand.at = ist(at)
-        shared_world()[0]._board = None  # it keeps its quotes for a fifth of a real second
         self.kite.world._board = None  # what was quoted before the jump is not of now
         if self.hand.at // 86_400 != day:
             self.client = self.sign_in()
