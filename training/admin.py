@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from unfold.decorators import display
 
 from tradingsite.admin import ReadOnlyAdmin, ReadOnlyInline, took
+from tradingsite.errors import Degraded
+from training import pipeline
 from training.models import Evaluation, Recipe, TrainingRun, TrainingStep
 
 
@@ -33,6 +37,22 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     list_filter = ("slot", "state", "trigger")
     search_fields = ("detail",)
     inlines = (StepInline,)
+    actions = ("cancel",)
+
+    @admin.action(description="Cancel", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
+        """End open runs; a worker stops within seconds and publishes nothing."""
+        for run in runs:
+            try:
+                self.message_user(
+                    request, f"{pipeline.cancel(run.pk, request.user.get_username())} is cancelled"
+                )
+            except Degraded as error:
+                self.message_user(request, str(error), level="warning")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may change runs."""
+        return request.user.has_perm("training.change_trainingrun")
 
     @display(description="took (real time)")
     def took(self, run: TrainingRun) -> str:

@@ -14,6 +14,7 @@ class TrainingRun(Leased):
         DONE = "done"
         REFUSED = "refused"
         FAILED = "failed"
+        CANCELLED = "cancelled"
 
     slot = models.CharField(max_length=20)
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)

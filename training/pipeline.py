@@ -190,6 +190,27 @@ def end_unheld(run: TrainingRun, reason: str) -> bool:
     return True
 
 
+def cancel(run_id: int, by: str) -> TrainingRun:
+    """End an open run, whoever works on it; raise Degraded where it is not open.
+
+    Its worker is fenced out: it stops at its next word about the training, within seconds, and can
+    publish nothing.
+    """
+    ended = TrainingRun.objects.filter(pk=run_id, state__in=OPEN).update(
+        state=TrainingRun.State.CANCELLED,
+        detail=f"cancelled by {by}",
+        finished_at=clock.real(),
+        lease_until=None,
+        fence=F("fence") + 1,
+    )
+    run = TrainingRun.objects.filter(pk=run_id).first()
+    if run is None:
+        raise Degraded(f"there is no training run {run_id}")
+    if not ended:
+        raise Degraded(f"{run} is {run.state} already")
+    return run
+
+
 def abandon(market: str) -> int:
     """End a market's open runs, whoever works on them: what they learn from is no more."""
     slots = [slot.slug for slot in SLOTS.values() if slot.market == market]

@@ -114,6 +114,9 @@ def verify_and_activate(run: TrainingRun) -> str:
         remote.send(_work(run), incoming)
         try:
             manifest = modelstore.verify(incoming, run.slot)
+            if manifest.run_id != str(run.pk):
+                # Whole and signed, but an old one: only a person goes back to an old model.
+                raise bundle.BundleRejected(f"it is of run {manifest.run_id}, not of run {run.pk}")
             _load_in_a_process(incoming)
         except bundle.BundleRejected as reason:
             place = _quarantine(incoming)

@@ -2,16 +2,20 @@
 
 import datetime as dt
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from bots import bundle
@@ -33,7 +37,7 @@ from tests.training.runs import (
 from tradingsite import clock, leases
 from tradingsite.models import Notice
 from tradingsite.registry import BOTS
-from training import pipeline
+from training import pipeline, stages
 from training.models import TrainingRun
 from training.pipeline import STEPS
 
@@ -184,3 +188,55 @@ def test_a_lease_is_kept_through_an_outage_of_the_database(
         time.sleep(0.7)
     renewed = fresh(run).lease_until
     assert renewed is not None and renewed > claimed.lease_until + dt.timedelta(seconds=0.5)
+
+
+def test_an_old_bundle_that_is_whole_and_signed_does_not_trade_again(desk: Path) -> None:
+    """Somebody, or a mixed-up transfer, brings an old model in the place of the new one."""
+    pipeline.run_in_place(make_run())
+    champion = modelstore.active(SLOT.slug)
+    assert champion is not None
+    old = desk / "old"
+    shutil.copytree(modelstore.folder(champion), old)
+    run = make_run()
+    for first_step in (1, 3):
+        pipeline.advance(run.pk, first_step)
+    work = stages._work(fresh(run))
+    shutil.rmtree(work)
+    shutil.copytree(old, work)
+    pipeline.advance(run.pk, 5)
+    run = fresh(run)
+    assert run.state == State.REFUSED and f"it is of run {champion.run_id}" in run.detail
+    assert modelstore.active(SLOT.slug) == champion
+    assert "keeps trading" in the_notice().text
+
+
+def test_a_run_is_cancelled_while_it_trains(desk: Path) -> None:
+    run = make_run(timesteps=400 * 64 * 128)
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(pipeline.run_in_place(run))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until = time.monotonic() + 30.0
+    while not fresh(run).progress and time.monotonic() < until:
+        time.sleep(0.05)
+    assert fresh(run).progress, "it never began to train"
+    out = StringIO()
+    call_command("trainbot", "--cancel", str(run.pk), stdout=out)
+    assert "is cancelled" in out.getvalue()
+    thread.join(10.0)
+    assert not thread.is_alive(), "its worker goes on"
+    run = fresh(run)
+    assert run.state == State.CANCELLED and "cancelled by" in run.detail
+    assert modelstore.active(SLOT.slug) is None and not Notice.objects.exists()
+    with pytest.raises(CommandError, match="is cancelled already"):
+        call_command("trainbot", "--cancel", str(run.pk))
+    with pytest.raises(CommandError, match="no training run"):
+        call_command("trainbot", "--cancel", "999999")
+    # The slot is free for the next one.
+    assert pipeline.run_in_place(make_run()).state == State.DONE

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from bots.actions import dead_actions
 from bots.modelstore import services as modelstore
 from tradingsite import clock
+from tradingsite.errors import Degraded
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
 from training import pipeline, stages
@@ -45,10 +46,14 @@ class Command(BaseCommand):
         )
         parser.add_argument("--timesteps", type=_positive, default=settings.TRAIN_TIMESTEPS)
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--cancel", type=int, metavar="RUN", help="end an open run instead")
         parser.add_argument("--here", action="store_true", help="run here even with workers up")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Train, showing the steps, and fail when a run failed."""
+        if options["cancel"] is not None:
+            self._cancel(options["cancel"])
+            return
         dead = [name for name in WORKERS if not is_alive(name)]
         here = options["here"] or bool(dead)
         slots = self._slots(options, dead)
@@ -66,6 +71,13 @@ class Command(BaseCommand):
         failed = [run for run in done if run.state != TrainingRun.State.DONE]
         if failed:
             raise CommandError(f"{len(failed)} of {len(done)} runs did not end with a model")
+
+    def _cancel(self, run_id: int) -> None:
+        try:
+            run = pipeline.cancel(run_id, "manage.py trainbot")
+        except Degraded as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{run} is cancelled; its worker stops within seconds.")
 
     def _train_here(self, slots: list[Slot], options: Any) -> list[TrainingRun]:
         console = Console(stderr=True, soft_wrap=True)
