@@ -60,7 +60,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         "straddle-start",
         "Straddle tracker start",
-        "at the open, 09:15 but for special sessions",
+        "at the open",
         "markets.tasks.start_straddle",
         "Data",
         minute="*/5",

@@ -114,6 +114,10 @@ class Rail:
     unbuilt: int
 
 
+ONCE_A_SESSION = ("at the open", "at the close")
+"""How a job's time reads that looks for an end of the session every few minutes."""
+
+
 def firing_minutes(job: Job) -> list[int]:
     """Return the minutes of the day at which a job fires, from its crontab fields."""
     minutes, hours = _expanded(job.minute, 60), _expanded(job.hour, 24)
@@ -122,7 +126,7 @@ def firing_minutes(job: Job) -> list[int]:
 
 def is_band(job: Job) -> bool:
     """Return whether a job fires too often to be drawn firing by firing."""
-    return "at the close" not in job.when and len(firing_minutes(job)) > MOST_TICKS
+    return job.when not in ONCE_A_SESSION and len(firing_minutes(job)) > MOST_TICKS
 
 
 def build(
@@ -194,14 +198,16 @@ def _hours() -> list[Hour]:
 
 def _planned_minutes(job: Job, session: Session | None) -> list[int]:
     minutes = firing_minutes(job)
-    if "the close" not in job.when:
+    if "the close" not in job.when and job.when not in ONCE_A_SESSION:
         return minutes
-    # A crontab cannot know the closing time; the job's body asks the calendar, and so do we.
+    # A crontab cannot know the session's times; the job's body asks the calendar, and so do we.
     if session is None:
         return []
     close = _minute_of_day(clock.from_seconds(session.closes_at))
     if job.when == "at the close":
         return [close]
+    if job.when == "at the open":
+        return [_minute_of_day(clock.from_seconds(session.opens_at))]
     begins = re.search(r"(\d\d):(\d\d) to the close", job.when)
     start = int(begins[1]) * 60 + int(begins[2]) if begins else 0
     return [minute for minute in minutes if start <= minute <= close]
