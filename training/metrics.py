@@ -28,13 +28,25 @@ __all__ = [
 ]
 
 YEAR_SECONDS = 365.25 * 86_400
+ALL_LOST = -1.0 + 1e-9
+"""The return of the bar that took everything: its logarithm must still be a number."""
 COLLAPSED_SHARE = 0.999
 """A policy that answers the same on more of its bars than this has stopped listening."""
 
 
 def returns(equity: FloatArray) -> FloatArray:
-    """Return the simple return of every bar, one fewer than the equities."""
-    return equity[1:] / equity[:-1] - 1.0
+    """Return the simple return of every bar, one fewer than the equities.
+
+    An account that fell to nothing is over: all is lost on that bar, and nothing happens after it.
+    """
+    gone = np.flatnonzero(equity <= 0.0)
+    if not len(gone):
+        return equity[1:] / equity[:-1] - 1.0
+    moves = np.zeros(len(equity) - 1)
+    last = int(gone[0])
+    moves[: last - 1] = equity[1:last] / equity[: last - 1] - 1.0
+    moves[last - 1] = ALL_LOST
+    return moves
 
 
 def net_return(equity: FloatArray) -> float:

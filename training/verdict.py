@@ -15,6 +15,8 @@ MAX_OVERFITTING = 0.5
 MIN_RANDOM_SHARE = 0.95
 """Of the same positions at random other times, how many must have earned less."""
 MIN_ENTROPY = 0.02
+MIN_SEEDS, MIN_FOLDS = 3, 3
+"""Of fewer one cannot tell a good recipe from a lucky one, so nothing is approved on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ def _earned(seen: Evidence) -> list[Check]:
     good = sum(each > 0.0 for each in seen.seed_sharpes)
     seeds = len(seen.seed_sharpes)
     return [
+        Check(
+            "enough",
+            seeds >= MIN_SEEDS and seen.folds >= MIN_FOLDS,
+            f"{seen.folds} folds of {seeds} seeds (at least {MIN_FOLDS} of {MIN_SEEDS})",
+        ),
         Check("flat", seen.sharpe > 0.0, f"net Sharpe {seen.sharpe:+.2f} against flat's 0"),
         Check(
             "seeds",

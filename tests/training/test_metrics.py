@@ -69,3 +69,10 @@ def test_summary_of_a_replay_adds_up() -> None:
     assert summary.max_drawdown == result.path.max_drawdown
     assert sum(summary.action_shares) == pytest.approx(1.0)
     assert summary.collapsed is None
+
+
+def test_an_account_that_lost_everything_is_over() -> None:
+    moves = metrics.returns(np.array([100.0, 110.0, -5.0, -20.0, 40.0]))
+    np.testing.assert_allclose(moves, [0.1, metrics.ALL_LOST, 0.0, 0.0])
+    assert np.isfinite(np.log1p(moves)).all()
+    np.testing.assert_allclose(metrics.returns(np.array([100.0, 0.0])), [metrics.ALL_LOST])

@@ -31,7 +31,7 @@ GOOD = Evidence(
 def test_all_that_is_wanted_is_approved() -> None:
     verdict = judge(GOOD)
     assert verdict.approved
-    assert verdict.sentence == "Approved: 10 of 10 checks passed."
+    assert verdict.sentence == "Approved: 11 of 11 checks passed."
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def test_all_that_is_wanted_is_approved() -> None:
         ({"hold_sharpe": 1.5}, {"buy and hold"}, "net Sharpe +1.40 against buy-and-hold's +1.50"),
         ({"ema_sharpe": 1.4}, {"EMA cross"}, "against the EMA cross's +1.40"),
         ({"random_share": 0.9}, {"random timing"}, "better than 90% of the same positions"),
+        ({"seed_sharpes": (1.4, 1.4)}, {"enough"}, "5 folds of 2 seeds (at least 3 of 3)"),
+        ({"folds": 2, "folds_won": 2}, {"enough"}, "2 folds of 3 seeds"),
         ({"folds_won": 2}, {"folds"}, "in 2 of 5 folds"),
         ({"seed_sharpes": (-1.0, -0.1, 1.4)}, {"seeds"}, "1 of 3 seeds made money"),
         ({"confidence": 0.94}, {"deflated Sharpe"}, "94% sure that it is not the luckiest of 3"),

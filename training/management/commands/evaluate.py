@@ -242,13 +242,13 @@ def _report(row: Evaluation) -> Group:
     folds = Table(title=title, title_style="bold", title_justify="left")
     for name in ("Fold", "Tested on", "Bars"):
         folds.add_column(name, no_wrap=True)
-    for name in ("Trained on", "Net", "Seeds", "Drawdown", "Orders", "Hold", "EMA cross"):
+    for name in ("Trained", "Net", "Seeds", "Drawdown", "Orders", "Hold", "EMA"):
         folds.add_column(name, justify="right", no_wrap=True)
     for number, fold in enumerate(row.by_fold, start=1):
         start, end = (clock.from_seconds(fold[name]) for name in ("from", "to"))
         folds.add_row(
             str(number),
-            f"{start:%d %b %Y} to {end:%d %b %Y}",
+            f"{start:%d %b %y} to {end:%d %b %y}",
             f"{fold['bars']:,}",
             f"{fold['trained_bars']:,}",
             f"{fold['net_return']:+.1%}",
