@@ -39,6 +39,8 @@ TRAIN_TIMESTEPS = env.int("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 
 # Which models trade: gated (refits of an approved recipe), newest, or like gated,btc-1h=newest.
 MODEL_POLICY = env.str("MODEL_POLICY", "")
 CHAMPION_MAX_AGE_DAYS = env.int("CHAMPION_MAX_AGE_DAYS", 7)
+# A git repository of the owner's that PC pushes every model to that traded; none where it is empty.
+MODELS_GIT_REMOTE = env.str("MODELS_GIT_REMOTE", "")
 USDC_INR = env.float("USDC_INR", 88.6)  # shown beside totals; only a rate for adding up a page
 # What part of the whole each asset has now, like nifty=0.5,btc=0.3,gold=0.2, where the owner knows.
 ALLOCATOR_CURRENT = env.str("ALLOCATOR_CURRENT", "")

@@ -5,7 +5,7 @@
     3 train     PC     into PC's own database, then PPO; exported as two ONNX graphs
     4 hash      PC     sha256 of every file, the manifest signed
     5 verify    PROD   shipped back, checked, loaded in a process of its own, activated
-    6 archive   PC     the bundle by its time, the newest thirty kept
+    6 archive   PC     the bundle by its time; pushed to the owner's git remote, where there is one
     7 clean     both   what is no longer needed; PROD keeps the active and the previous model
 
 Each stage runs where its files are, in a task of its own, under the run's lease; a message carries

@@ -21,7 +21,7 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
 from tradingsite import clock, leases, notices, remote
 from tradingsite.registry import SLOTS
-from training import archive, charts, dataset, gate, recipes
+from training import archive, charts, dataset, gate, publishing, recipes
 from training.models import TrainingRun
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOAD_TEST_SECONDS = 120
 PROGRESS_EVERY_SECONDS = 1.0
+PUSH_KEY = "models:push"
 
 
 def export(run: TrainingRun) -> str:
@@ -151,7 +152,8 @@ def archive_bundle(run: TrainingRun) -> str:
     store = archive_folder()
     place = archive.keep(_work(run), store, run.slot, run.pk, run.created_at)
     gone = archive.prune(store, run.slot, modelstore.traded_runs(run.slot), clock.real())
-    return f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
+    said = f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
+    return said + _published(run, place)
 
 
 def clean_up(run: TrainingRun) -> str:
@@ -262,6 +264,28 @@ def _work(run: TrainingRun) -> Path:
 def _unsealed(run: TrainingRun) -> Path:
     # Beside the bundle, not in it: a bundle holds its own files and nothing else.
     return _work(run).with_suffix(".manifest")
+
+
+def _published(run: TrainingRun, place: Path) -> str:
+    """Push a model that was activated to the owner's git remote, where there is one."""
+    version = modelstore.get(run.slot, run.model_number or 0)
+    if not settings.MODELS_GIT_REMOTE or version.state != version.State.ACTIVE:
+        return ""
+    where = settings.MODELS_GIT_REMOTE, Path(settings.PC_DIR) / "published"
+    title = f"{version} of run {run.pk}, learned until {version.trained_until:%Y-%m-%d}"
+    try:
+        branch = publishing.push(place, run.slot, title, run.created_at, *where)
+    except publishing.NotPushed as error:
+        notices.notify(
+            "infrastructure",
+            "warning",
+            PUSH_KEY,
+            f"{version} trades and is archived, but was not pushed to the models' git remote: "
+            f"{error}. It goes with the next push.",
+        )
+        return f"; not pushed: {error}"
+    notices.resolve(PUSH_KEY)
+    return f"; pushed to {branch}"
 
 
 def archive_folder() -> Path:

@@ -202,8 +202,8 @@ def sealed_run(steps: Callable[..., list[int]]) -> TrainingRun:
 
     def seal(run: TrainingRun) -> str:
         manifest = {"slot": SLOT.slug, "bot": "btc", "market": "btc", "timeframe": "4h"}
-        schema = schema_for("btc", "4h").hash
-        make_bundle(stages._work(run), load_private_key(private), schema_hash=schema, **manifest)
+        manifest |= {"run_id": str(run.pk), "schema_hash": schema_for("btc", "4h").hash}
+        make_bundle(stages._work(run), load_private_key(private), **manifest)
         return "signed"
 
     steps(hash=seal, verify=stages.verify_and_activate)

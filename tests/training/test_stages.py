@@ -240,3 +240,37 @@ def test_a_run_is_cancelled_while_it_trains(desk: Path) -> None:
         call_command("trainbot", "--cancel", "999999")
     # The slot is free for the next one.
     assert pipeline.run_in_place(make_run()).state == State.DONE
+
+
+def test_what_trades_is_pushed_and_a_push_that_fails_costs_nothing(
+    desk: Path, settings: Any
+) -> None:
+    remote = desk / "models.git"
+    settings.MODELS_GIT_REMOTE = str(remote)
+    run = pipeline.run_in_place(make_run())
+    assert run.state == State.DONE
+    assert "not pushed: git ls-remote" in run.steps.get(number=6).detail
+    notice = Notice.objects.get(key=stages.PUSH_KEY)
+    assert f"{SLOT.slug} v1 trades and is archived" in notice.text
+    subprocess.run(["git", "init", "--quiet", "--bare", str(remote)], check=True)
+    run = pipeline.run_in_place(make_run())
+    assert "; pushed to models-" in run.steps.get(number=6).detail
+    notice.refresh_from_db()
+    assert notice.resolved_at is not None
+    branch = run.steps.get(number=6).detail.rpartition(" ")[2]
+    listed = subprocess.run(
+        ["git", "-C", str(remote), "ls-tree", "-r", "--name-only", branch],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(listed.stdout.split()) == [
+        f"{SLOT.slug}/{name}"
+        for name in (
+            "encoder.onnx",
+            "head.onnx",
+            "manifest.json",
+            "manifest.sig",
+            "weights.safetensors",
+        )
+    ]
