@@ -8,6 +8,7 @@ from django import template
 from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 
+from monitoring.dashboard.machine import slot_title
 from tradingsite import format as fmt
 
 register = template.Library()
@@ -26,6 +27,7 @@ for _filter in (
     fmt.price,
     fmt.quantity,
     fmt.short_rupees,
+    slot_title,
 ):
     register.filter(_filter.__name__, _filter)
 

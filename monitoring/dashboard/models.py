@@ -1,0 +1,179 @@
+"""The models' page: every version of a slot, and the way back to any of them.
+
+Looking changes nothing. A switch is a POST of a signed-in person of the staff who has read from
+which version to which, says why, and gives the password once more: a session that somebody left
+open moves no money.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth import logout
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_safe
+
+from bots.models import Position
+from bots.modelstore import services as modelstore
+from bots.modelstore.models import Activation, ModelVersion
+from monitoring.dashboard.broker import CALM, FAIL
+from tradingsite import clock
+from tradingsite.errors import Degraded
+from tradingsite.registry import SLOTS, Slot
+from training import recipes
+
+SHOWN = 30
+WRONG_PASSWORDS_ALLOWED = 5
+REASON_CHARACTERS = 160
+_WRONG = "wrong_passwords"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One version as the table shows it."""
+
+    version: ModelVersion
+    net_return: float | None
+    buy_and_hold: float | None
+    sharpe: float | None
+    max_drawdown: float | None
+    gate: str
+    since: dt.datetime | None
+    """Since when it trades, of the one that does."""
+    traded: bool
+    is_here: bool
+    is_archived: bool
+
+    @property
+    def can_trade(self) -> bool:
+        """Return whether one may go to it: its files are somewhere, and another one trades."""
+        other = self.version.state != ModelVersion.State.ACTIVE
+        whole = self.version.state != ModelVersion.State.QUARANTINED
+        return other and whole and (self.is_here or self.is_archived)
+
+
+@require_safe
+@never_cache
+def page(request: HttpRequest, slug: str = "") -> HttpResponse:
+    """Show a slot's versions, the newest first; the first slot's where none is named."""
+    slot = _slot(slug or next(iter(SLOTS)))
+    context = {"slot": slot, "rows": rows_of(slot), **_frame(slot)}
+    return render(request, "dashboard/models.html", context)
+
+
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@staff_member_required(login_url=settings.LOGIN_URL)
+def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
+    """Show from which version to which; by POST, with the password and a reason, switch."""
+    slot = _slot(slug)
+    target = next((row for row in rows_of(slot) if row.version.number == number), None)
+    if target is None:
+        raise Http404(f"{slug} has no version {number}")
+    if not target.can_trade:
+        text = f"{target.version} cannot be switched to: it trades already, or its files are gone."
+        messages.add_message(request, messages.ERROR, text, FAIL)
+        return redirect("models-of", slug)
+    problem = ""
+    if request.method == "POST":
+        problem = _problem(request)
+        if not problem:
+            return _switched(request, slot, number)
+        if request.session.get(_WRONG, 0) >= WRONG_PASSWORDS_ALLOWED:
+            logout(request)
+            return redirect("models-of", slug)
+    held = Position.on(slot.market).objects.filter(slot=slot.slug).values_list("lots", flat=True)
+    context = {
+        "slot": slot,
+        "target": target,
+        "now_trades": next((row for row in rows_of(slot) if row.since), None),
+        "held": held.first() or 0,
+        "problem": problem,
+        "reason": request.POST.get("reason", ""),
+        "reason_characters": REASON_CHARACTERS,
+        **_frame(slot),
+    }
+    return render(request, "dashboard/switch.html", context, status=400 if problem else 200)
+
+
+def rows_of(slot: Slot) -> list[Row]:
+    """Return a slot's newest versions and whichever trades."""
+    archived = modelstore.archived_runs(slot.slug)
+    switches = list(Activation.objects.filter(slot=slot.slug).order_by("-at"))
+    traded = {each.model_id for each in switches}
+    versions = list(ModelVersion.objects.filter(slot=slot.slug).order_by("-number")[:SHOWN])
+    active = modelstore.active(slot.slug)
+    if active is not None and active not in versions:
+        versions.append(active)
+    return [
+        _row(version, archived, switches[0].at if version == active else None, version.pk in traded)
+        for version in versions
+    ]
+
+
+def _row(version: ModelVersion, archived: set[int], since: dt.datetime | None, traded: bool) -> Row:
+    held_out = version.metrics.get("holdout", {})
+    hold = version.metrics.get("baselines", {}).get("buy_and_hold", {})
+    return Row(
+        version=version,
+        net_return=held_out.get("net_return"),
+        buy_and_hold=hold.get("net_return"),
+        sharpe=held_out.get("sharpe_per_year"),
+        max_drawdown=held_out.get("max_drawdown"),
+        gate=version.reason,
+        since=since,
+        traded=traded,
+        is_here=modelstore.folder(version).is_dir(),
+        is_archived=version.run_id in archived,
+    )
+
+
+def _problem(request: HttpRequest) -> str:
+    """Return why a switch is not done, in words, or nothing."""
+    user = request.user
+    if not isinstance(user, User) or not user.check_password(request.POST.get("password", "")):
+        request.session[_WRONG] = request.session.get(_WRONG, 0) + 1
+        return "That is not your password. Nothing was changed."
+    request.session[_WRONG] = 0
+    if not request.POST.get("reason", "").strip():
+        return "Say why, in a few words: it is kept with the switch. Nothing was changed."
+    return ""
+
+
+def _switched(request: HttpRequest, slot: Slot, number: int) -> HttpResponse:
+    reason = request.POST["reason"].strip()[:REASON_CHARACTERS]
+    by = request.user.get_username()
+    try:
+        done = modelstore.rollback(slot.slug, by, number, reason)
+    except Degraded as error:
+        messages.add_message(request, messages.ERROR, f"{error}. Nothing was changed.", FAIL)
+    else:
+        text = f"{done.model} trades from the bot's next bar on. The position stays as it is."
+        messages.add_message(request, messages.SUCCESS, text, CALM)
+    return redirect("models-of", slot.slug)
+
+
+def _slot(slug: str) -> Slot:
+    if slug not in SLOTS:
+        raise Http404(f"there is no slot {slug}")
+    return SLOTS[slug]
+
+
+def _frame(slot: Slot) -> dict[str, Any]:
+    return {
+        "mode": settings.MODE,
+        "slots": list(SLOTS.values()),
+        "policy": recipes.policy_of(slot.slug),
+        "recipe": recipes.approved(slot.slug),
+        "now": clock.market(),
+    }
