@@ -21,7 +21,7 @@ from bots.replaying import Replayed, replay_version
 from markets.bars import FloatArray
 from tradingsite import clock, leases
 from tradingsite.errors import Degraded
-from tradingsite.registry import SLOTS
+from tradingsite.registry import BOTS, SLOTS
 from training import dataset, recipes
 from training.models import Evaluation, Recipe
 from training.progress import TrainingDiverged
@@ -29,6 +29,8 @@ from training.progress import TrainingDiverged
 TASK = "training.tasks.evaluate"
 OPEN = (Evaluation.State.QUEUED, Evaluation.State.RUNNING)
 PROGRESS_EVERY_SECONDS = 1.0
+BEFORE_THE_OWNER_BARS = 500
+"""How much of the time before the owner's first trade a bot that learns from him sees."""
 # An evaluation is a day's work at the most; a message that waits longer is worth nothing.
 MESSAGE_EXPIRES_SECONDS = 24 * 3600
 
@@ -165,9 +167,12 @@ def _data(row: Evaluation) -> dataset.Dataset:
             data = dataset.import_and_load(slot, folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    since = int(row.since.timestamp()) if row.since else 0
     opens_at, closes_at = data.features.opens_at, data.features.closes_at
-    first = int(np.searchsorted(opens_at, since))
+    first = int(np.searchsorted(opens_at, int(row.since.timestamp()) if row.since else 0))
+    if BOTS[slot.bot].learns_from_owner and row.since is None and data.owner_trades:
+        # Every fold must have decisions of the owner's to learn from, and bars to forecast.
+        begun = int(np.searchsorted(closes_at, data.owner_trades[0].at))
+        first = max(begun - BEFORE_THE_OWNER_BARS, 0)
     stop = int(np.searchsorted(closes_at, int(row.until.timestamp()), side="right"))
     return dataset.cut(data, first, stop)
 

@@ -174,7 +174,13 @@ def _masked(manifest: Manifest) -> str:
 
 def _judged(slot: str, manifest: Manifest) -> tuple[bool, str]:
     """Return whether a verified model may trade by its slot's policy, and why."""
-    found = manifest.gate
+    found, back = manifest.gate, modelstore.held(slot)
+    if back is not None:
+        at = back.market_at
+        return False, (
+            f"{back.by} went back to v{back.model.number} on {at.astimezone(clock.IST):%d %b %Y}; "
+            "it stays until somebody lets a newer one trade (manage.py models activate)"
+        )
     if recipes.policy_of(slot) == recipes.NEWEST:
         return True, "newest verified model"
     recipe = recipes.approved(slot)

@@ -83,7 +83,8 @@ def _earned(seen: Evidence) -> list[Check]:
         Check(
             "enough",
             seeds >= MIN_SEEDS and seen.folds >= MIN_FOLDS,
-            f"{seen.folds} folds of {seeds} seeds (at least {MIN_FOLDS} of {MIN_SEEDS})",
+            f"{seen.folds} folds of {seeds} seed{'s' if seeds != 1 else ''} (at least "
+            f"{MIN_FOLDS} of {MIN_SEEDS})",
         ),
         Check("flat", seen.sharpe > 0.0, f"net Sharpe {seen.sharpe:+.2f} against flat's 0"),
         Check(

@@ -25,6 +25,7 @@ from tradingsite.signals import bundle_wanted, bundles_counted
 
 KEPT_PER_SLOT = 2
 REASON_CHARACTERS = 300
+ROLLBACK = "rollback"
 
 
 def models_folder() -> Path:
@@ -188,11 +189,23 @@ def previous(slot: str) -> ModelVersion:
 
 
 def rollback(slot: str, by: str, number: int | None = None, reason: str = "") -> Activation:
-    """Go back to the version that traded before the active one, or to one by its number."""
+    """Go back to the version that traded before the active one, or go to one by its number."""
     version = previous(slot) if number is None else get(slot, number)
     if version.state == ModelVersion.State.QUARANTINED:
         raise Degraded(f"{version} is in quarantine: {version.reason}")
-    return activate(version, by, f"rollback: {reason}" if reason else "rollback")
+    now = active(slot)
+    word = ROLLBACK if now is not None and version.number < now.number else "chosen"
+    return activate(version, by, f"{word}: {reason}" if reason else word)
+
+
+def held(slot: str) -> Activation | None:
+    """Return the rollback that a slot stays at, None where none was the last word.
+
+    Whoever goes back does not want the next training to undo it: new models wait until somebody
+    lets a newer one trade.
+    """
+    last = Activation.objects.filter(slot=slot).select_related("model").order_by("-at").first()
+    return last if last is not None and last.reason.startswith(ROLLBACK) else None
 
 
 def prune(slot: str, *, dry_run: bool = False) -> list[Path]:

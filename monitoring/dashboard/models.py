@@ -97,7 +97,7 @@ def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "slot": slot,
         "target": target,
         "now_trades": next((row for row in rows_of(slot) if row.since), None),
-        "held": held.first() or 0,
+        "holds": held.first() or 0,
         "problem": problem,
         "reason": request.POST.get("reason", ""),
         "reason_characters": REASON_CHARACTERS,
@@ -175,5 +175,6 @@ def _frame(slot: Slot) -> dict[str, Any]:
         "slots": list(SLOTS.values()),
         "policy": recipes.policy_of(slot.slug),
         "recipe": recipes.approved(slot.slug),
+        "held": modelstore.held(slot.slug),
         "now": clock.market(),
     }

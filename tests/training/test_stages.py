@@ -274,3 +274,21 @@ def test_what_trades_is_pushed_and_a_push_that_fails_costs_nothing(
             "weights.safetensors",
         )
     ]
+
+
+def test_a_rollback_stays_until_a_newer_model_is_let_trade(desk: Path) -> None:
+    for _ in range(2):
+        pipeline.run_in_place(make_run())
+    modelstore.rollback(SLOT.slug, "the owner", reason="it lost too much")
+    run = pipeline.run_in_place(make_run())
+    assert run.state == State.DONE
+    first = modelstore.active(SLOT.slug)
+    assert first is not None and first.number == 1
+    waiting = modelstore.challenger(SLOT.slug)
+    assert waiting is not None and waiting.number == 3
+    assert "the owner went back to v1" in waiting.reason
+    modelstore.rollback(SLOT.slug, "the owner", 3, "try again")
+    assert modelstore.held(SLOT.slug) is None
+    pipeline.run_in_place(make_run())
+    now = modelstore.active(SLOT.slug)
+    assert now is not None and now.number == 4
