@@ -7,6 +7,7 @@ from unfold.decorators import display
 
 from bots.models import (
     Decision,
+    Discrepancy,
     Fill,
     FundingPayment,
     Order,
@@ -71,9 +72,9 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     list_display = (
         *("bar_closes_at", "slot", "action", "lots_before", "lots_after", "price", "model"),
-        "reason",
+        *("cause", "reason", "latency_ms"),
     )
-    list_filter = ("slot", "action")
+    list_filter = ("slot", "cause", "action")
     search_fields = ("reason", "model")
     date_hierarchy = "bar_closes_at"
 
@@ -93,6 +94,16 @@ class RiskStateAdmin(ReadOnlyAdmin):
         *("bot", "halted", "halt_reason", "loss_latched", "trading_date", "start_equity"),
         *("orders_today", "updated_at"),
     )
+
+
+class DiscrepancyAdmin(ReadOnlyAdmin):
+    """Show what nobody's trades explain; `manage.py adopt` takes it over."""
+
+    list_display = (
+        *("instrument", "ledger_quantity", "venue_quantity", "detail", "seen_at", "closed_at"),
+        "adopted_by",
+    )
+    list_filter = ("instrument",)
 
 
 class SignalAdmin(ReadOnlyAdmin):
@@ -131,4 +142,5 @@ register_bound(FundingPayment, FundingPaymentAdmin)
 register_bound(Decision, DecisionAdmin)
 register_bound(PnlSnapshot, PnlSnapshotAdmin)
 register_bound(RiskState, RiskStateAdmin)
+register_bound(Discrepancy, DiscrepancyAdmin)
 register_bound(Signal, SignalAdmin)

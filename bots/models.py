@@ -17,12 +17,16 @@ class Order(BoundModel):
 
     class State(models.TextChoices):
         INTENT = "intent"
+        DENIED = "denied"
         SUBMITTING = "submitting"
         ACKED = "acked", "accepted"
+        PARTIAL = "partial", "filled in part"
         FILLED = "filled"
+        CANCELLED = "cancelled"
         REJECTED = "rejected"
         NOT_PLACED = "not_placed", "not placed"
         UNKNOWN = "unknown"
+        LATE = "late", "arrived late"
 
     bot = models.CharField(max_length=20)
     tag = models.CharField(max_length=20, unique=True)
@@ -32,7 +36,9 @@ class Order(BoundModel):
     bar_closes_at = models.DateTimeField()
     leg = models.CharField(max_length=10)
     shares = models.JSONField(default=dict, help_text="lots of each slot in this order")
-    reference_price = models.DecimalField(**PRICE)
+    reference_price = models.DecimalField(**PRICE, help_text="at the decision")
+    arrival_price = models.DecimalField(**PRICE, null=True, help_text="shown as it was sent")
+    sent_at = models.DateTimeField(null=True, help_text="real time")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     filled_quantity = models.DecimalField(**QUANTITY, default=0)
@@ -62,6 +68,7 @@ class OrderEvent(BoundModel):
 
     class Meta:
         ordering = ["id"]
+        indexes = [models.Index(fields=["state", "market_at"])]
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.state}"
@@ -93,6 +100,21 @@ class Fill(BoundModel):
 class Decision(BoundModel):
     """What a slot decided at one bar's close, with the model that decided and why it held."""
 
+    class Cause(models.TextChoices):
+        """Say in one word why it traded or did not; the reason says it in full."""
+
+        TRADE = "trade"
+        CHOICE = "choice", "hold by choice"
+        DEAD = "dead", "dead action: less than a lot"
+        BOUNDED = "bounded", "at its limit"
+        RISK = "risk", "risk limit"
+        HALTED = "halted"
+        IN_FLIGHT = "in_flight", "an order not yet settled"
+        NO_MODEL = "no_model", "no model"
+        STALE = "stale", "data late"
+        CLOSED = "closed", "calendar or contract"
+        REFUSED = "refused", "policy refused"
+
     slot = models.CharField(max_length=20)
     bar_closes_at = models.DateTimeField()
     decided_at = models.DateTimeField()
@@ -102,6 +124,9 @@ class Decision(BoundModel):
     lots_after = models.IntegerField()
     price = models.DecimalField(**PRICE)
     model = models.CharField(max_length=40, blank=True)
+    model_sha256 = models.CharField(max_length=64, blank=True, help_text="of its manifest")
+    latency_ms = models.FloatField(null=True, help_text="real time the policy took")
+    cause = models.CharField(max_length=12, choices=Cause, blank=True)
     reason = models.CharField(max_length=200, blank=True)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, null=True, related_name="decisions")
 
@@ -195,6 +220,7 @@ class RiskState(BoundModel):
     start_equity = models.DecimalField(**MONEY, default=0)
     last_equity = models.DecimalField(**MONEY, default=0)
     loss_latched = models.BooleanField(default=False)
+    flatten = models.BooleanField(default=False, help_text="close all that is held, though halted")
     orders_today = models.PositiveIntegerField(default=0)
     updated_at = models.DateTimeField()
 
@@ -203,6 +229,39 @@ class RiskState(BoundModel):
 
     def __str__(self) -> str:
         return f"{self.bot} {'halted' if self.halted else 'free'}"
+
+
+@bound
+class Discrepancy(BoundModel):
+    """What neither the bots' fills nor the owner's trades explain; open, it stops an instrument.
+
+    It ends when the two sides agree again, or when a person adopts it: then what the venue has
+    over the ledger counts as the owner's from that moment on, and no bot touches it.
+    """
+
+    instrument = models.CharField(max_length=40)
+    ledger_quantity = models.DecimalField(**QUANTITY, help_text="the bots' and the owner's")
+    venue_quantity = models.DecimalField(**QUANTITY)
+    detail = models.CharField(max_length=300, blank=True)
+    seen_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    adopted_by = models.CharField(max_length=60, blank=True)
+
+    class Meta:
+        ordering = ["-seen_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["instrument"],
+                condition=models.Q(closed_at=None),
+                name="one_open_discrepancy",
+            )
+        ]
+
+    def __str__(self) -> str:
+        if self.detail:
+            return self.detail
+        ledger, venue = self.ledger_quantity.normalize(), self.venue_quantity.normalize()
+        return f"the ledger has {ledger:f}, the venue has {venue:f}"
 
 
 @bound

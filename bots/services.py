@@ -4,6 +4,7 @@ from django.db import transaction
 
 from bots.models import (
     Decision,
+    Discrepancy,
     Fill,
     FundingPayment,
     Order,
@@ -22,7 +23,10 @@ from tradingsite.registry import SLOTS
 
 def forget_market(market: str) -> None:
     """Remove what was traded and learned on a generated market that gives way to real bars."""
-    for model in (Signal, Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot):
+    for model in (
+        *(Signal, Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot),
+        Discrepancy,
+    ):
         model.on(market).objects.all().delete()
     # Only a person who said halt may say resume.
     RiskState.on(market).objects.filter(halted=False).delete()

@@ -4,8 +4,8 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from bots.live import ledger
-from bots.live.fills import import_fills
+from bots.live import ledger, protocol
+from bots.live.database import DatabaseLedger
 from bots.live.netting import Leg
 from bots.live.orders import intend, submit_all
 from bots.live.reconcile import Outcome, reconcile
@@ -71,16 +71,17 @@ class Desk:
         leg: str = "open",
         *,
         bar: dt.datetime | None = None,
-        price: str = "60000",
+        price: str = "",
     ) -> Order:
         """Write one INTENT."""
         return self.legs([Leg(leg, self.front, shares)], bar=bar, price=price)[0]
 
     def legs(
-        self, legs: list[Leg], *, bar: dt.datetime | None = None, price: str = "60000"
+        self, legs: list[Leg], *, bar: dt.datetime | None = None, price: str = ""
     ) -> list[Order]:
         """Write the INTENTs of one decision."""
-        prices = {leg.instrument: Decimal(price) for leg in legs}
+        at = Decimal(price) if price else self.venue.quote(self.front) or Decimal(60_000)
+        prices = {leg.instrument: at for leg in legs}
         return intend(self.bot, legs, bar or self.now, prices, self.instruments)
 
     def send(self, *orders: Order) -> None:
@@ -98,7 +99,9 @@ class Desk:
 
     def take_fills(self) -> int:
         """Take the venue's new executions into the ledger."""
-        return import_fills(self.bot, self.venue, self.instruments)
+        return protocol.take_trades(
+            DatabaseLedger(self.bot, self.venue, self.instruments), self.venue
+        )
 
     def reconcile(self) -> Outcome:
         """Hold the ledger against the venue's book."""

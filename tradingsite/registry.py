@@ -50,6 +50,8 @@ class Bot:
     """Half spread plus impact against us on every fill; an assumption until our own fills say."""
     daily_loss_limit: Decimal
     """Loss of one trading date, in the market's currency, after which the bot only reduces."""
+    notional_limit: Decimal = Decimal(0)
+    """Most that the bot's whole position may be worth, in the market's currency."""
     network: str = "tft"
     """Market encoder of its policies: tft, mlp or lstm (training.nets)."""
     drawdown_weight: float = 0.1
@@ -87,8 +89,17 @@ MARKETS: dict[str, Market] = {
 BOTS: dict[str, Bot] = {
     bot.slug: bot
     for bot in (
-        Bot("nifty", "NIFTY", "nifty", ("15m", "1h", "1d"), 4, 1.0, Decimal("250000")),
-        Bot("btc", "BTC", "btc", ("1h", "4h"), 4, 1.5, Decimal("400")),
+        Bot(
+            "nifty",
+            "NIFTY",
+            "nifty",
+            ("15m", "1h", "1d"),
+            4,
+            1.0,
+            Decimal("250000"),
+            Decimal("40000000"),
+        ),
+        Bot("btc", "BTC", "btc", ("1h", "4h"), 4, 1.5, Decimal("400"), Decimal("20000")),
         Bot(
             "personal",
             "Personal",
@@ -97,6 +108,7 @@ BOTS: dict[str, Bot] = {
             4,
             1.0,
             Decimal("100000"),
+            Decimal("15000000"),
             learns_from_owner=True,
             style_weight=0.1,
         ),

@@ -4,6 +4,7 @@ The observing, deciding and bounding are the replay's own functions; here they m
 keeps a slot from deciding becomes a HOLD with its reason, never a gap.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +18,7 @@ from bots.actions import HOLD, NAMES
 from bots.engine import decide, probabilities
 from bots.live import ledger, marking, orders
 from bots.live.agenda import Due
+from bots.live.database import stopped
 from bots.live.marking import Marked
 from bots.live.netting import Leg, Target, plan
 from bots.live.policies import Loaded, Policies
@@ -31,6 +33,7 @@ from tradingsite.errors import Degraded, StopTrading
 from tradingsite.registry import Bot, Slot
 
 REASON_CHARACTERS = 200
+CAUSE = Decision.Cause
 # Reaches over weekends and holidays from a window's last row to its first.
 WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
 
@@ -50,9 +53,11 @@ class Choice(NamedTuple):
 
     action: int
     lots_after: int
-    reason: str
+    cause: str
+    reason: str = ""
     probabilities: tuple[float, ...] = ()
     """Of the seven actions by the policy; empty where it was not asked."""
+    latency_ms: float | None = None
 
 
 def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
@@ -87,12 +92,12 @@ class Decider:
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
         gate = marking.gate_of(self._bot, risk)
         rows = ledger.positions(self._bot)
-        obstacle = self.obstacle(risk, now)
+        obstacle = self._obstacle(risk, now)
         made, marked = [], []
         for slot, closes_at in due.closes.items():
             row, found = rows[slot.slug], inputs[slot.slug]
             if found is None:
-                late = Choice(HOLD, row.lots, "bar late: it was not stored in time")
+                late = Choice(HOLD, row.lots, CAUSE.STALE, "bar late: it was not stored in time")
                 made.append(self._row(slot, closes_at, row, self._last_price(row), late))
                 continue
             mark = marking.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
@@ -100,7 +105,7 @@ class Decider:
             loaded = self._policies.current(slot)
             row.model = loaded.name if loaded else ""
             choice = self._choose(found, mark, loaded, gate, obstacle)
-            made.append(self._row(slot, closes_at, row, mark.price, choice))
+            made.append(self._row(slot, closes_at, row, mark.price, choice, loaded))
             marked.append((mark, closes_at))
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
@@ -109,7 +114,7 @@ class Decider:
             marking.save_gate(self._bot, gate)
             marking.save_marks(self._bot, marked)
             intended = []
-            if not obstacle and underlying is not None:
+            if not obstacle[1] and underlying is not None:
                 intended = self._intend(rows, wanted, underlying, due.newest, now)
             for each in made:
                 each.order = next((order for order in intended if each.slot in order.shares), None)
@@ -127,20 +132,28 @@ class Decider:
 
     def obstacle(self, risk: RiskState, now: int) -> str:
         """Return what keeps the whole bot from new orders now, or nothing."""
+        return self._obstacle(risk, now)[1]
+
+    def _obstacle(self, risk: RiskState, now: int) -> tuple[str, str]:
         if risk.halted:
-            return f"halted: {risk.halt_reason}"
+            return CAUSE.HALTED, f"halted: {risk.halt_reason}"
         waiting = ledger.in_flight(self._bot)
         if waiting:
-            return f"order {waiting[0].tag} is {waiting[0].get_state_display()}, not yet settled"
+            words = f"order {waiting[0].tag} is {waiting[0].get_state_display()}, not yet settled"
+            return CAUSE.IN_FLIGHT, words
         fills_at = self._instruments.tradable_at(now)
         if fills_at is None:
-            return "the calendar knows no later session"
+            return CAUSE.CLOSED, "the calendar knows no later session"
         date = clock.trading_date(clock.from_seconds(fills_at))
         if not self._instruments.calendar.is_verified(date):
-            return f"the calendar's entry for {date} is not verified"
+            return CAUSE.CLOSED, f"the calendar's entry for {date} is not verified"
+        front = self._instruments.front(fills_at).name
+        if why := stopped(self._bot.market).get(front):
+            return CAUSE.RISK, f"{front} is stopped: {why}"
         if settings.MODE == "simulated":
-            return ""  # the simulated venue's contracts are the calendar's own
-        return instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
+            return "", ""  # the simulated venue's contracts are the calendar's own
+        words = instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
+        return CAUSE.CLOSED, words
 
     def _choose(
         self,
@@ -148,22 +161,38 @@ class Decider:
         mark: Marked,
         loaded: Loaded | None,
         gate: RiskGate,
-        obstacle: str,
+        obstacle: tuple[str, str],
     ) -> Choice:
         held = mark.row.lots
-        if obstacle:
-            return Choice(HOLD, held, obstacle)
+        if obstacle[1]:
+            return Choice(HOLD, held, *obstacle)
         if loaded is None:
-            return Choice(HOLD, held, "no model yet")
+            return Choice(HOLD, held, CAUSE.NO_MODEL, "no model yet")
         if found.window is None:
-            return Choice(HOLD, held, "bar late: its feature row did not come in time")
+            late = "bar late: its feature row did not come in time"
+            return Choice(HOLD, held, CAUSE.STALE, late)
+        began = time.perf_counter()
         try:
             code = loaded.policy.encode(found.window)
             decision = decide(mark.sleeve, loaded.policy.act(code, mark.account), gate)
         except Degraded as error:
-            return Choice(HOLD, held, str(error))
+            return Choice(HOLD, held, CAUSE.REFUSED, str(error))
+        took_ms = (time.perf_counter() - began) * 1e3
         shares = tuple(probabilities(decision.logits))
-        return Choice(decision.action, decision.lots_after, "", shares)
+        cause = self._cause(decision.action, held, decision.lots_after, gate)
+        return Choice(decision.action, decision.lots_after, cause, "", shares, took_ms)
+
+    def _cause(self, action: int, held: int, lots_after: int, gate: RiskGate) -> str:
+        """Return in one word why a policy's action did or did not become an order."""
+        if lots_after != held:
+            return CAUSE.TRADE
+        if action == HOLD:
+            return CAUSE.CHOICE
+        if gate.is_latched:
+            return CAUSE.RISK
+        if abs(held) == self._bot.limit_lots:
+            return CAUSE.BOUNDED
+        return CAUSE.DEAD
 
     def _row(
         self,
@@ -172,6 +201,7 @@ class Decider:
         row: Position,
         price: Decimal,
         choice: Choice,
+        loaded: Loaded | None = None,
     ) -> Decision:
         return Decision.on(slot.market)(
             slot=slot.slug,
@@ -183,6 +213,9 @@ class Decider:
             lots_after=choice.lots_after,
             price=price,
             model=row.model,
+            model_sha256=loaded.sha256 if loaded else "",
+            latency_ms=choice.latency_ms,
+            cause=choice.cause,
             reason=choice.reason[:REASON_CHARACTERS],
         )
 

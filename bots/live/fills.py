@@ -12,30 +12,13 @@ from django.db import transaction
 
 from bots import accounting
 from bots.live import ledger
-from bots.live.ledger import divided, take_fill
-from bots.live.orders import next_lot_size
+from bots.live.ledger import divided, next_lot_size, take_fill
 from bots.models import Fill, Order
 from markets.charges import itemise
-from markets.venues.base import Venue, VenueTrade
+from markets.venues.base import VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.registry import Bot
-
-
-def import_fills(bot: Bot, venue: Venue, instruments: Instruments) -> int:
-    """Take in the new executions of the bot's orders in flight; return how many."""
-    waiting = {order.tag: order for order in ledger.in_flight(bot)}
-    if not waiting:
-        return 0
-    trades = [
-        trade
-        for trade in venue.trades(min(order.created_at for order in waiting.values()))
-        if trade.tag in waiting
-    ]
-    rows = Fill.on(bot.market).objects.filter(trade_id__in=[trade.trade_id for trade in trades])
-    known = set(rows.values_list("trade_id", flat=True))
-    fresh = [trade for trade in trades if trade.trade_id not in known]
-    return sum(take_trade(bot, waiting[trade.tag].pk, trade, instruments) for trade in fresh)
 
 
 def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
@@ -108,7 +91,7 @@ def _move_on(order: Order, trade: VenueTrade, charges: Decimal, slippage: Decima
     is_whole = abs(filled) >= abs(order.quantity)
     ledger.move(
         order,
-        Order.State.FILLED if is_whole else Order.State.ACKED,
+        Order.State.FILLED if is_whole else Order.State.PARTIAL,
         f"{trade.quantity:+f} at {trade.price:f}",
         filled_quantity=filled,
         average_price=(paid / filled).quantize(ledger.CENT),

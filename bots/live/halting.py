@@ -1,7 +1,8 @@
 """The kill switch: a flag in the ledger that is read inside the transaction that sends an order.
 
-Once `halt` has returned, no order leaves; what is in flight at the venue stays there and its fills
-are still taken in. Positions are kept: closing them is a person's decision.
+Once `halt` has returned, no order leaves. The bot cancels what is open at the venue, again and
+again until it is gone, and still takes in fills. Positions are kept: closing them is a person's
+decision.
 """
 
 from django.db import transaction

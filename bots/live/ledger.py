@@ -15,17 +15,16 @@ from django.db import connections
 
 from bots import accounting
 from bots.live.netting import ROLL_CLOSE
+from bots.live.states import IN_FLIGHT, check
 from bots.models import Order, OrderEvent, Position, RiskState
 from bots.sleeve import Sleeve, SleeveState
-from markets.venues.instruments import Instrument
+from markets.venues.instruments import Instrument, Instruments
 from tradingsite import clock
 from tradingsite.registry import Bot, Slot
 
 CENT = Decimal("0.0001")
 """The step of amounts of money in the ledger's columns."""
 MESSAGE_CHARACTERS = 300
-IN_FLIGHT = (Order.State.SUBMITTING, Order.State.ACKED, Order.State.UNKNOWN)
-"""States of an order that may still change what is held."""
 _EVENTS_LOCK = 7_305_112_001
 
 
@@ -49,10 +48,13 @@ def in_flight(bot: Bot) -> list[Order]:
 def move(order: Order, state: str, detail: str = "", **fields: Any) -> None:
     """Change an order's state and write the event; call it inside a transaction, as its last act.
 
+    Raises IllegalMove where no order goes there, and where the ledger has it elsewhere by now.
     Events get their numbers one transaction after another, so that a reader who has come as far
     as a number has seen all before it.
     """
     now = clock.market()
+    stored = Order.on(str(order._state.db)).objects.select_for_update().get(pk=order.pk).state
+    check(stored, state)
     order.state = state
     order.updated_at = now
     order.message = detail[:MESSAGE_CHARACTERS]
@@ -178,3 +180,9 @@ def _average_price(
     if abs(after) < abs(held):
         return average
     return ((average * held + price * quantity) / after).quantize(CENT)
+
+
+def next_lot_size(instruments: Instruments, at: dt.datetime) -> Decimal:
+    """Return the lot size of the contract that is traded from an instant on."""
+    fills_at = instruments.tradable_at(int(at.timestamp()))
+    return instruments.front(fills_at or int(at.timestamp())).lot_size

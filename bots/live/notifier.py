@@ -20,6 +20,8 @@ SEVERITIES = {
     Order.State.FILLED: "info",
     Order.State.REJECTED: "warning",
     Order.State.UNKNOWN: "critical",
+    Order.State.LATE: "critical",
+    Order.State.CANCELLED: "warning",
 }
 ONE_LOT = 1
 
@@ -62,6 +64,14 @@ class Notifier:
                 f"{who} does not know whether its order {order.tag} for {what} arrived: "
                 f"{event.detail}. It sends no more orders there until the venue's book shows it."
             )
+        if event.state == Order.State.LATE:
+            return (
+                f"{who}'s order {order.tag} for {what} had been given up and has arrived after "
+                f"all: {event.detail}. What it trades is taken in; look at the position."
+            )
+        if event.state == Order.State.CANCELLED:
+            filled = order.filled_quantity.normalize()
+            return f"{who}: its order for {what} was cancelled, {filled:f} had traded."
         side = "buy" if lots > 0 else "sell"
         if event.state == Order.State.REJECTED:
             return f"{who} wanted to {side} {what}; the venue refused it: {event.detail}."

@@ -22,6 +22,8 @@ class Loaded:
     version_id: int
     name: str
     policy: Policy
+    sha256: str = ""
+    """Of its manifest, which names every file of it."""
 
 
 class Policies:
@@ -66,7 +68,7 @@ class Policies:
             )
         policy = bundle.load(folder, manifest)
         bundle.check(policy, manifest)
-        return Loaded(version.pk, str(version), policy)
+        return Loaded(version.pk, str(version), policy, version.manifest_sha256)
 
     def _say_refused(self, version: ModelVersion, kept: Loaded | None, error: Exception) -> None:
         goes_on = f"goes on with {kept.name}" if kept else "holds, as it has no other"

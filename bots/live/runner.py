@@ -10,14 +10,15 @@ import time
 
 from django.db.models import Max
 
-from bots.live import funding, halting, ledger, marking
+from bots.live import funding, halting, ledger, marking, protocol
 from bots.live.agenda import Agenda, Due
+from bots.live.database import DatabaseLedger, stopped
 from bots.live.decisions import Decider, load_inputs
-from bots.live.fills import import_fills
 from bots.live.netting import ROLL_CLOSE
 from bots.live.orders import submit_all
 from bots.live.policies import Policies
 from bots.live.reconcile import reconcile
+from bots.live.states import DOUBTFUL
 from bots.models import Decision, Order, Position, RiskState
 from markets import store
 from markets.calendar import Calendar
@@ -25,14 +26,15 @@ from markets.models import Bar
 from markets.venues.base import Venue
 from markets.venues.instruments import Instruments
 from tradingsite import clock
-from tradingsite.errors import StopTrading
+from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import Bot
 
 LOOP_SECONDS = 0.2
 RECONCILE_SECONDS = 60.0
-DOUBTFUL_SECONDS = 5.0
+VENUE_PAUSE_SECONDS = 5.0
+"""Real time between tries where the venue cannot be read; nothing is decided in between."""
 LATE_SECONDS = 5.0
 """Real time to wait for a bar's rows after its close; then the slot holds."""
 SNAPSHOT_SECONDS = 900
@@ -61,12 +63,17 @@ class Runner:
         self._calendar = calendar
         self._instruments = Instruments(bot.market, calendar)
         self._decider = Decider(bot, venue, self._instruments, policies or Policies(bot))
+        self._ledger = DatabaseLedger(bot, venue, self._instruments)
         self._lock = ProcessLock(f"{bot.slug} bot", bot.market)
         self._beat = beat
         self._agenda = Agenda(bot.slots, calendar, {})
         self._rows: dict[str, Position] = {}
         self._unsettled: set[str] = set()
+        self._is_ready = False
         self._reconciled_at = float("-inf")
+        self._venue_asked_at = float("-inf")
+        self._doubt_since: float | None = None
+        self._doubt_reads = 0
         self._waits_since: dict[int, float] = {}
         self._snapshot_at = 0
         self._rolled_at = 0
@@ -84,6 +91,11 @@ class Runner:
             self._step()
         except StopTrading as error:
             halting.halt(self._bot, str(error), "the bot")
+        except (Retry, Degraded) as error:
+            # What cannot be read proves nothing: no decision before the account is known again.
+            self._is_ready = False
+            log.warning("%s: %s does not answer: %s", self._bot.slug, self._venue.name, error)
+            self._beat.beat("blocked", f"{self._venue.name} does not answer: {error}")
 
     def close(self) -> None:
         """Give the lock back."""
@@ -91,10 +103,16 @@ class Runner:
 
     def _step(self) -> None:
         if self._lock.ensure():
+            self._is_ready = False
+            self._venue_asked_at = float("-inf")
+        if not self._is_ready:
+            if time.monotonic() - self._venue_asked_at < VENUE_PAUSE_SECONDS:
+                return
+            self._venue_asked_at = time.monotonic()
             self._begin()
-        elif time.monotonic() - self._reconciled_at >= self._reconcile_every():
+        elif self._must_reconcile():
             self._reconcile()
-        if self._unsettled and import_fills(self._bot, self._venue, self._instruments):
+        if self._unsettled and protocol.take_trades(self._ledger, self._venue):
             self._look()
         now = int(clock.market_seconds())
         due = self._agenda.due(now)
@@ -119,6 +137,7 @@ class Runner:
         }
         self._agenda = Agenda(self._bot.slots, self._calendar, handled)
         self._waits_since.clear()
+        self._is_ready = True
 
     def _reconcile(self) -> None:
         outcome = reconcile(self._bot, self._venue, self._instruments, clock.market())
@@ -127,9 +146,18 @@ class Runner:
             log.warning("%s: reconciled: %s", self._bot.slug, outcome)
         self._look()
 
-    def _reconcile_every(self) -> float:
-        doubtful = self._unsettled & {Order.State.SUBMITTING, Order.State.UNKNOWN}
-        return DOUBTFUL_SECONDS if doubtful else RECONCILE_SECONDS
+    def _must_reconcile(self) -> bool:
+        """Return whether the book is to be read: each minute, and sooner after a doubt began."""
+        now = time.monotonic()
+        if not self._unsettled & set(DOUBTFUL):
+            self._doubt_since = None
+            return now - self._reconciled_at >= RECONCILE_SECONDS
+        if self._doubt_since is None:
+            self._doubt_since, self._doubt_reads = now, 0
+        if now - self._doubt_since < protocol.next_doubt_read(self._doubt_reads):
+            return False
+        self._doubt_reads += 1
+        return True
 
     def _decide(self, due: Due) -> None:
         inputs = {slot.slug: load_inputs(slot, at) for slot, at in due.closes.items()}
@@ -222,8 +250,11 @@ class Runner:
         )
         if risk.halted:
             self._beat.beat("halted", risk.halt_reason)
-        elif self._unsettled & {Order.State.UNKNOWN, Order.State.SUBMITTING}:
+        elif self._unsettled & set(DOUBTFUL):
             self._beat.beat("blocked", f"an order is unknown: no new ones until it is; {lots}")
+        elif why := stopped(self._bot.market):
+            name, words = next(iter(why.items()))
+            self._beat.beat("blocked", f"{name} is stopped: {words}; {lots}")
         elif self._idle:
             self._beat.beat("idle", self._idle)
         else:

@@ -168,6 +168,8 @@ class Venue(Protocol):
     """A broker or an exchange, seen from one market's account."""
 
     name: str
+    is_shared_with_owner: bool
+    """The owner trades by hand in the same account."""
 
     def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.

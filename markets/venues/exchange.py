@@ -38,6 +38,9 @@ _MINUTE_SECONDS = 60.0
 class ExchangeVenue(ExchangeData):
     """Trade and read one perpetual contract of one account."""
 
+    is_shared_with_owner = False
+    """Nobody fetches the owner's trades: what he does there stops the bot until it is adopted."""
+
     def __init__(self, config: ExchangeConfig) -> None:
         """Take where and who; nothing is asked of the exchange before the first call."""
         super().__init__(config)

@@ -68,6 +68,7 @@ class KiteVenue:
     """Trade and read one account at the broker."""
 
     name = "kite"
+    is_shared_with_owner = True
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class PaperVenue:
     """Take, keep and show the simulated orders of one market."""
 
     name = "paper"
+    is_shared_with_owner = False
 
     def __init__(self, market: str, calendar: Calendar) -> None:
         self.market = market

@@ -162,9 +162,10 @@ class _Bot:
 
         Returns wall and CPU time to the decision, both till it is recorded, and the backend's CPU.
         """
+        from bots.live import protocol
         from bots.live.agenda import Due
+        from bots.live.database import DatabaseLedger
         from bots.live.decisions import load_inputs
-        from bots.live.fills import import_fills
         from bots.live.orders import submit_all
         from markets import store
         from markets.models import Source
@@ -200,7 +201,7 @@ class _Bot:
         assert session is not None
         self._go(max(closes_at, session.opens_at) + 0.001)
         self.feed.step(max(closes_at, session.opens_at) + 0.001)
-        import_fills(self.bot, self.venue, self.instruments)
+        protocol.take_trades(DatabaseLedger(self.bot, self.venue, self.instruments), self.venue)
         wall, spent = self.decided[0] - began, self.decided[1] - cpu
         return wall, spent, ended - began, all_cpu, backend
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from django.db import IntegrityError
 
-from bots.live import halting, orders
+from bots.live import halting, limits
 from bots.live.netting import Leg
 from bots.live.orders import tag_of
 from bots.models import Fill, Order, RiskState
@@ -86,7 +86,7 @@ def test_a_halted_bot_places_nothing(desk: Desk) -> None:
     assert halting.halt(desk.bot, "a test", "me")
     assert not halting.halt(desk.bot, "another reason", "me")
     desk.send(order)
-    assert desk.story(order) == ["intent", "not_placed"]
+    assert desk.story(order) == ["intent", "denied"]
     assert order.message == "halted: a test"
     assert desk.book() == []
     assert Notice.objects.get(key="halt:btc").severity == "critical"
@@ -102,7 +102,7 @@ def test_what_timed_out_is_unknown_sent_once_and_blocks_the_next(desk: Desk) -> 
     assert first.state == Order.State.UNKNOWN
     second = desk.order({"btc-1h": 1}, bar=BAR)
     desk.send(second)
-    assert second.state == Order.State.NOT_PLACED
+    assert second.state == Order.State.DENIED
     assert f"order {first.tag} is unknown" in second.message
     assert venue.sent == 1
     assert desk.reconcile().settled == 1
@@ -115,7 +115,7 @@ def test_an_accepted_order_blocks_new_risk_until_it_is_filled(desk: Desk) -> Non
     desk.send(desk.order({"btc-1h": 1}))
     late = desk.order({"btc-1h": 1}, bar=BAR)
     desk.send(late)
-    assert late.state == Order.State.NOT_PLACED
+    assert late.state == Order.State.DENIED
 
 
 def test_refusals_are_final_and_three_in_a_row_halt(
@@ -137,9 +137,9 @@ def test_after_the_daily_loss_only_reductions_go_out(desk: Desk) -> None:
     desk.trade({"btc-1h": 2})
     RiskState.on("btc").objects.update(loss_latched=True)
     for shares, state in (
-        ({"btc-1h": 1}, Order.State.NOT_PLACED),
-        ({"btc-4h": -1}, Order.State.NOT_PLACED),
-        ({"btc-1h": -3}, Order.State.NOT_PLACED),
+        ({"btc-1h": 1}, Order.State.DENIED),
+        ({"btc-4h": -1}, Order.State.DENIED),
+        ({"btc-1h": -3}, Order.State.DENIED),
         ({"btc-1h": -2}, Order.State.ACKED),
     ):
         order = desk.order(
@@ -157,12 +157,12 @@ def test_no_slot_goes_over_its_limit(desk: Desk) -> None:
 
 
 def test_a_runaway_bot_is_halted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "MAX_ORDERS_A_DAY", 1)
+    monkeypatch.setattr(limits, "ORDERS_A_DAY", 1)
     desk.trade({"btc-1h": 1})
     order = desk.order({"btc-1h": 1}, bar=BAR)
     desk.send(order)
-    assert order.state == Order.State.NOT_PLACED
-    assert "look like a loop" in desk.risk().halt_reason
+    assert order.state == Order.State.DENIED
+    assert "looks like a loop" in desk.risk().halt_reason
 
 
 def test_a_flip_is_two_orders_from_short_to_long(desk: Desk) -> None:

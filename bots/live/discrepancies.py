@@ -1,0 +1,164 @@
+"""Whose is what the account holds: the bots', the owner's, or nobody knows.
+
+The bots' fills and the owner's trades and whatever a person has adopted must add up to the
+venue's position. Where they do not, the instrument is stopped with both numbers on show, until
+they agree again or a person adopts the rest as the owner's. No bot touches what is not its own.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import F
+
+from bots.live.states import IN_FLIGHT
+from bots.models import Discrepancy, Fill, Order, Position
+from markets.models import GivenBy, OwnerTrade
+from markets.venues.base import BookOrder, Venue, VenueTrade
+from markets.venues.instruments import BadInstrument, Instruments
+from tradingsite import clock, notices
+
+Quantities = Mapping[str, Decimal]
+# A broker's list of executions is of its day; the ones before are in the ledger.
+TRADES_SINCE = dt.timedelta(hours=16)
+
+
+def compare(
+    market: str, venue: Venue, instruments: Instruments, strangers: Sequence[BookOrder] = ()
+) -> list[str]:
+    """Open a discrepancy where the account is not explained, close those that are by now.
+
+    Returns every open one in words. While an order is in flight, or a fill came in between, the
+    two sides may rightly differ and nothing is changed.
+    """
+    for each in strangers:
+        text = f"{venue.name} has order {each.tag} ({each.quantity:+f} {each.instrument}), "
+        _open(market, each.instrument, Decimal(0), each.quantity, text + "the ledger not")
+    before = _explained(market, venue, instruments)
+    if before is not None:
+        there = venue.positions()
+        if _explained(market, venue, instruments) == before:
+            names = {name for name in (*before, *there) if _is_ours(instruments, name)}
+            lost = {each.instrument for each in strangers}
+            for name in sorted(names | set(_open_ones(market))):
+                ours, theirs = before.get(name, Decimal(0)), there.get(name, Decimal(0))
+                if ours != theirs:
+                    _open(market, name, ours, theirs)
+                elif name not in lost:
+                    _close(market, name)
+    return [f"{name}: {text}" for name, text in sorted(_open_ones(market).items())]
+
+
+def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
+    """Take what the venue has over the ledger for the owner's; return what was adopted."""
+    with transaction.atomic(using=market):
+        row = (
+            Discrepancy.on(market)
+            .objects.select_for_update()
+            .filter(instrument=instrument, closed_at=None)
+            .first()
+        )
+        if row is None:
+            return None
+        row.closed_at = clock.market()
+        row.adopted_by = by
+        row.save(update_fields=["closed_at", "adopted_by"])
+    notices.resolve(_key(market, instrument))
+    text = f"{instrument}: {by} took over what the bots have not traded ({row})."
+    notices.notify("trading", "warning", f"adopted:{market}:{row.pk}", text)
+    return row
+
+
+def _open(market: str, name: str, ours: Decimal, theirs: Decimal, detail: str = "") -> None:
+    row, is_new = Discrepancy.on(market).objects.get_or_create(
+        instrument=name,
+        closed_at=None,
+        defaults={
+            "ledger_quantity": ours,
+            "venue_quantity": theirs,
+            "detail": detail,
+            "seen_at": clock.market(),
+        },
+    )
+    if not is_new:
+        if (row.ledger_quantity, row.venue_quantity) == (ours, theirs):
+            return
+        # The numbers on show are those that would be adopted.
+        row.ledger_quantity, row.venue_quantity = ours, theirs
+        row.save(update_fields=["ledger_quantity", "venue_quantity"])
+    notices.notify(
+        "trading",
+        "critical",
+        _key(market, name),
+        f"{name}: {row}, and neither the bots' fills nor the owner's trades explain it. No bot "
+        f"trades it until the two agree again, or a person says that the rest is the owner's: "
+        f'manage.py adopt {market} "{name}" --yes',
+    )
+
+
+def _close(market: str, name: str) -> None:
+    rows = Discrepancy.on(market).objects.filter(instrument=name, closed_at=None)
+    if rows.update(closed_at=clock.market()):
+        notices.resolve(_key(market, name))
+
+
+def _open_ones(market: str) -> dict[str, str]:
+    rows = Discrepancy.on(market).objects.filter(closed_at=None)
+    return {row.instrument: str(row) for row in rows}
+
+
+def _explained(market: str, venue: Venue, instruments: Instruments) -> Quantities | None:
+    """Return what should be held, None while it cannot be known."""
+    if Order.on(market).objects.filter(state__in=IN_FLIGHT).exists():
+        return None
+    held: dict[str, Decimal] = {}
+    _add(held, _sums(Position.on(market).objects.values_list("instrument", "quantity")))
+    adopted = Discrepancy.on(market).objects.exclude(adopted_by="")
+    rest = F("venue_quantity") - F("ledger_quantity")
+    _add(held, _sums(adopted.values_list("instrument", rest)))
+    if venue.is_shared_with_owner:
+        _add(held, _owners(market, venue.trades(clock.market() - TRADES_SINCE)))
+    return {name: quantity for name, quantity in held.items() if quantity}
+
+
+def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
+    """Return what the owner has traded by hand: as fetched, and what was not fetched yet."""
+    # What the broker itself did, squaring off, is exactly what a person must see.
+    rows = OwnerTrade.on(market).objects.filter(given_by=GivenBy.OWNER)
+    held = _sums(rows.values_list("instrument", "quantity"))
+    recent = OwnerTrade.on(market).objects.filter(at__gte=clock.market() - 2 * TRADES_SINCE)
+    fetched = set(recent.values_list("trade_id", flat=True))
+    ours = set(
+        Fill.on(market)
+        .objects.filter(trade_id__in=[each.trade_id for each in trades])
+        .values_list("trade_id", flat=True)
+    )
+    fresh = [each for each in trades if not each.tag and each.trade_id not in fetched | ours]
+    _add(held, _sums((each.instrument, each.quantity) for each in fresh))
+    return held
+
+
+def _sums(rows: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+    held: dict[str, Decimal] = {}
+    for name, quantity in rows:
+        held[name] = held.get(name, Decimal(0)) + quantity
+    return held
+
+
+def _add(held: dict[str, Decimal], more: Quantities) -> None:
+    for name, quantity in more.items():
+        held[name] = held.get(name, Decimal(0)) + quantity
+
+
+def _is_ours(instruments: Instruments, name: str) -> bool:
+    """Return whether the bots could trade it: the owner's options are nobody's business here."""
+    try:
+        expiry = instruments.parse(name).expiry
+    except BadInstrument:
+        return False
+    return expiry is None or expiry >= clock.trading_date(clock.market())
+
+
+def _key(market: str, instrument: str) -> str:
+    return f"discrepancy:{market}:{instrument}"

@@ -1,0 +1,185 @@
+"""What every order must pass in the transaction that sends it. Pure: the ledger gives the numbers.
+
+What reduces the position passes the limits on price and size, which are there against new risk;
+nothing passes a halt, a doubtful order in its instrument, or the counts of orders.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from bots.live.netting import ROLL_OPEN
+from bots.live.states import DOUBTFUL, State
+
+ORDERS_A_SECOND = 8
+"""Of an account, below the 10 at which the broker says no."""
+ORDERS_A_MINUTE = 10
+ORDERS_A_DAY = 100
+"""More than a flip at every bar of every slot: a bot that reaches it is running away."""
+REFUSALS_IN_A_ROW = 3
+COLLAR = Decimal("0.03")
+"""How far the price may have moved from the one it was decided at, before new risk is refused."""
+
+
+class Asked(Protocol):
+    """An order as the limits see it."""
+
+    @property
+    def tag(self) -> str:
+        """Return its name at the venue."""
+
+    @property
+    def bot(self) -> str:
+        """Return whose it is."""
+
+    @property
+    def instrument(self) -> str:
+        """Return what it trades."""
+
+    @property
+    def quantity(self) -> Decimal:
+        """Return the signed quantity."""
+
+    @property
+    def state(self) -> str:
+        """Return what is known of it."""
+
+    @property
+    def leg(self) -> str:
+        """Return the part of the decision that it is."""
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """Return the lots of each slot in it."""
+
+    @property
+    def bar_closes_at(self) -> datetime:
+        """Return the close of the bar that it was decided on."""
+
+    @property
+    def reference_price(self) -> Decimal:
+        """Return the price that it was decided at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Say how much a bot may do."""
+
+    lots: int
+    """Of each slot, long or short."""
+    notional: Decimal
+    """Of all the bot holds, in the market's currency."""
+    orders_a_day: int = ORDERS_A_DAY
+    orders_a_minute: int = ORDERS_A_MINUTE
+    orders_a_second: int = ORDERS_A_SECOND
+    collar: Decimal = COLLAR
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold what the ledger says of an account, read under its lock."""
+
+    halted: str
+    """Why no order may leave, or nothing."""
+    reduces_only: bool
+    stopped: Mapping[str, str]
+    """Instruments that nobody may trade, each with its reason."""
+    in_flight: Sequence[Asked]
+    """Of all the account's bots, those that may still change what is held."""
+    lots: Mapping[str, int]
+    """Of each of the bot's slots."""
+    held: Decimal
+    """The bot's quantity, in units."""
+    sent_this_second: int
+    """By the whole account."""
+    sent_this_minute: int
+    sent_today: int
+    price: Decimal | None
+    """What the venue shows of the order's instrument now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Say why an order must not leave."""
+
+    reason: str
+    is_loop: bool = False
+    """The bot looks like one that runs away: a person must look."""
+
+
+def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
+    """Return why an order must not go out, or None."""
+    if standing.halted:
+        return Refusal(f"halted: {standing.halted}")
+    if order.instrument in standing.stopped:
+        return Refusal(f"{order.instrument} is stopped: {standing.stopped[order.instrument]}")
+    if found := _too_many(standing, limits):
+        return found
+    siblings, waiting = _around(order, standing.in_flight)
+    if waiting:
+        return Refusal(waiting)
+    # The legs of a flip and of a roll go out together: each starts from what the other leaves.
+    before = {
+        slot: standing.lots.get(slot, 0) + sum(each.shares.get(slot, 0) for each in siblings)
+        for slot in order.shares
+    }
+    for slot, lots in order.shares.items():
+        after = before[slot] + lots
+        if (
+            standing.reduces_only
+            and order.leg != ROLL_OPEN
+            and not _reduces(Decimal(before[slot]), Decimal(lots))
+        ):
+            return Refusal("the daily loss limit is reached: the bot may only reduce")
+        if abs(after) > limits.lots:
+            return Refusal(f"{slot} would hold {after} lots, its limit is {limits.lots}")
+    held = standing.held + sum((each.quantity for each in siblings), Decimal(0))
+    if _reduces(held, order.quantity):
+        return None
+    return _too_large(order, held, standing, limits)
+
+
+def _around(order: Asked, in_flight: Sequence[Asked]) -> tuple[list[Asked], str]:
+    """Return the accepted legs of the same decision, and what must be settled before it goes on."""
+    siblings = []
+    for other in in_flight:
+        if other.tag == order.tag:
+            continue
+        if other.bot != order.bot:
+            if other.instrument == order.instrument and other.state in DOUBTFUL:
+                return [], f"order {other.tag} of {other.bot} is {other.state}"
+        elif other.state == State.ACKED and other.bar_closes_at == order.bar_closes_at:
+            siblings.append(other)
+        else:
+            return [], f"order {other.tag} is {other.state}"
+    return siblings, ""
+
+
+def _too_many(standing: Standing, limits: Limits) -> Refusal | None:
+    if standing.sent_today >= limits.orders_a_day:
+        return Refusal(f"{standing.sent_today} orders today are the most a bot may send", True)
+    if standing.sent_this_minute >= limits.orders_a_minute:
+        return Refusal(f"{standing.sent_this_minute} orders within one minute", True)
+    if standing.sent_this_second >= limits.orders_a_second:
+        return Refusal(f"{standing.sent_this_second} orders of the account within one second")
+    return None
+
+
+def _too_large(order: Asked, held: Decimal, standing: Standing, limits: Limits) -> Refusal | None:
+    price = standing.price or order.reference_price
+    moved = abs(price / order.reference_price - 1) if order.reference_price else Decimal(0)
+    if moved > limits.collar:
+        return Refusal(
+            f"{order.instrument} stands at {price:f}, {moved:.1%} from where it was decided at, "
+            f"{order.reference_price:f}; the collar is {limits.collar:.0%}"
+        )
+    worth = abs(held + order.quantity) * price
+    if worth > limits.notional:
+        return Refusal(f"the bot would hold {worth:.0f}, its limit is {limits.notional:f}")
+    return None
+
+
+def _reduces(held: Decimal, change: Decimal) -> bool:
+    return held * change < 0 and abs(change) <= abs(held)
