@@ -213,6 +213,15 @@ HOUSEKEEPING: tuple[Job, ...] = (
         expires_seconds=12 * 3600,
     ),
     Job(
+        "demotion",
+        "Models that do badly go back",
+        "every hour at :40",
+        "training.tasks.demote",
+        "Learning",
+        minute="40",
+        expires_seconds=3000,
+    ),
+    Job(
         "prune-records",
         "Prune old records",
         "03:30",

@@ -39,6 +39,8 @@ TRAIN_TIMESTEPS = env.int("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 
 # Which models trade: gated (refits of an approved recipe), newest, or like gated,btc-1h=newest.
 MODEL_POLICY = env.str("MODEL_POLICY", "")
 CHAMPION_MAX_AGE_DAYS = env.int("CHAMPION_MAX_AGE_DAYS", 7)
+# Slots whose model goes back by itself when it does worse than its recipe ever did, like btc-1h.
+DEMOTE_SLOTS = env.str("DEMOTE_SLOTS", "")
 # A git repository of the owner's that PC pushes every model to that traded; none where it is empty.
 MODELS_GIT_REMOTE = env.str("MODELS_GIT_REMOTE", "")
 USDC_INR = env.float("USDC_INR", 88.6)  # shown beside totals; only a rate for adding up a page

@@ -7,7 +7,7 @@ from markets import store
 from tradingsite import clock, jobs
 from tradingsite.models import JobRun
 from tradingsite.registry import BOTS
-from training import evaluations, pipeline
+from training import demotion, evaluations, pipeline
 
 
 @shared_task(name="training.tasks.train_nifty")
@@ -56,6 +56,12 @@ def clean_up(run_id: int) -> None:
 def evaluate(evaluation_id: int) -> None:
     """Walk a recipe forward, on PC's GPU worker."""
     evaluations.perform(evaluation_id)
+
+
+@shared_task(name="training.tasks.demote")
+def demote(scheduled_for: str) -> None:
+    """Send models back that do worse live than their recipe ever did, where that is asked for."""
+    jobs.perform("demotion", scheduled_for, demotion.run_for_job, demotion.wanted)
 
 
 def _train(run: JobRun, *bots: str) -> str:
