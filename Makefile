@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint lock
+.PHONY: help install run test test-long lint lock
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: $(STAMP)  ## start the whole desk on this machine (simulated market, no key
 
 test: $(STAMP) lint  ## lint, types, import contracts, then every test on real servers
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: $(STAMP)  ## a hundred thousand random schedules of the order protocol
+	NIGHTDESK_SCHEDULES=100000 $(BIN)/python -m pytest tests/bots/live/test_protocol.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import Q, Sum
 
-from bots.live import fills, halting, ledger, limits
+from bots.live import discrepancies, fills, halting, ledger, limits
 from bots.live.limits import Limits, Refusal, Standing
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
 from bots.models import Discrepancy, Fill, Order, OrderEvent, Position, RiskState
@@ -20,10 +20,12 @@ from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
-from tradingsite.registry import Bot
+from tradingsite.registry import MARKETS, Bot
 
 MINUTE = dt.timedelta(minutes=1)
 SECOND = dt.timedelta(seconds=1)
+BOOK_CLOSES_AFTER_SECONDS = 600
+"""After a session's end, until whatever was on its way has been refused."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,28 @@ class DatabaseLedger:
     def take(self, order: Order, trade: VenueTrade) -> bool:
         """Book one execution, once."""
         return fills.take_trade(self._bot, order.pk, trade, self._instruments)
+
+    def cannot_arrive(self, order: Order) -> bool:
+        """Return whether the session it was sent in is over: no order outlives an exchange's day.
+
+        Only on that day: the next day's book does not hold what came of it.
+        """
+        if MARKETS[self._bot.market].calendar != "NSE":
+            return False
+        now = clock.market_seconds()
+        over = self._instruments.calendar.previous_session(int(now))
+        sent_on = clock.trading_date(order.created_at)
+        return (
+            over is not None
+            and over.date == sent_on == clock.trading_date(clock.market())
+            and order.created_at.timestamp() < over.closes_at
+            and now >= over.closes_at + BOOK_CLOSES_AFTER_SECONDS
+        )
+
+    def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
+        """Return whether the account holds of an instrument just what is booked."""
+        booked = discrepancies.explained(self._bot.market, self._venue)
+        return positions.get(instrument, Decimal(0)) == booked.get(instrument, Decimal(0))
 
     def standing(self, order: Order, risk: RiskState, price: Decimal | None) -> Standing:
         """Return what the limits need to know of the account; its risk rows must be locked."""

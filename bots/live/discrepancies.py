@@ -35,10 +35,10 @@ def compare(
     for each in strangers:
         text = f"{venue.name} has order {each.tag} ({each.quantity:+f} {each.instrument}), "
         _open(market, each.instrument, Decimal(0), each.quantity, text + "the ledger not")
-    before = _explained(market, venue, instruments)
+    before = None if _is_moving(market) else explained(market, venue)
     if before is not None:
         there = venue.positions()
-        if _explained(market, venue, instruments) == before:
+        if not _is_moving(market) and explained(market, venue) == before:
             names = {name for name in (*before, *there) if _is_ours(instruments, name)}
             lost = {each.instrument for each in strangers}
             for name in sorted(names | set(_open_ones(market))):
@@ -108,10 +108,12 @@ def _open_ones(market: str) -> dict[str, str]:
     return {row.instrument: str(row) for row in rows}
 
 
-def _explained(market: str, venue: Venue, instruments: Instruments) -> Quantities | None:
-    """Return what should be held, None while it cannot be known."""
-    if Order.on(market).objects.filter(state__in=IN_FLIGHT).exists():
-        return None
+def _is_moving(market: str) -> bool:
+    return Order.on(market).objects.filter(state__in=IN_FLIGHT).exists()
+
+
+def explained(market: str, venue: Venue) -> Quantities:
+    """Return what the account should hold by what is booked, fetched and adopted."""
     held: dict[str, Decimal] = {}
     _add(held, _sums(Position.on(market).objects.values_list("instrument", "quantity")))
     adopted = Discrepancy.on(market).objects.exclude(adopted_by="")

@@ -68,16 +68,14 @@ def intend(
 
 def submit_all(bot: Bot, orders: Sequence[Order], venue: Venue, instruments: Instruments) -> None:
     """Send the legs of one decision in order; a leg that is not taken ends those after it."""
-    protocol.fail_at("after_intent")
-    taken = {Order.State.ACKED, Order.State.FILLED}
-    for number, order in enumerate(orders):
+
+    def send_one(order: Order) -> None:
         if order.quantity == 0:
             cross(bot, order, venue, instruments)
         else:
             submit(bot, order, venue, instruments)
-        if order.state not in taken:
-            _drop(orders[number + 1 :], f"the leg before it is {order.state}")
-            return
+
+    protocol.send_all(orders, send_one, _drop)
 
 
 def submit(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> None:
@@ -120,14 +118,9 @@ def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> Non
         )
 
 
-def _end(order: Order, state: str, detail: str) -> None:
+def _drop(order: Order, reason: str) -> None:
     with transaction.atomic(using=str(order._state.db), durable=True):
-        ledger.move(order, state, detail)
-
-
-def _drop(orders: Sequence[Order], reason: str) -> None:
-    for order in orders:
-        _end(order, Order.State.NOT_PLACED, reason)
+        ledger.move(order, Order.State.NOT_PLACED, reason)
 
 
 def _halt_after_refusals(bot: Bot) -> None:

@@ -87,6 +87,12 @@ class Ledger(Protocol[R]):
     def take(self, order: R, trade: VenueTrade) -> bool:
         """Book one execution, once."""
 
+    def cannot_arrive(self, order: R) -> bool:
+        """Return whether whatever came of the order would be in the venue's book by now."""
+
+    def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
+        """Return whether the account holds of an instrument just what is booked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -94,6 +100,18 @@ class Settled:
 
     settled: int = 0
     unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Count what a reconciliation changed, and name the orders of our form that are not ours."""
+
+    not_placed: int
+    cancelled: int
+    settled: int
+    unknown: int
+    fills: int
+    strangers: tuple[BookOrder, ...]
 
 
 def _die_if_asked(point: str) -> None:
@@ -131,6 +149,38 @@ def send(ledger: Ledger[R], venue: Venue, order: R, slippage_bps: float) -> None
     fail_at("after_ack")
 
 
+def send_all(
+    orders: Sequence[R], send_one: Callable[[R], None], drop: Callable[[R, str], None]
+) -> None:
+    """Send the legs of one decision in order; a leg that is not taken ends those after it."""
+    fail_at("after_intent")
+    for number, order in enumerate(orders):
+        send_one(order)
+        if order.state not in (State.ACKED, State.FILLED):
+            for each in orders[number + 1 :]:
+                drop(each, f"the leg before it is {order.state}")
+            return
+
+
+def reconcile(ledger: Ledger[R], venue: Venue, since: dt.datetime, is_halted: bool) -> Reconciled:
+    """Bring the orders up to what the venue knows; doing it twice changes nothing more.
+
+    1. An INTENT whose process is gone was never sent. 2. What we had given up and the book shows
+    is LATE. 3. A halted bot's open orders are cancelled. 4. SUBMITTING, UNKNOWN and LATE become
+    what the book says. 5. Fills are taken in, and with them all, a cancelled order is over.
+    """
+    not_placed = drop_intents(ledger)
+    strangers = find_late(ledger, venue, since)
+    cancelled = cancel_open(ledger, venue) if is_halted else 0
+    first = settle(ledger, venue)
+    fills = take_trades(ledger, venue)
+    # An order that was cancelled with fills we had not taken in yet.
+    more = settle(ledger, venue) if fills else Settled(0, first.unknown)
+    return Reconciled(
+        not_placed, cancelled, first.settled + more.settled, more.unknown, fills, tuple(strangers)
+    )
+
+
 def drop_intents(ledger: Ledger[R]) -> int:
     """End the intents of a process that is gone: they were never sent and never will be."""
     waiting = ledger.intents()
@@ -159,16 +209,10 @@ def settle(ledger: Ledger[R], venue: Venue) -> Settled:
         found = book.get(order.tag)
         if found is not None:
             settled += _adopt(ledger, order, found)
-        elif order.state not in DOUBTFUL:
-            continue  # accepted once; a book that does not show it now proves nothing
-        elif order.state != State.LATE and venue.rule_out(order.tag):
-            ledger.move(order, State.NOT_PLACED, f"{venue.name} rules out that it ever arrives")
-            settled += 1
-        else:
-            unknown += 1
-            if order.state == State.SUBMITTING:
-                text = f"perhaps sent, not in {venue.name}'s book: no new order until it is known"
-                ledger.move(order, State.UNKNOWN, text)
+        elif order.state in DOUBTFUL:  # an accepted one that the book does not show stays so
+            is_proved = _rule_out(ledger, venue, order)
+            settled += is_proved
+            unknown += not is_proved
     return Settled(settled, unknown)
 
 
@@ -218,6 +262,24 @@ def next_doubt_read(reads: int) -> float:
         return DOUBT_READ_AT_SECONDS[reads]
     more = reads - len(DOUBT_READ_AT_SECONDS) + 1
     return DOUBT_READ_AT_SECONDS[-1] + more * DOUBT_READ_EVERY_SECONDS
+
+
+def _rule_out(ledger: Ledger[R], venue: Venue, order: R) -> bool:
+    """Take an order that the book lacks for never placed, where that is proved."""
+    if order.state == State.LATE:
+        return False
+    # A book may be empty for want of an answer, so the position, read apart from it, must agree.
+    if ledger.cannot_arrive(order) and ledger.explains(venue.positions(), order.instrument):
+        proof = f"{venue.name}'s book of the day is closed without it, and the position agrees"
+    elif venue.rule_out(order.tag):
+        proof = f"{venue.name} rules out that it ever arrives"
+    else:
+        if order.state == State.SUBMITTING:
+            text = f"perhaps sent, not in {venue.name}'s book: no new order until it is known"
+            ledger.move(order, State.UNKNOWN, text)
+        return False
+    ledger.move(order, State.NOT_PLACED, proof)
+    return True
 
 
 def _adopt(ledger: Ledger[R], order: R, found: BookOrder) -> bool:

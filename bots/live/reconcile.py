@@ -34,21 +34,13 @@ class Outcome:
 
 
 def reconcile(bot: Bot, venue: Venue, instruments: Instruments, now: dt.datetime) -> Outcome:
-    """Bring the bot's orders up to what the venue knows; stop the instruments that differ.
-
-    1. An INTENT whose process is gone was never sent. 2. A halted bot's open orders are cancelled.
-    3. SUBMITTING and UNKNOWN become what the book says; absent, an order stays UNKNOWN unless the
-    venue can rule it out. 4. Fills are taken in. 5. What we had given up and the book shows is
-    LATE, and taken in. 6. Nothing being in flight, the account's position must be explained.
-    """
+    """Bring the bot's orders up to what the venue knows; stop the instruments that differ."""
     ledger = DatabaseLedger(bot, venue, instruments)
-    not_placed = protocol.drop_intents(ledger)
-    strangers = protocol.find_late(ledger, venue, now - STRANGERS_SINCE)
     is_halted = RiskState.on(bot.market).objects.filter(bot=bot.slug, halted=True).exists()
-    cancelled = protocol.cancel_open(ledger, venue) if is_halted else 0
-    settled = protocol.settle(ledger, venue)
-    fills = protocol.take_trades(ledger, venue)
-    differences = discrepancies.compare(bot.market, venue, instruments, strangers)
+    done = protocol.reconcile(ledger, venue, now - STRANGERS_SINCE, is_halted)
+    differences = discrepancies.compare(bot.market, venue, instruments, done.strangers)
     return Outcome(
-        not_placed, settled.settled, settled.unknown, fills, tuple(differences), cancelled
+        *(done.not_placed, done.settled, done.unknown, done.fills),
+        tuple(differences),
+        done.cancelled,
     )
