@@ -9,7 +9,6 @@ from unfold.decorators import display
 
 from tradingsite.admin import ReadOnlyAdmin, ReadOnlyInline, took
 from tradingsite.errors import Degraded
-from training import pipeline
 from training.models import Evaluation, Recipe, TrainingRun, TrainingStep
 
 
@@ -42,6 +41,9 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     @admin.action(description="Cancel", permissions=["cancel"])
     def cancel(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
         """End open runs; a worker stops within seconds and publishes nothing."""
+        # Here, for every process loads the admins, and most need none of what training needs.
+        from training import pipeline
+
         for run in runs:
             try:
                 self.message_user(

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
 
 from bots.bundle import ENCODER
 from bots.keys import generate_keys, load_private_key
@@ -426,3 +429,21 @@ def test_a_first_model_is_asked_for_where_there_is_none(
     assert (run.slot, run.trigger, run.state) == ("btc-4h", "first start", State.QUEUED)
     assert pipeline.enqueue_missing(timesteps=1) == 0
     assert [task for task, _, _ in messages()] == ["training.tasks.export_and_ship"]
+
+
+def test_a_run_is_cancelled_from_the_admin(client: Client) -> None:
+    client.force_login(User.objects.create_superuser("owner"))
+    run = make_run()
+    address = reverse("admin:training_trainingrun_changelist")
+    asked = {"action": "cancel", "_selected_action": [run.pk]}
+    page = client.post(address, asked, follow=True).content.decode()
+    assert f"run {run.pk} of {SLOT.slug} is cancelled" in page
+    assert fresh(run).state == State.CANCELLED and "cancelled by owner" in fresh(run).detail
+    assert "is cancelled already" in client.post(address, asked, follow=True).content.decode()
+    # Who may only look may not end a run.
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_trainingrun"))
+    client.force_login(viewer)
+    other = make_run()
+    client.post(address, {"action": "cancel", "_selected_action": [other.pk]}, follow=True)
+    assert fresh(other).state == State.QUEUED
