@@ -18,6 +18,8 @@ class Market:
     instrument: str
     timeframes: tuple[str, ...]
     calendar: str
+    daily_loss_limit: Decimal
+    """Loss of one trading date, all bots of the account together, after which they only reduce."""
     carry_per_year: float = 0.0
     """Annual cost of carry used to price the near future from the index, a stated assumption."""
 
@@ -80,9 +82,10 @@ MARKETS: dict[str, Market] = {
             "NIFTY-FUT",
             ("15m", "1h", "1d"),
             "NSE",
+            Decimal("300000"),
             carry_per_year=0.065,
         ),
-        Market("btc", "BTC", "USDC", "BTC-PERP", ("1h", "4h"), "CRYPTO"),
+        Market("btc", "BTC", "USDC", "BTC-PERP", ("1h", "4h"), "CRYPTO", Decimal("400")),
     )
 }
 

@@ -115,6 +115,7 @@ class DatabaseLedger:
         sent = OrderEvent.on(market).objects.filter(state=State.SUBMITTING)
         return Standing(
             halted=risk.halt_reason or "by a person" if risk.halted else "",
+            flattens=risk.halted and risk.flatten,
             reduces_only=risk.loss_latched,
             stopped=stopped(market),
             in_flight=list(

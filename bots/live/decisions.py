@@ -20,7 +20,7 @@ from bots.live import ledger, marking, orders
 from bots.live.agenda import Due
 from bots.live.database import stopped
 from bots.live.marking import Marked
-from bots.live.netting import Leg, Target, plan
+from bots.live.netting import FLATTEN, Leg, Target, flatten, plan
 from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Order, Position, RiskState
 from bots.observation import WINDOW, Float32Array
@@ -129,6 +129,27 @@ class Decider:
         rows = ledger.positions(self._bot)
         with transaction.atomic(using=self._bot.market, durable=True):
             return self._intend(rows, {}, underlying, closes_at, now)
+
+    def flatten(self, minute: int) -> list[Order]:
+        """Intend the closing of all that is held, named after the minute; an exit needs no model.
+
+        A minute that was tried before, by a process that died, is not tried again.
+        """
+        at = clock.from_seconds(minute)
+        with transaction.atomic(using=self._bot.market, durable=True):
+            earlier = Order.on(self._bot.market).objects.filter(
+                bot=self._bot.slug, bar_closes_at=at, leg=FLATTEN
+            )
+            if earlier.exists():
+                return []
+            rows = ledger.positions(self._bot)
+            legs = flatten([(slot, row.instrument, row.lots) for slot, row in rows.items()])
+            prices = {
+                leg.instrument: self._venue.quote(leg.instrument)
+                or next(row.average_price or Decimal(0) for row in rows.values() if row.lots)
+                for leg in legs
+            }
+            return orders.intend(self._bot, legs, at, prices, self._instruments)
 
     def obstacle(self, risk: RiskState, now: int) -> str:
         """Return what keeps the whole bot from new orders now, or nothing."""

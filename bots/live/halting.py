@@ -1,8 +1,8 @@
 """The kill switch: a flag in the ledger that is read inside the transaction that sends an order.
 
 Once `halt` has returned, no order leaves. The bot cancels what is open at the venue, again and
-again until it is gone, and still takes in fills. Positions are kept: closing them is a person's
-decision.
+again until it is gone, and still takes in fills. Positions are kept, unless a person
+asked for them to be closed.
 """
 
 from django.db import transaction
@@ -14,10 +14,16 @@ from tradingsite.registry import Bot
 REASON_CHARACTERS = 200
 
 
-def halt(bot: Bot, reason: str, by: str) -> bool:
-    """Stop a bot from sending orders; return whether it was free before. The first reason stays."""
+def halt(bot: Bot, reason: str, by: str, *, flatten: bool = False) -> bool:
+    """Stop a bot from sending orders; return whether it was free before. The first reason stays.
+
+    To flatten is to let it close what is its own, and nothing else.
+    """
     with transaction.atomic(using=bot.market):
         row = _locked(bot)
+        if flatten and not row.flatten:
+            row.flatten = True
+            row.save(update_fields=["flatten"])
         if row.halted:
             return False
         row.halted = True
@@ -28,7 +34,8 @@ def halt(bot: Bot, reason: str, by: str) -> bool:
         "trading",
         "critical",
         _key(bot),
-        f"{bot.title} bot halted by {by}: {reason}. It sends no orders and keeps its position. "
+        f"{bot.title} bot halted by {by}: {reason}. It sends no orders and "
+        f"{'closes what it holds' if flatten else 'keeps its position'}. "
         f"When it is right again: manage.py resume {bot.slug} --yes",
     )
     return True
@@ -43,8 +50,9 @@ def resume(bot: Bot, by: str) -> bool:
         reason = row.halt_reason
         row.halted = False
         row.halt_reason = ""
+        row.flatten = False
         row.updated_at = clock.market()
-        row.save(update_fields=["halted", "halt_reason", "updated_at"])
+        row.save(update_fields=["halted", "halt_reason", "flatten", "updated_at"])
     notices.resolve(_key(bot))
     text = f"{bot.title} bot resumed by {by}. It had been halted: {reason}"
     notices.notify("trading", "warning", f"resume:{bot.slug}", text)

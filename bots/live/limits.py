@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from bots.live.netting import ROLL_OPEN
+from bots.live.netting import FLATTEN, ROLL_OPEN
 from bots.live.states import DOUBTFUL, State
 
 ORDERS_A_SECOND = 8
@@ -83,6 +83,8 @@ class Standing:
 
     halted: str
     """Why no order may leave, or nothing."""
+    flattens: bool
+    """A person has asked a halted bot to close what it holds."""
     reduces_only: bool
     stopped: Mapping[str, str]
     """Instruments that nobody may trade, each with its reason."""
@@ -111,7 +113,7 @@ class Refusal:
 
 def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
     """Return why an order must not go out, or None."""
-    if standing.halted:
+    if standing.halted and not (standing.flattens and order.leg == FLATTEN):
         return Refusal(f"halted: {standing.halted}")
     if order.instrument in standing.stopped:
         return Refusal(f"{order.instrument} is stopped: {standing.stopped[order.instrument]}")
@@ -133,6 +135,8 @@ def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
             and not _reduces(Decimal(before[slot]), Decimal(lots))
         ):
             return Refusal("the daily loss limit is reached: the bot may only reduce")
+        if order.leg == FLATTEN and not _reduces(Decimal(before[slot]), Decimal(lots)):
+            return Refusal(f"{slot} holds {before[slot]} lots: {lots:+d} does not close them")
         if abs(after) > limits.lots:
             return Refusal(f"{slot} would hold {after} lots, its limit is {limits.lots}")
     held = standing.held + sum((each.quantity for each in siblings), Decimal(0))

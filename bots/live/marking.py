@@ -86,15 +86,21 @@ def gate_of(bot: Bot, risk: RiskState) -> RiskGate:
 
 
 def save_gate(bot: Bot, gate: RiskGate) -> None:
-    """Store the gate; a new trading date starts the day's counters anew."""
-    row = RiskState.on(bot.market).objects.select_for_update().get(bot=bot.slug)
+    """Store the gate; a new trading date starts the day's counters anew.
+
+    Bots of one account lose together: once their losses of a date reach the account's limit, each
+    of them is latched, and a latch of that date is never taken back.
+    """
+    rows = list(RiskState.on(bot.market).objects.select_for_update().order_by("bot"))
+    row = next(each for each in rows if each.bot == bot.slug)
     state = gate.state()
+    was_latched = row.loss_latched and row.trading_date == state.date
     if state.date != row.trading_date:
         row.orders_today = 0
     row.trading_date = state.date
     row.start_equity = state.opening_equity
     row.last_equity = state.last_equity
-    row.loss_latched = state.is_latched
+    row.loss_latched = state.is_latched or was_latched
     row.updated_at = clock.market()
     row.save(
         update_fields=[
@@ -102,6 +108,11 @@ def save_gate(bot: Bot, gate: RiskGate) -> None:
             "updated_at",
         ]
     )
+    today = [each for each in rows if each.trading_date == state.date]
+    lost = sum((each.start_equity - each.last_equity for each in today), Decimal(0))
+    if lost >= MARKETS[bot.market].daily_loss_limit:
+        slugs = [each.bot for each in today]
+        RiskState.on(bot.market).objects.filter(bot__in=slugs).update(loss_latched=True)
 
 
 def say_latched(bot: Bot) -> None:

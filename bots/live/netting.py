@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 OPEN, CLOSE, CROSS = "open", "close", "cross"
 ROLL_CLOSE, ROLL_OPEN = "roll-close", "roll-open"
+FLATTEN = "flatten"
+"""Closes all that a halted bot holds, at a person's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ def plan(targets: Sequence[Target], front: str) -> list[Leg]:
         replace(leg, name=ROLL_OPEN) if leg.name != CLOSE and rolled & leg.shares.keys() else leg
         for leg in _front_legs(before, wanted, front)
     ]
+
+
+def flatten(held: Iterable[tuple[str, str, int]]) -> list[Leg]:
+    """Return the legs that close what slots hold, given as slot, instrument and lots."""
+    closing: dict[str, dict[str, int]] = {}
+    for slot, instrument, lots in held:
+        if lots:
+            closing.setdefault(instrument, {})[slot] = -lots
+    return [Leg(FLATTEN, name, shares) for name, shares in sorted(closing.items())]
 
 
 def _front_legs(held: Mapping[str, int], wanted: Mapping[str, int], front: str) -> list[Leg]:

@@ -78,6 +78,7 @@ class Runner:
         self._snapshot_at = 0
         self._rolled_at = 0
         self._funded_at = 0
+        self._flattened_at = 0
         self._said_at = float("-inf")
         self._idle = ""
 
@@ -118,6 +119,7 @@ class Runner:
         due = self._agenda.due(now)
         self._fund(now)
         if due is None:
+            self._flatten(now)
             self._roll(now)
             self._snapshot(now)
         else:
@@ -203,6 +205,17 @@ class Runner:
         if self._decider.obstacle(risk, now) or bar is None or self._has_rolled(newest):
             return
         self._send(self._decider.roll(newest, bar))
+
+    def _flatten(self, now: int) -> None:
+        """Close what is held, where a person asked that of a halted bot; once for each minute."""
+        if not any(row.lots for row in self._rows.values()) or self._unsettled:
+            return
+        risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
+        minute = now - now % 60
+        if not (risk.halted and risk.flatten) or minute == self._flattened_at:
+            return
+        self._flattened_at = minute
+        self._send(self._decider.flatten(minute))
 
     def _has_rolled(self, newest: int) -> bool:
         rows = Order.on(self._bot.market).objects.filter(

@@ -13,18 +13,24 @@ from tradingsite.registry import BOTS
 class Command(BaseCommand):
     """Set the halt flag, in the database of each bot's account."""
 
-    help = "Stop a bot, or all of them, from sending orders. Positions are kept."
+    help = (
+        "Stop a bot, or all of them, from sending orders. What is open is cancelled; positions are "
+        "kept, unless --flatten is said."
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Take the bot or --all, and the reason."""
         parser.add_argument("bot", nargs="?", choices=sorted(BOTS))
         parser.add_argument("--all", action="store_true", help="every bot, in both databases")
         parser.add_argument("--reason", default="asked for by hand")
+        parser.add_argument("--flatten", action="store_true", help="close what the bot holds, too")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Halt, and say what was changed."""
         if bool(options["bot"]) == options["all"]:
             raise CommandError("name one bot, or say --all")
         for bot in BOTS.values() if options["all"] else [BOTS[options["bot"]]]:
-            is_new = halting.halt(bot, options["reason"], getpass.getuser())
+            is_new = halting.halt(
+                bot, options["reason"], getpass.getuser(), flatten=options["flatten"]
+            )
             self.stdout.write(f"{bot.slug}: {'halted' if is_new else 'was halted already'}")

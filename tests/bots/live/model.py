@@ -151,6 +151,7 @@ class MemoryLedger:
         ages = [(now - at).total_seconds() for at in self.sent]
         return Standing(
             halted="by a person" if self.halted else "",
+            flattens=False,
             reduces_only=False,
             stopped={},
             in_flight=self.in_flight(),
