@@ -209,3 +209,28 @@ def test_an_error_here_is_shown_and_recorded(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(CommandError, match="1 of 1 runs"):
         call_command("trainbot", "btc", "4h", stdout=said)
     assert said.getvalue() == "btc-4h: failed. RuntimeError: nobody thought of this\n"
+
+
+def test_a_personal_model_says_how_like_the_owner_it_is() -> None:
+    like = {
+        "decisions": 141,
+        "recall": 0.38,
+        "precision": None,
+        "overlap": 0.35,
+        "long_share": 0.22,
+        "short_share": 0.35,
+        "owner_long_share": 0.14,
+        "owner_short_share": 0.31,
+        "net_return": -0.07,
+    }
+    said = trainbot._likeness(
+        {
+            "model": like,
+            "clone": like | {"precision": 0.47},
+            "always_hold": {"overlap": 0.55},
+            "just_copy_me": {"net_return": 0.02},
+        }
+    )
+    assert "(141 trades of his)" in said and "makes 38% of his trades, none of its own" in said
+    assert "47% of its own are his" in said and "long 22% (he 14%)" in said
+    assert "always hold  same side 55%" in said and "just copy me  net +2.00%" in said

@@ -155,9 +155,35 @@ class Command(BaseCommand):
             f"{holdout['net_return']:+.2%} in {holdout['trades']} orders; flat +0.00%, "
             f"buy-and-hold {baselines['buy_and_hold']['net_return']:+.2%}."
         )
+        if "owner" in holdout:
+            self.stdout.write(_likeness(holdout["owner"]))
         picture = stages.charts_of(run)
         if picture.exists():
             self.stdout.write(f"Its charts: {picture}")
+
+
+def _likeness(told: dict[str, Any]) -> str:
+    """Return how like the owner a personal model is, beside its clone, holding and copying him."""
+
+    def share(value: float | None) -> str:
+        return "none" if value is None else f"{value:.0%}"
+
+    lines = [f"Like the owner, on the held-out bars ({told['model']['decisions']} trades of his):"]
+    for name, title in (("model", "the model"), ("clone", "its clone")):
+        seen = told[name]
+        lines.append(
+            f"  {title:<12} makes {share(seen['recall'])} of his trades, {share(seen['precision'])} "
+            f"of its own are his; same side {share(seen['overlap'])}, long "
+            f"{share(seen['long_share'])} (he {share(seen['owner_long_share'])}), short "
+            f"{share(seen['short_share'])} (he {share(seen['owner_short_share'])}); net "
+            f"{seen['net_return']:+.2%}"
+        )
+    lines.append(
+        f"  always hold  same side {share(told['always_hold']['overlap'])}, net +0.00%; "
+        f"just copy me  net {told['just_copy_me']['net_return']:+.2%}, which nobody can: it knows "
+        "his trades before he makes them"
+    )
+    return "\n".join(lines)
 
 
 def _run_here(console: Console, run: TrainingRun) -> TrainingRun:
