@@ -172,8 +172,8 @@ def _likeness(told: dict[str, Any]) -> str:
     for name, title in (("model", "the model"), ("clone", "its clone")):
         seen = told[name]
         lines.append(
-            f"  {title:<12} makes {share(seen['recall'])} of his trades, {share(seen['precision'])} "
-            f"of its own are his; same side {share(seen['overlap'])}, long "
+            f"  {title:<12} makes {share(seen['recall'])} of his trades, "
+            f"{share(seen['precision'])} of its own are his; same side {share(seen['overlap'])}, long "
             f"{share(seen['long_share'])} (he {share(seen['owner_long_share'])}), short "
             f"{share(seen['short_share'])} (he {share(seen['owner_short_share'])}); net "
             f"{seen['net_return']:+.2%}"
