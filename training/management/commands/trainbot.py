@@ -171,12 +171,14 @@ def _likeness(told: dict[str, Any]) -> str:
     lines = [f"Like the owner, on the held-out bars ({told['model']['decisions']} trades of his):"]
     for name, title in (("model", "the model"), ("clone", "its clone")):
         seen = told[name]
+        sides = ", ".join(
+            f"{side} {share(seen[f'{side}_share'])} (he {share(seen[f'owner_{side}_share'])})"
+            for side in ("long", "short")
+        )
         lines.append(
             f"  {title:<12} makes {share(seen['recall'])} of his trades, "
-            f"{share(seen['precision'])} of its own are his; same side {share(seen['overlap'])}, long "
-            f"{share(seen['long_share'])} (he {share(seen['owner_long_share'])}), short "
-            f"{share(seen['short_share'])} (he {share(seen['owner_short_share'])}); net "
-            f"{seen['net_return']:+.2%}"
+            f"{share(seen['precision'])} of its own are his; same side {share(seen['overlap'])}, "
+            f"{sides}; net {seen['net_return']:+.2%}"
         )
     lines.append(
         f"  always hold  same side {share(told['always_hold']['overlap'])}, net +0.00%; "
