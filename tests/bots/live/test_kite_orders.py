@@ -1,0 +1,109 @@
+"""The order protocol at the simulated broker, through the broker's own client."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bots.models import Discrepancy, Order
+from tests.desk import Desk, ist
+from tests.markets.kite_desk import FUTURE, KiteDesk, kite_desk
+
+SetMarket = Callable[..., None]
+pytestmark = pytest.mark.django_db(databases=["nifty", "default"])
+
+
+class AtBroker(Desk):
+    """The NIFTY bot at the broker."""
+
+    def __init__(self, kite: KiteDesk, set_market: SetMarket) -> None:
+        super().__init__("nifty", set_market, "2026-06-01 10:00")
+        self.kite = kite
+        self.venue = kite.venue
+
+    def until(self, order: Order, state: str) -> Order:
+        """Reconcile until an order has come to a state."""
+
+        def is_there() -> bool:
+            self.reconcile()
+            order.refresh_from_db()
+            return order.state == state
+
+        self.kite.broker.wait(is_there)
+        return order
+
+    def sent(self) -> int:
+        """Return how many orders were posted to the broker."""
+        paths = self.kite.broker.kite.requests
+        return sum(path.startswith("POST /orders/") for path in paths)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, set_market: SetMarket) -> Iterator[AtBroker]:
+    with kite_desk(tmp_path, set_market) as kite:
+        yield AtBroker(kite, set_market)
+
+
+def test_an_order_is_sent_filled_booked_and_agrees(desk: AtBroker) -> None:
+    order = desk.order({"nifty-15m": 1, "nifty-1h": 1})
+    desk.send(order)
+    assert order.state == "acked" and order.arrival_price and order.sent_at
+    desk.until(order, "filled")
+    assert desk.lots() == {"nifty-15m": 1, "nifty-1h": 1}
+    assert desk.venue.positions() == {FUTURE: 130}
+    assert desk.reconcile().differences == ()
+
+
+@pytest.mark.parametrize("fault", ["server_error", "reset", "not_json"])
+def test_what_is_lost_is_unknown_sent_once_and_ends_when_the_day_is_over(
+    desk: AtBroker, fault: str
+) -> None:
+    before = desk.sent()
+    desk.kite.fault(fault, match="POST /orders/")
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    assert order.state == "unknown"
+    later = desk.order({"nifty-15m": 1}, bar=desk.now + dt.timedelta(minutes=15))
+    desk.send(later)
+    assert later.state == "denied"
+    for _ in range(3):
+        assert desk.reconcile().unknown == 1
+    assert desk.sent() - before == 1
+    desk.kite.go("2026-06-01 15:32")
+    assert desk.reconcile().unknown == 1, "the book is not closed yet"
+    desk.kite.go("2026-06-01 15:45")
+    assert desk.reconcile().settled == 1
+    assert desk.story(order) == ["intent", "submitting", "unknown", "not_placed"]
+
+
+def test_an_order_rejected_by_the_exchange_is_rejected(desk: AtBroker) -> None:
+    desk.kite.fault("reject")
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "rejected")
+    assert desk.lots() == {}
+
+
+def test_a_partial_fill_is_kept_and_the_rest_follows(desk: AtBroker) -> None:
+    desk.kite.fault("partial_fill", quantity=65, seconds=0.5)
+    order = desk.order({"nifty-15m": 2})
+    desk.send(order)
+    desk.until(order, "filled")
+    assert desk.story(order)[-3:] == ["acked", "partial", "filled"]
+    assert desk.lots() == {"nifty-15m": 2}
+
+
+def test_the_owner_trades_the_same_future_and_stops_nothing(desk: AtBroker) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(130, transaction_type="SELL")
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: -65})
+    assert desk.reconcile().differences == ()
+    assert not Discrepancy.on("nifty").objects.exists()
+    leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:15"))
+    desk.send(leaving)
+    desk.until(leaving, "filled")
+    assert desk.venue.positions() == {FUTURE: -130}, "only the bot's own share was closed"
+    assert desk.reconcile().differences == ()
