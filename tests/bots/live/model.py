@@ -436,7 +436,8 @@ class World:
 
     def _decide(self) -> None:
         self._reconcile()
-        if self.ledger.in_flight():
+        # A decision that overlooks what is in flight must be stopped where it is sent.
+        if self.ledger.in_flight() and self.chance.random() < 0.7:
             return
         self._bars += 1
         bar = self.clock.now.replace(microsecond=0) + dt.timedelta(microseconds=self._bars)

@@ -107,3 +107,38 @@ def test_the_owner_trades_the_same_future_and_stops_nothing(desk: AtBroker) -> N
     desk.until(leaving, "filled")
     assert desk.venue.positions() == {FUTURE: -130}, "only the bot's own share was closed"
     assert desk.reconcile().differences == ()
+
+
+@pytest.mark.parametrize(
+    "fault", ["reset_after_acceptance", "error_after_acceptance", "ambiguous_400"]
+)
+def test_what_arrived_without_an_answer_is_found_by_its_tag(desk: AtBroker, fault: str) -> None:
+    before = desk.sent()
+    desk.kite.fault(fault, seconds=0.3)
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    assert order.state == "unknown"
+    desk.until(order, "filled")
+    assert desk.story(order) == ["intent", "submitting", "unknown", "acked", "filled"]
+    assert desk.sent() - before == 1
+    assert desk.reconcile().differences == ()
+
+
+@pytest.mark.parametrize("fault", ["no_funds", "rate_limit", "forbidden_address"])
+def test_a_known_refusal_is_final_and_never_sent_again(desk: AtBroker, fault: str) -> None:
+    before = desk.sent()
+    desk.kite.fault(fault, match="orders") if fault == "rate_limit" else desk.kite.fault(fault)
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    assert (order.state, desk.sent() - before) == ("rejected", 1)
+    assert desk.reconcile().differences == ()
+
+
+def test_a_book_that_reads_empty_changes_nothing(desk: AtBroker) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.kite.fault("reset_after_acceptance")
+    desk.send(order)
+    desk.kite.fault("empty_book", times=4)
+    assert desk.reconcile().unknown == 1
+    desk.until(order, "filled")
+    assert desk.lots() == {"nifty-15m": 1}
