@@ -23,6 +23,7 @@ MIN_SEEDS, MIN_FOLDS = 3, 3
 class Evidence:
     """Hold what the verdict rests on; the strategy's figures are its median seed's."""
 
+    net_return: float
     sharpe: float
     seed_sharpes: Sequence[float]
     hold_sharpe: float
@@ -86,7 +87,12 @@ def _earned(seen: Evidence) -> list[Check]:
             f"{seen.folds} folds of {seeds} seed{'s' if seeds != 1 else ''} (at least "
             f"{MIN_FOLDS} of {MIN_SEEDS})",
         ),
-        Check("flat", seen.sharpe > 0.0, f"net Sharpe {seen.sharpe:+.2f} against flat's 0"),
+        # Both: wide swings lose money compounded while their mean is above 0.
+        Check(
+            "flat",
+            seen.sharpe > 0.0 and seen.net_return > 0.0,
+            f"net {seen.net_return:+.1%}, net Sharpe {seen.sharpe:+.2f}, against flat's 0",
+        ),
         Check(
             "seeds",
             good > seeds / 2,

@@ -165,6 +165,7 @@ def weigh(found: Walk, earlier: Sequence[float], rivals: Sequence[FloatArray] = 
     orders = sum(len(each.result.path.trades) for each in mine)
     turnover = sum(each.result.path.turnover / each.result.path.equity[0] for each in mine)
     evidence = Evidence(
+        net_return=math.expm1(earned),
         sharpe=metrics.annual_sharpe(returns, year),
         seed_sharpes=tuple(
             metrics.annual_sharpe(found.returns(each), year) for each in range(found.seeds)

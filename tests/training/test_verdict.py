@@ -11,6 +11,7 @@ from training.gate import RefitRange, judge_refit, refit_range
 from training.verdict import Evidence, judge
 
 GOOD = Evidence(
+    net_return=0.3,
     sharpe=1.4,
     seed_sharpes=(1.2, 1.4, 1.9),
     hold_sharpe=0.6,
@@ -50,6 +51,7 @@ def test_all_that_is_wanted_is_approved() -> None:
         ({"entropy": 0.01}, {"not collapsed"}, "action entropy 0.01"),
         ({"collapsed": 'it answered "hold"'}, {"not collapsed"}, 'it answered "hold"'),
         ({"stressed_sharpe": -0.1}, {"stress"}, "-0.10 at twice the costs and one bar late"),
+        ({"net_return": -0.08}, {"flat"}, "net -8.0%, net Sharpe +1.40, against flat's 0"),
         ({"sharpe": -0.2}, {"flat", "buy and hold", "EMA cross"}, "-0.20 against flat's 0"),
     ],
 )
