@@ -52,7 +52,11 @@ def test_all_that_is_wanted_is_approved() -> None:
         ({"collapsed": 'it answered "hold"'}, {"not collapsed"}, 'it answered "hold"'),
         ({"stressed_sharpe": -0.1}, {"stress"}, "-0.10 at twice the costs and one bar late"),
         ({"net_return": -0.08}, {"flat"}, "net -8.0%, net Sharpe +1.40, against flat's 0"),
-        ({"sharpe": -0.2}, {"flat", "buy and hold", "EMA cross"}, "-0.20 against flat's 0"),
+        (
+            {"sharpe": -0.2},
+            {"flat", "buy and hold", "EMA cross"},
+            "net Sharpe -0.20, against flat's 0",
+        ),
     ],
 )
 def test_each_check_refuses_with_its_figures(
