@@ -31,7 +31,9 @@ class Command(BaseCommand):
         bot = BOTS[options["bot"]]
         beat = Beat(f"{bot.slug}-bot")
         if settings.MODE == "live":
-            raise CommandError("live orders need a broker's venue, which is not built yet")
+            raise CommandError(
+                "live trading starts only once `manage.py doctor` passes; there is no doctor yet"
+            )
         # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
         from bots.live.runner import LOOP_SECONDS, Runner
 

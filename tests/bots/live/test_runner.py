@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from bots.engine import SlotTape, align, replay_slot
-from bots.live import runner
+from bots.live import halting, runner
 from bots.live.agenda import Agenda
 from bots.live.policies import Loaded, Policies
 from bots.live.runner import Runner
@@ -30,6 +30,7 @@ from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tests.policies import NoisePolicy
 from tradingsite import clock, locks
+from tradingsite.errors import Retry
 from tradingsite.heartbeat import Beat
 from tradingsite.locks import AlreadyRunning, ProcessLock
 from tradingsite.models import Heartbeat
@@ -412,3 +413,40 @@ def test_a_second_process_of_a_bot_ends_with_78_and_names_the_first(set_market: 
     assert mine.ensure()
     assert not mine.ensure()
     mine.release()
+
+
+@databases
+def test_nothing_is_decided_before_the_venue_was_read(
+    set_market: SetMarket, btc_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ist("2026-06-01 05:30")
+    stage = Stage("btc", set_market, btc_path, start)
+    monkeypatch.setattr(runner, "VENUE_PAUSE_SECONDS", 0.0)
+
+    def fail(*arguments: object) -> dict[str, Decimal]:
+        raise Retry("503")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.venue, "positions", fail)
+        stage.close_bar(start)
+        assert decisions("btc-1h") == []
+        beat = Heartbeat.objects.get(service="a-bot")
+        assert (beat.state, beat.detail) == ("blocked", "paper does not answer: 503")
+    stage.runner.step()
+    stage.close_bar(start + dt.timedelta(hours=1))
+    made = decisions("btc-1h")
+    assert made[0].cause in Decision.Cause.values and made[0].latency_ms is not None
+
+
+@databases
+def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path) -> None:
+    start = ist("2026-06-01 05:30")
+    stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
+    for hour in range(8):
+        stage.close_bar(start + dt.timedelta(hours=hour))
+    assert {each.cause for each in decisions("btc-4h")} == {"no_model"}
+    traded = [each for each in decisions("btc-1h") if each.lots_after != each.lots_before]
+    assert traded and {each.cause for each in traded} == {"trade"}
+    halting.halt(stage.bot, "a test", "me")
+    stage.close_bar(start + dt.timedelta(hours=8))
+    assert decisions("btc-1h")[-1].cause == "halted"
