@@ -63,6 +63,7 @@ def desk(set_market: SetMarket) -> Desk:
         ("after_intent", ["intent", "not_placed"], {}),
         ("after_submitting", ["intent", "submitting", "not_placed"], {}),
         ("after_send", ["intent", "submitting", "acked", "filled"], {"btc-1h": 2}),
+        ("after_ack", ["intent", "submitting", "acked", "filled"], {"btc-1h": 2}),
     ],
 )
 def test_a_crash_anywhere_leaves_no_duplicate_and_no_orphan(
@@ -78,7 +79,7 @@ def test_a_crash_anywhere_leaves_no_duplicate_and_no_orphan(
     assert desk.reconcile().differences == ()
     assert not desk.risk().halted
     # Whatever was still on its way when the process died finds the door shut.
-    if failpoint != "after_send":
+    if failpoint not in ("after_send", "after_ack"):
         with pytest.raises(OrderRefused, match="never arrived"):
             assert desk.venue.rule_out(order.tag)
             desk.venue.place(order.tag, order.instrument, order.quantity, 1.0)
