@@ -100,6 +100,21 @@ def trainable(slot: Slot) -> str | None:
     return None
 
 
+def nothing_new(slot: Slot, at: dt.datetime) -> str | None:
+    """Return why a scheduled training would learn nothing new, or None where it would.
+
+    BTC is trained every two hours, and a bar of four hours closes half as often.
+    """
+    last = TrainingRun.objects.filter(slot=slot.slug, state=TrainingRun.State.DONE)
+    learned_until = last.order_by("-until").values_list("until", flat=True).first()
+    if learned_until is None:
+        return None
+    newest = Feature.on(slot.market).objects.filter(
+        timeframe=slot.timeframe, closes_at__gt=learned_until, closes_at__lte=at
+    )
+    return None if newest.exists() else "no new bar since its last training"
+
+
 def enqueue_missing(timesteps: int) -> int:
     """Ask for a first model of every slot that has data and no model; return how many."""
     missing = [slot for slot in SLOTS.values() if not modelstore.active(slot.slug)]

@@ -72,7 +72,7 @@ def _train(run: JobRun, *bots: str) -> str:
     queued: list[str] = []
     left: list[str] = []
     for slot in (slot for bot in bots for slot in BOTS[bot].slots):
-        reason = pipeline.trainable(slot)
+        reason = pipeline.trainable(slot) or pipeline.nothing_new(slot, run.scheduled_for)
         if reason is None and not pipeline.enqueue(
             slot, run.job, run.scheduled_for, timesteps=settings.TRAIN_TIMESTEPS
         ):

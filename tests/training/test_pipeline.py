@@ -447,3 +447,19 @@ def test_a_run_is_cancelled_from_the_admin(client: Client) -> None:
     other = make_run()
     client.post(address, {"action": "cancel", "_selected_action": [other.pk]}, follow=True)
     assert fresh(other).state == State.QUEUED
+
+
+def test_a_slot_is_trained_again_only_on_new_bars() -> None:
+    store.save_bars("btc", "4h", histories.four_hours(300), Source.IMPORTED)
+    store.rebuild_features("btc", "4h")
+    closes_at = clock.from_seconds(int(store.load_features("btc", "4h").closes_at[-1]))
+    assert pipeline.nothing_new(SLOT, closes_at) is None  # it was never trained
+    make_run(state=State.DONE, until=closes_at - dt.timedelta(hours=1))
+    assert pipeline.nothing_new(SLOT, closes_at) is None
+    assert pipeline.nothing_new(SLOT, closes_at - dt.timedelta(minutes=1)) is not None
+    make_run(state=State.FAILED, until=closes_at)
+    assert pipeline.nothing_new(SLOT, closes_at) is None  # what failed taught nothing
+    make_run(state=State.DONE, until=closes_at)
+    assert pipeline.nothing_new(SLOT, closes_at + dt.timedelta(hours=2)) == (
+        "no new bar since its last training"
+    )
