@@ -214,6 +214,7 @@ class ModelBroker:
         self.fills: list[VenueTrade] = []
         self.is_down = False
         self.is_blind = False
+        self.hiccups = 0.05
         self.ruled_out: set[str] = set()
 
     # --- What a bot calls --------------------------------------------------------------------
@@ -342,7 +343,7 @@ class ModelBroker:
             each.state = "filled"
 
     def _answer(self) -> None:
-        if self.is_down or self._chance.random() < 0.05:
+        if self.is_down or self._chance.random() < self.hiccups:
             raise Retry("503")
 
     def _book(self) -> list[BookOrder]:
@@ -505,6 +506,7 @@ class World:
         """Let the broker be well and everything arrive: both sides must agree."""
         self._dies_at = None
         self.broker.is_down = self.broker.is_blind = False
+        self.broker.hiccups = 0.0
         self._wait(4_000)
         for _ in range(40):
             self._wait(60)
