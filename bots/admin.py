@@ -100,10 +100,10 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
     """Show what nobody's trades explain; `manage.py adopt` takes it over."""
 
     list_display = (
-        *("instrument", "ledger_quantity", "venue_quantity", "detail", "seen_at", "closed_at"),
-        "adopted_by",
+        *("venue", "instrument", "ledger_quantity", "venue_quantity", "detail", "seen_at"),
+        *("closed_at", "adopted_by"),
     )
-    list_filter = ("instrument",)
+    list_filter = ("venue", "instrument")
 
 
 class SignalAdmin(ReadOnlyAdmin):

@@ -146,6 +146,7 @@ class Position(BoundModel):
 
     slot = models.CharField(max_length=20, unique=True)
     bot = models.CharField(max_length=20)
+    venue = models.CharField(max_length=20, default="paper", help_text="whose account holds it")
     instrument = models.CharField(max_length=40)
     lots = models.IntegerField(default=0)
     quantity = models.DecimalField(**QUANTITY, default=0)
@@ -239,6 +240,7 @@ class Discrepancy(BoundModel):
     over the ledger counts as the owner's from that moment on, and no bot touches it.
     """
 
+    venue = models.CharField(max_length=20, default="paper")
     instrument = models.CharField(max_length=40)
     ledger_quantity = models.DecimalField(**QUANTITY, help_text="the bots' and the owner's")
     venue_quantity = models.DecimalField(**QUANTITY)
@@ -251,7 +253,7 @@ class Discrepancy(BoundModel):
         ordering = ["-seen_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["instrument"],
+                fields=["venue", "instrument"],
                 condition=models.Q(closed_at=None),
                 name="one_open_discrepancy",
             )

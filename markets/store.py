@@ -6,6 +6,7 @@ Everything is read and written in bulk: COPY in, COPY out, times as epoch second
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -322,6 +323,16 @@ def remove_market_data(alias: str) -> None:
         model.on(alias).objects.all().delete()
     # What was imported beside the bars, or came from a venue, is of the real market.
     Reading.on(alias).objects.filter(source=Source.GENERATED).delete()
+
+
+def save_quotes(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> None:
+    """Replace the last prices of instruments."""
+    Quote.on(market).objects.bulk_create(
+        [Quote.on(market)(instrument=name, price=price, at=at) for name, price in prices.items()],
+        update_conflicts=True,
+        unique_fields=["instrument"],
+        update_fields=["price", "at"],
+    )
 
 
 def last_quote(market: str) -> Quote | None:

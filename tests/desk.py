@@ -47,7 +47,7 @@ class Desk:
         self._set_market = set_market
         self.now = ist(when)
         self.go(self.now)
-        ledger.open_rows(self.bot, self.front)
+        ledger.open_rows(self.bot, self.front, self.venue.name)
 
     @property
     def front(self) -> str:

@@ -60,6 +60,8 @@ class Bot:
     """What a deepening of the drawdown costs in the reward, in shares of the same loss."""
     sharpe_weight: float = 0.0
     """Weight of the differential Sharpe ratio in the reward; it has shown no gain yet."""
+    on_paper: bool = False
+    """Trades a book of our own in every mode: the owner follows its signals by hand, or not."""
     learns_from_owner: bool = False
     """Trained on the owner's own trades, so without them it has nothing to learn from."""
     style_weight: float = 0.0
@@ -112,6 +114,7 @@ BOTS: dict[str, Bot] = {
             1.0,
             Decimal("100000"),
             Decimal("15000000"),
+            on_paper=True,
             learns_from_owner=True,
             style_weight=0.1,
         ),

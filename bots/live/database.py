@@ -15,7 +15,7 @@ from django.db.models import Q, Sum
 from bots.live import discrepancies, fills, halting, ledger, limits
 from bots.live.limits import Limits, Refusal, Standing
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
-from bots.models import Discrepancy, Fill, Order, OrderEvent, Position, RiskState
+from bots.models import Fill, Order, OrderEvent, Position, RiskState
 from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
@@ -117,7 +117,7 @@ class DatabaseLedger:
             halted=risk.halt_reason or "by a person" if risk.halted else "",
             flattens=risk.halted and risk.flatten,
             reduces_only=risk.loss_latched,
-            stopped=stopped(market),
+            stopped=discrepancies.stopped(market, self._venue.name),
             in_flight=list(
                 self._orders.filter(
                     Q(bot=self._bot.slug, state__in=IN_FLIGHT)
@@ -157,9 +157,3 @@ def locked_risk(bot: Bot) -> RiskState:
     """Return a bot's risk row, with those of its whole account locked."""
     rows = RiskState.on(bot.market).objects.select_for_update().order_by("bot")
     return next(row for row in rows if row.bot == bot.slug)
-
-
-def stopped(market: str) -> Mapping[str, str]:
-    """Return the instruments in which the ledger and the venue differ, with both numbers."""
-    rows = Discrepancy.on(market).objects.filter(closed_at=None)
-    return {row.instrument: str(row) for row in rows}

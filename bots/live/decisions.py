@@ -18,7 +18,7 @@ from bots.actions import HOLD, NAMES
 from bots.engine import decide, probabilities
 from bots.live import ledger, marking, orders
 from bots.live.agenda import Due
-from bots.live.database import stopped
+from bots.live.discrepancies import stopped
 from bots.live.marking import Marked
 from bots.live.netting import FLATTEN, Leg, Target, flatten, plan
 from bots.live.policies import Loaded, Policies
@@ -169,7 +169,7 @@ class Decider:
         if not self._instruments.calendar.is_verified(date):
             return CAUSE.CLOSED, f"the calendar's entry for {date} is not verified"
         front = self._instruments.front(fills_at).name
-        if why := stopped(self._bot.market).get(front):
+        if why := stopped(self._bot.market, self._venue.name).get(front):
             return CAUSE.RISK, f"{front} is stopped: {why}"
         if settings.MODE == "simulated":
             return "", ""  # the simulated venue's contracts are the calendar's own

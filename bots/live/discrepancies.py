@@ -34,20 +34,27 @@ def compare(
     """
     for each in strangers:
         text = f"{venue.name} has order {each.tag} ({each.quantity:+f} {each.instrument}), "
-        _open(market, each.instrument, Decimal(0), each.quantity, text + "the ledger not")
-    before = None if _is_moving(market) else explained(market, venue)
+        text += "the ledger not"
+        _open(market, venue.name, each.instrument, Decimal(0), each.quantity, text)
+    before = None if _is_moving(market, venue.name) else explained(market, venue)
     if before is not None:
         there = venue.positions()
-        if not _is_moving(market) and explained(market, venue) == before:
+        if not _is_moving(market, venue.name) and explained(market, venue) == before:
             names = {name for name in (*before, *there) if _is_ours(instruments, name)}
             lost = {each.instrument for each in strangers}
-            for name in sorted(names | set(_open_ones(market))):
+            for name in sorted(names | set(stopped(market, venue.name))):
                 ours, theirs = before.get(name, Decimal(0)), there.get(name, Decimal(0))
                 if ours != theirs:
-                    _open(market, name, ours, theirs)
+                    _open(market, venue.name, name, ours, theirs)
                 elif name not in lost:
-                    _close(market, name)
-    return [f"{name}: {text}" for name, text in sorted(_open_ones(market).items())]
+                    _close(market, venue.name, name)
+    return [f"{name}: {text}" for name, text in sorted(stopped(market, venue.name).items())]
+
+
+def stopped(market: str, venue: str) -> Mapping[str, str]:
+    """Return the instruments in which the ledger and a venue differ, with both numbers."""
+    rows = Discrepancy.on(market).objects.filter(venue=venue, closed_at=None)
+    return {row.instrument: str(row) for row in rows}
 
 
 def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
@@ -70,8 +77,11 @@ def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
     return row
 
 
-def _open(market: str, name: str, ours: Decimal, theirs: Decimal, detail: str = "") -> None:
+def _open(
+    market: str, venue: str, name: str, ours: Decimal, theirs: Decimal, detail: str = ""
+) -> None:
     row, is_new = Discrepancy.on(market).objects.get_or_create(
+        venue=venue,
         instrument=name,
         closed_at=None,
         defaults={
@@ -97,26 +107,23 @@ def _open(market: str, name: str, ours: Decimal, theirs: Decimal, detail: str = 
     )
 
 
-def _close(market: str, name: str) -> None:
-    rows = Discrepancy.on(market).objects.filter(instrument=name, closed_at=None)
+def _close(market: str, venue: str, name: str) -> None:
+    rows = Discrepancy.on(market).objects.filter(venue=venue, instrument=name, closed_at=None)
     if rows.update(closed_at=clock.market()):
         notices.resolve(_key(market, name))
 
 
-def _open_ones(market: str) -> dict[str, str]:
-    rows = Discrepancy.on(market).objects.filter(closed_at=None)
-    return {row.instrument: str(row) for row in rows}
-
-
-def _is_moving(market: str) -> bool:
-    return Order.on(market).objects.filter(state__in=IN_FLIGHT).exists()
+def _is_moving(market: str, venue: str) -> bool:
+    bots = Position.on(market).objects.filter(venue=venue).values("bot")
+    return Order.on(market).objects.filter(bot__in=bots, state__in=IN_FLIGHT).exists()
 
 
 def explained(market: str, venue: Venue) -> Quantities:
     """Return what the account should hold by what is booked, fetched and adopted."""
     held: dict[str, Decimal] = {}
-    _add(held, _sums(Position.on(market).objects.values_list("instrument", "quantity")))
-    adopted = Discrepancy.on(market).objects.exclude(adopted_by="")
+    rows = Position.on(market).objects.filter(venue=venue.name)
+    _add(held, _sums(rows.values_list("instrument", "quantity")))
+    adopted = Discrepancy.on(market).objects.filter(venue=venue.name).exclude(adopted_by="")
     rest = F("venue_quantity") - F("ledger_quantity")
     _add(held, _sums(adopted.values_list("instrument", rest)))
     if venue.is_shared_with_owner:

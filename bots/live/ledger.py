@@ -20,6 +20,7 @@ from bots.models import Order, OrderEvent, Position, RiskState
 from bots.sleeve import Sleeve, SleeveState
 from markets.venues.instruments import Instrument, Instruments
 from tradingsite import clock
+from tradingsite.errors import StopTrading
 from tradingsite.registry import Bot, Slot
 
 CENT = Decimal("0.0001")
@@ -28,15 +29,30 @@ MESSAGE_CHARACTERS = 300
 _EVENTS_LOCK = 7_305_112_001
 
 
-def open_rows(bot: Bot, instruments_now: str) -> None:
-    """Make the bot's risk row and its slots' position rows where they are missing."""
+def open_rows(bot: Bot, instruments_now: str, venue: str) -> None:
+    """Make the bot's risk row and its slots' position rows where they are missing.
+
+    Raises StopTrading where a slot still holds something at another venue.
+    """
     now = clock.market()
     RiskState.on(bot.market).objects.get_or_create(bot=bot.slug, defaults={"updated_at": now})
     for slot in bot.slots:
         Position.on(bot.market).objects.get_or_create(
             slot=slot.slug,
-            defaults={"bot": bot.slug, "instrument": instruments_now, "updated_at": now},
+            defaults={
+                "bot": bot.slug,
+                "venue": venue,
+                "instrument": instruments_now,
+                "updated_at": now,
+            },
         )
+    elsewhere = Position.on(bot.market).objects.filter(bot=bot.slug).exclude(venue=venue)
+    for row in elsewhere.exclude(quantity=0):
+        raise StopTrading(
+            f"{row.slot} holds {row.lots:+d} lots at {row.venue}, and its bot trades at {venue} "
+            f"now: close them there first (manage.py halt {bot.slug} --flatten)"
+        )
+    elsewhere.update(venue=venue)
 
 
 def in_flight(bot: Bot) -> list[Order]:

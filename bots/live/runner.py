@@ -8,12 +8,14 @@ bar that is no longer the newest is left undecided.
 import logging
 import time
 
+from django.conf import settings
 from django.db.models import Max
 
 from bots.live import funding, halting, ledger, marking, protocol
 from bots.live.agenda import Agenda, Due
-from bots.live.database import DatabaseLedger, stopped
+from bots.live.database import DatabaseLedger
 from bots.live.decisions import Decider, load_inputs
+from bots.live.discrepancies import stopped
 from bots.live.netting import ROLL_CLOSE
 from bots.live.orders import submit_all
 from bots.live.policies import Policies
@@ -23,16 +25,21 @@ from bots.models import Decision, Order, Position, RiskState
 from markets import store
 from markets.calendar import Calendar
 from markets.models import Bar
-from markets.venues.base import Venue
+from markets.venues.base import TokenRefused, Venue
 from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.locks import ProcessLock
-from tradingsite.registry import Bot
+from tradingsite.registry import MARKETS, Bot
 
 LOOP_SECONDS = 0.2
 RECONCILE_SECONDS = 60.0
+OPENED_SECONDS = 2.0
+"""Market time after a session's open, until a venue that is closed at night surely takes orders."""
+FILLS_AT_ONCE_SECONDS = 5.0
+FILLS_SECONDS = 2.0
+"""Real time between looks at the executions, once an order has been waiting for that long."""
 VENUE_PAUSE_SECONDS = 5.0
 """Real time between tries where the venue cannot be read; nothing is decided in between."""
 LATE_SECONDS = 5.0
@@ -74,6 +81,7 @@ class Runner:
         self._venue_asked_at = float("-inf")
         self._doubt_since: float | None = None
         self._doubt_reads = 0
+        self._sent_at = self._filled_at = float("-inf")
         self._waits_since: dict[int, float] = {}
         self._snapshot_at = 0
         self._rolled_at = 0
@@ -92,6 +100,11 @@ class Runner:
             self._step()
         except StopTrading as error:
             halting.halt(self._bot, str(error), "the bot")
+        except TokenRefused as error:
+            # The day's token ends in the early morning; at night nobody needs to hear of it.
+            self._is_ready = False
+            is_open = self._calendar.is_open(int(clock.market_seconds()))
+            self._beat.beat("blocked" if is_open else "waiting", f"{error}")
         except (Retry, Degraded) as error:
             # What cannot be read proves nothing: no decision before the account is known again.
             self._is_ready = False
@@ -113,24 +126,44 @@ class Runner:
             self._begin()
         elif self._must_reconcile():
             self._reconcile()
-        if self._unsettled and protocol.take_trades(self._ledger, self._venue):
-            self._look()
+        self._take_fills()
         now = int(clock.market_seconds())
-        due = self._agenda.due(now)
         self._fund(now)
-        if due is None:
+        takes_orders = self._takes_orders(now)
+        due = self._agenda.due(now) if takes_orders else None
+        if due is not None:
+            self._decide(due)
+        elif takes_orders:
             self._flatten(now)
             self._roll(now)
+        if due is None:
             self._snapshot(now)
-        else:
-            self._decide(due)
         self._say(now)
+
+    def _takes_orders(self, now: int) -> bool:
+        """Return whether the venue would take an order now; where not, the bars wait until then."""
+        if self._venue.takes_orders_when_closed:
+            return True
+        session = self._calendar.session_at(now)
+        has_opened = session is not None and now >= session.opens_at + OPENED_SECONDS
+        return has_opened and self._calendar.is_open(now)
+
+    def _take_fills(self) -> None:
+        """Take in what the orders in flight have traded: at once, then at the venue's ease."""
+        if not self._unsettled:
+            return
+        now = time.monotonic()
+        if now - self._sent_at > FILLS_AT_ONCE_SECONDS and now - self._filled_at < FILLS_SECONDS:
+            return
+        self._filled_at = now
+        if protocol.take_trades(self._ledger, self._venue):
+            self._look()
 
     def _begin(self) -> None:
         """Start from the ledger: after a restart, and after the database was away."""
         at = self._instruments.tradable_at(int(clock.market_seconds()))
         front = self._instruments.front(at or int(clock.market_seconds()))
-        ledger.open_rows(self._bot, front.name)
+        ledger.open_rows(self._bot, front.name, self._venue.name)
         self._reconcile()
         newest = Decision.on(self._bot.market).objects.order_by().values_list("slot")
         handled = {
@@ -146,7 +179,18 @@ class Runner:
         self._reconciled_at = time.monotonic()
         if outcome.not_placed or outcome.settled or outcome.unknown:
             log.warning("%s: reconciled: %s", self._bot.slug, outcome)
+        if settings.MODE != "simulated":
+            self._keep_quote()
         self._look()
+
+    def _keep_quote(self) -> None:
+        """Keep the front contract's price for the pages, as the simulator does of its market."""
+        now = int(clock.market_seconds())
+        front = self._instruments.front(self._instruments.tradable_at(now) or now).name
+        price = self._venue.quote(front)
+        if price is not None:
+            names = {front: price, MARKETS[self._bot.market].instrument: price}
+            store.save_quotes(self._bot.market, names, clock.market())
 
     def _must_reconcile(self) -> bool:
         """Return whether the book is to be read: each minute, and sooner after a doubt began."""
@@ -177,6 +221,7 @@ class Runner:
 
     def _send(self, intended: list[Order]) -> None:
         submit_all(self._bot, intended, self._venue, self._instruments)
+        self._sent_at = time.monotonic()
         self._look()
 
     def _has_no_feed(self, due: Due) -> bool:
@@ -265,7 +310,7 @@ class Runner:
             self._beat.beat("halted", risk.halt_reason)
         elif self._unsettled & set(DOUBTFUL):
             self._beat.beat("blocked", f"an order is unknown: no new ones until it is; {lots}")
-        elif why := stopped(self._bot.market):
+        elif why := stopped(self._bot.market, self._venue.name):
             name, words = next(iter(why.items()))
             self._beat.beat("blocked", f"{name} is stopped: {words}; {lots}")
         elif self._idle:

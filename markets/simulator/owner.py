@@ -68,6 +68,17 @@ class Owner:
         self.last_refusal = ""
         """Why his newest refused order was not taken."""
 
+    def bring(self) -> None:
+        """Put into a new account what he holds by his looks of before it was opened."""
+        date = trading_date(int(self._world.now()))
+        before = looks(self._world, date - _LONGEST_MONTH, date)
+        held = next((each.held for each in reversed(before) if each.at <= self._world.now()), 0)
+        if held:
+            row = near_future(self._world, date)
+            _, close = self._account.worth(row.exchange, row.symbol)
+            self._account.portfolio.bring(row, held * row.lot_size, close)
+            self._account.book.keep()
+
     def step(self) -> None:
         """Place the order of a look whose moment has come."""
         now = self._world.now()

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from django.db import connections, transaction
 
-from markets.models import Quote
+from markets.store import save_quotes
 from markets.venues.instruments import Instruments
 from markets.venues.paper import open_instruments
 from tradingsite.registry import MARKETS
@@ -32,10 +32,5 @@ def put_quotes(instruments: Instruments, underlying: float, at: dt.datetime) -> 
         with connections[market].cursor() as cursor:
             # A quote lost in a crash is replaced by the next: no need to wait for the disk.
             cursor.execute("SET LOCAL synchronous_commit TO off")
-        Quote.on(market).objects.bulk_create(
-            [Quote.on(market)(instrument=name, price=price, at=at) for name, price in rows.items()],
-            update_conflicts=True,
-            unique_fields=["instrument"],
-            update_fields=["price", "at"],
-        )
+        save_quotes(market, rows, at)
     return prices

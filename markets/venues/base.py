@@ -170,6 +170,8 @@ class Venue(Protocol):
     name: str
     is_shared_with_owner: bool
     """The owner trades by hand in the same account."""
+    takes_orders_when_closed: bool
+    """It keeps an order given outside a session for the next one; else that is refused."""
 
     def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.
@@ -203,3 +205,7 @@ class Venue(Protocol):
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted."""
+
+
+class PricedVenue(Venue, DataVenue, Protocol):
+    """An account at a venue that also shows its prices."""

@@ -40,6 +40,8 @@ class ExchangeVenue(ExchangeData):
 
     is_shared_with_owner = False
     """Nobody fetches the owner's trades: what he does there stops the bot until it is adopted."""
+    takes_orders_when_closed = True
+    """It never closes."""
 
     def __init__(self, config: ExchangeConfig) -> None:
         """Take where and who; nothing is asked of the exchange before the first call."""

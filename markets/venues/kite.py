@@ -69,6 +69,7 @@ class KiteVenue:
 
     name = "kite"
     is_shared_with_owner = True
+    takes_orders_when_closed = False
 
     def __init__(
         self,

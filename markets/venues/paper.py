@@ -17,6 +17,7 @@ from markets.calendar import Calendar, trading_date
 from markets.charges import itemise
 from markets.contracts import freeze_quantity
 from markets.models import Quote, VenueOrder
+from markets.store import save_quotes
 from markets.venues.base import BookOrder, DataVenue, Margins, OrderRefused, VenueTrade
 from markets.venues.instruments import BadInstrument, Instruments
 from tradingsite import clock
@@ -36,6 +37,7 @@ class PaperVenue:
 
     name = "paper"
     is_shared_with_owner = False
+    takes_orders_when_closed = True
 
     def __init__(self, market: str, calendar: Calendar) -> None:
         self.market = market
@@ -176,6 +178,30 @@ class PaperVenue:
         return ""
 
 
+class PaperAtPrices(PaperVenue):
+    """A paper account at a real venue's prices, which fill its orders when they are looked at."""
+
+    def __init__(self, market: str, calendar: Calendar, prices: DataVenue) -> None:
+        super().__init__(market, calendar)
+        self._prices = prices
+        self._calendar = calendar
+
+    def trades(self, since: dt.datetime) -> list[VenueTrade]:
+        """Fill what waits, where the market is open, and return the executions since an instant."""
+        now = clock.market()
+        if self._calendar.is_open(int(now.timestamp())):
+            fill_from(self.market, self._prices, now)
+        return super().trades(since)
+
+    def quote(self, instrument: str) -> Decimal | None:
+        """Return the venue's last price of an instrument, None before the first."""
+        found = self._prices.quotes([instrument]).get(instrument)
+        if found is None or not found.last:
+            return super().quote(instrument)
+        save_quotes(self.market, {instrument: found.last}, found.at)
+        return found.last
+
+
 def match(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> int:
     """Fill the open orders taken before this quote, each instrument at its price; return how many.
 
@@ -205,17 +231,9 @@ def fill_from(market: str, prices: DataVenue, at: dt.datetime) -> int:
     """
     wanted = open_instruments(market)
     quotes = prices.quotes(wanted) if wanted else {}
-    rows = [
-        Quote.on(market)(instrument=name, price=quote.last, at=quote.at)
-        for name, quote in quotes.items()
-    ]
-    Quote.on(market).objects.bulk_create(
-        rows,
-        update_conflicts=True,
-        unique_fields=["instrument"],
-        update_fields=["price", "at"],
-    )
-    return match(market, {name: quote.last for name, quote in quotes.items()}, at)
+    prices_now = {name: quote.last for name, quote in quotes.items()}
+    save_quotes(market, prices_now, at)
+    return match(market, prices_now, at)
 
 
 def open_instruments(market: str) -> set[str]:

@@ -144,7 +144,9 @@ class _Bot:
             return answer
 
         setattr(self.decider, "_choose", chosen)  # noqa: B010 - a clock in its way
-        ledger.open_rows(self.bot, self.instruments.front(int(START.timestamp())).name)
+        ledger.open_rows(
+            self.bot, self.instruments.front(int(START.timestamp())).name, self.venue.name
+        )
         self.decisions = 0
         self.decided = 0.0, 0.0
 

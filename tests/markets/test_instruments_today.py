@@ -191,7 +191,7 @@ def test_only_the_simulated_desk_decides_without_a_list(set_market: Callable[...
     seed_days("nifty")
     desk = Desk("nifty", set_market)
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
-    ledger.open_rows(desk.bot, desk.front)
+    ledger.open_rows(desk.bot, desk.front, desk.venue.name)
     risk = RiskState.on("nifty").objects.get(bot="nifty")
     now = int(desk.now.timestamp())
     assert decider.obstacle(risk, now) == ""

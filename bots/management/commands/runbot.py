@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from markets import store
-from markets.venues.paper import PaperVenue
 from tradingsite.heartbeat import Beat
 from tradingsite.locks import AlreadyRunning
 from tradingsite.registry import BOTS
@@ -36,9 +35,10 @@ class Command(BaseCommand):
             )
         # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
         from bots.live.runner import LOOP_SECONDS, Runner
+        from bots.live.venues import venue_of
 
         calendar = store.load_calendar(bot.market)
-        runner = Runner(bot, PaperVenue(bot.market, calendar), calendar, beat)
+        runner = Runner(bot, venue_of(bot, calendar), calendar, beat)
         try:
             serve(beat, runner.step, LOOP_SECONDS)
         except AlreadyRunning as error:

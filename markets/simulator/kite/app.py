@@ -65,11 +65,13 @@ class Kite:
         self._has_limits = has_limits
         self.sessions = Sessions(world, self.faults, redirect_url, home)
         self.ticker = Ticker(world, self.faults, self.sessions.is_valid)
+        book = Book(home / "kite.sqlite3" if home else None)
+        is_new = book.began_at is None
         self.account = Account(
             world,
             self.faults,
             credentials.KITE_USER_ID,
-            Book(home / "kite.sqlite3" if home else None),
+            book,
             self._tell,
             needs_protection=needs_protection,
         )
@@ -77,6 +79,8 @@ class Kite:
         self.data = Data(world, self.faults, self.account, older_spans=older_spans)
         self.triggers = Triggers(self.account)
         self.owner = owner.Owner(world, self.account) if owner_trades else None
+        if self.owner is not None and is_new:
+            self.owner.bring()
 
     def app(self) -> web.Application:
         """Return the application, whose account lives while it is served."""

@@ -115,6 +115,11 @@ class Portfolio:
             position.sell_value += trade.quantity * trade.price
         self.charges_today += charges
 
+    def bring(self, row: Listed, quantity: int, price: float) -> None:
+        """Take in a position that was opened elsewhere, on an earlier day."""
+        key = (row.exchange, row.symbol, "NRML")
+        self.positions[key] = Position(row, "NRML", quantity, price)
+
     def quantity(self, exchange: str, symbol: str, product: str) -> int:
         """Return the net quantity of a position, shares kept for delivery counted in."""
         position = self.positions.get((exchange, symbol, product))

@@ -200,6 +200,7 @@ class ModelBroker:
 
     name = "model"
     is_shared_with_owner = False
+    takes_orders_when_closed = True
 
     def __init__(
         self, chance: random.Random, clock: Clock, may_send: Callable[[str], str], *, sessions: bool

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bots.live import ledger
 from bots.models import Discrepancy, Order
 from tests.desk import Desk, ist
 from tests.markets.kite_desk import FUTURE, KiteDesk, kite_desk
@@ -21,6 +22,7 @@ class AtBroker(Desk):
         super().__init__("nifty", set_market, "2026-06-01 10:00")
         self.kite = kite
         self.venue = kite.venue
+        ledger.open_rows(self.bot, self.front, self.venue.name)
 
     def until(self, order: Order, state: str) -> Order:
         """Reconcile until an order has come to a state."""

@@ -162,6 +162,7 @@ class Shared(PaperVenue):
     """An account in which the owner trades by hand as well."""
 
     is_shared_with_owner = True
+    takes_orders_when_closed = True
     by_hand: tuple[VenueTrade, ...] = ()
 
     def trades(self, since: dt.datetime) -> list[VenueTrade]:

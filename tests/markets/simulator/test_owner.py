@@ -102,3 +102,18 @@ def test_he_trades_the_account_without_a_tag(world: World) -> None:
 
 def _wait_for_trade(desk: Broker) -> None:
     desk.wait(lambda: bool(desk.client.orders()))
+
+
+def test_a_new_account_holds_what_he_bought_before_it_was_opened(world: World) -> None:
+    before = owner.looks(world, dt.date(2026, 5, 27), LAST)
+    assert before[-1].held, "the seed leaves him with something over that night"
+    with broker(at="2026-06-01 09:00", owner_trades=True) as desk:
+        [row] = desk.client.positions()["net"]
+        assert row["quantity"] == row["overnight_quantity"] == before[-1].held * 65
+        rows = list(
+            csv.DictReader(io.StringIO(owner.tradebook(world, 0.1, desk.kite.account.book)))
+        )
+        in_june = [each for each in rows if each["symbol"] == row["tradingsymbol"]]
+        sides = {"buy": 1, "sell": -1}
+        booked = sum(sides[each["trade_type"]] * int(float(each["quantity"])) for each in in_june)
+        assert booked == row["quantity"], "his book of trades says the same"
