@@ -17,6 +17,7 @@ from bots.models import Discrepancy, Fill, Order, Position
 from markets.models import GivenBy, OwnerTrade
 from markets.venues.base import BookOrder, Venue, VenueTrade
 from markets.venues.instruments import BadInstrument, Instruments
+from markets.venues.kite_rows import venue_trade_id
 from tradingsite import clock, notices
 
 Quantities = Mapping[str, Decimal]
@@ -137,7 +138,10 @@ def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
     rows = OwnerTrade.on(market).objects.filter(given_by=GivenBy.OWNER)
     held = _sums(rows.values_list("instrument", "quantity"))
     recent = OwnerTrade.on(market).objects.filter(at__gte=clock.market() - 2 * TRADES_SINCE)
-    fetched = set(recent.values_list("trade_id", flat=True))
+    fetched = {
+        venue_trade_id(row.traded_on, row.exchange, row.trade_id)
+        for row in recent.only("traded_on", "exchange", "trade_id")
+    }
     ours = set(
         Fill.on(market)
         .objects.filter(trade_id__in=[each.trade_id for each in trades])

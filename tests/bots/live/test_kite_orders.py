@@ -8,6 +8,8 @@ import pytest
 
 from bots.live import ledger
 from bots.models import Discrepancy, Order
+from markets import owner_trades
+from markets.models import OwnerTrade
 from tests.desk import Desk, ist
 from tests.markets.kite_desk import FUTURE, KiteDesk, kite_desk
 
@@ -108,6 +110,8 @@ def test_the_owner_trades_the_same_future_and_stops_nothing(desk: AtBroker) -> N
     desk.send(leaving)
     desk.until(leaving, "filled")
     assert desk.venue.positions() == {FUTURE: -130}, "only the bot's own share was closed"
+    owner_trades.fetch(desk.kite.venue)
+    assert OwnerTrade.on("nifty").objects.get().quantity == -130, "fetched, and counted once"
     assert desk.reconcile().differences == ()
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bots.live import halting
 from bots.models import Fill, Order, OrderEvent
 from markets.models import OwnerTrade, VenueOrder
 from markets.venues.base import BookOrder, OrderRefused, VenueTrade
+from markets.venues.kite_rows import venue_trade_id
 from markets.venues.paper import PaperVenue
 from tests.desk import Desk
 from tradingsite.errors import Retry
@@ -46,7 +48,7 @@ def run_and_die(desk: Desk, clock_file: str, failpoint: str) -> None:
         check=False,
         timeout=30,
     )
-    assert finished.returncode == 9
+    assert finished.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
@@ -181,7 +183,8 @@ class Shared(PaperVenue):
 def test_the_owner_trading_the_same_contract_stops_nothing(desk: Desk) -> None:
     venue = desk.venue = Shared("btc", desk.calendar)
     desk.trade({"btc-1h": 2})
-    hand = VenueTrade("h1", "", "BTC-PERP", Decimal("-0.05"), Decimal(60_000), desk.now)
+    number = venue_trade_id(desk.now.date(), "X", "h1")
+    hand = VenueTrade(number, "", "BTC-PERP", Decimal("-0.05"), Decimal(60_000), desk.now)
     venue.by_hand = (hand,)
     assert desk.reconcile().differences == ()
     OwnerTrade.on("btc").objects.create(

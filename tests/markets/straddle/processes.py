@@ -83,9 +83,9 @@ class Tracker:
         self.process: subprocess.Popen[bytes] | None = None
         self._env = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.markets.straddle.desk_settings",
-            "STRADDLE_TEST_HOME": str(home),
-            "STRADDLE_TEST_KITE": served.url,
+            "DJANGO_SETTINGS_MODULE": "tests.desk_settings",
+            "DESK_TEST_HOME": str(home),
+            "DESK_TEST_KITE": served.url,
         }
         self._children: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""The tests' settings for the tracker's processes: a broker, a folder and a clock of the test's."""
+"""The settings of processes that a test starts: a broker, a folder and a clock of the test's."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.settings import *  # noqa: F403
 from tradingsite import clock
 
-DATA_DIR = Path(os.environ["STRADDLE_TEST_HOME"])
-KITE_ROOT = os.environ["STRADDLE_TEST_KITE"]
+DATA_DIR = Path(os.environ["DESK_TEST_HOME"])
+KITE_ROOT = os.environ["DESK_TEST_KITE"]
 KITE_WS_ROOT = KITE_ROOT.replace("http", "ws")
 clock.simulate(DATA_DIR / "clock.json")
