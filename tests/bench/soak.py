@@ -1,0 +1,410 @@
+"""Weeks of two bots at their simulated venues, with random faults and crashes, held to invariants.
+
+The NIFTY bot trades at the simulated broker and the BTC bot at the simulated exchange, through the
+unmodified clients and on real databases; only their policies are chance, so that there is an order
+at almost every bar. Faults are those the simulators know; a crash ends a bot at a failpoint and
+starts it again. A person looks at the venue's book now and then, ends what never arrived and lets a
+halted bot go on. Time goes from bar to bar, so `weeks` of it take minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ORDERS = 2_000
+MOST_WEEKS = 30.0
+SEED = 20_261
+YEARS = {"15m": 0.4, "1h": 0.5, "4h": 0.5, "1d": 1.5}
+BAR_SECONDS = 900
+FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "nifty": (
+        *((kind, {"match": "POST /orders/"}) for kind in ("server_error", "reset", "not_json")),
+        *((kind, {"seconds": 0.3}) for kind in ("ambiguous_400", "slow_order")),
+        *((kind, {}) for kind in ("reset_after_acceptance", "error_after_acceptance", "lost_400")),
+        *((kind, {}) for kind in ("no_funds", "reject", "forbidden_address")),
+        ("empty_book", {"times": 3}),
+        ("partial_fill", {"quantity": 65, "seconds": 0.3}),
+        ("unavailable", {"match": "GET /", "times": 2}),
+        ("rate_limit", {}),
+    ),
+    "btc": (
+        *((kind, {"match": "POST /exchange"}) for kind in ("server_error", "reset", "not_json")),
+        ("late_acceptance", {"seconds": 0.2}),
+        *((kind, {}) for kind in ("reject", "partial_fill", "rate_limit")),
+        ("unavailable", {"match": "POST /info", "times": 2}),
+    ),
+}
+FAULT_SHARE, CRASH_SHARE = 0.15, 0.08
+SETTLE_SECONDS = 1.5
+
+
+def run() -> dict[str, float]:
+    """Return the figures of issue 7's soak, measured in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from tests.bench import soak; soak.measure({folder!r})"],
+            cwd=CHECKOUT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError("the soak's process failed; what it said is above")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def measure(folder: str) -> None:
+    """Live through the weeks and print the figures."""
+    import django
+
+    django.setup()
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    from bots.live import runner
+    from markets.venues import kite
+    from tests.cloning import cloned
+
+    # A simulator is well again at once, and a bar that is not there will not come.
+    vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0)
+    vars(kite).update(COOL_DOWN_SECONDS=0.2)
+    with cloned(), _soak(Path(folder)) as soak:
+        print(json.dumps(soak.live()))
+
+
+class Crash(BaseException):
+    """The process is killed here."""
+
+
+class _Chance:
+    """Want anything at every bar, but to keep what is held."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def encode(self, windows: Any) -> Any:
+        return np.zeros((len(windows), 1), dtype=np.float32)
+
+    def act(self, code: Any, account: Any) -> Any:
+        logits = np.zeros((1, 7), dtype=np.float32)
+        side = 0 if account[0, 0] <= 0 else 6
+        logits[0, side if self._chance.random() < 0.7 else self._chance.randrange(7)] = 1.0
+        return logits
+
+
+class _Desk:
+    """One bot, the simulator of its venue, and what a person sees of both."""
+
+    def __init__(self, slug: str, venue: Any, faults: Any, soak: Soak) -> None:
+        from bots.live.policies import Loaded, Policies
+        from markets import store
+        from markets.generator import Path as PricePath
+        from markets.simulator import history
+        from markets.simulator.market import Feed
+        from tradingsite.registry import BOTS
+
+        self.bot, self.venue, self.faults = BOTS[slug], venue, faults
+        self.market = self.bot.market
+        self.soak = soak
+        self.calendar = store.load_calendar(self.market)
+        chance = random.Random(SEED)
+
+        class Chances(Policies):
+            def current(self, slot: Any) -> Loaded:
+                return Loaded(1, f"{slot.slug} v1", _Chance(chance))
+
+        self.policies = Chances(self.bot)
+        path = PricePath.build(self.market, self.calendar)
+        vars(history)["YEARS"] = YEARS
+        history.make_history(self.market, until=int(soak.now), path=path)
+        self.feed = Feed.of(self.market, self.calendar, path)
+        self.feed.is_ours()
+        self.runner: Any = None
+        self.start()
+
+    def start(self) -> None:
+        """Start the bot, as a supervisor does of one that was killed."""
+        from django.db import connections
+
+        from bots.live.runner import Runner
+        from tradingsite.heartbeat import Beat
+
+        connections[self.market].close()  # what a dead process held is free
+        name = f"{self.bot.slug}-bot"
+        self.runner = Runner(self.bot, self.venue, self.calendar, Beat(name), self.policies)
+
+    def step(self) -> None:
+        """Let the bot do what is due; killed, it is started again."""
+        try:
+            self.runner.step()
+        except Crash:
+            self.soak.counted["restarts"] += 1
+            self.start()
+
+    def close_bar(self) -> None:
+        """Let a bar close, perhaps with a fault or a crash on the way, and the bot settle."""
+        from bots.live import protocol
+
+        chance = self.soak.chance
+        self.feed.close_bars(int(self.soak.now))
+        if chance.random() < FAULT_SHARE:
+            kind, how = chance.choice(FAULTS[self.market])
+            self.faults.put(kind, **how)
+            self.soak.counted["faults"] += 1
+        if chance.random() < CRASH_SHARE:
+            self.soak.dies_at = chance.choice(protocol.FAILPOINTS)
+        until = time.monotonic() + SETTLE_SECONDS
+        for number in range(1_000):
+            self.step()
+            if number > 1 and not self._is_busy():
+                break
+            if time.monotonic() > until:
+                break
+            time.sleep(0.03)
+        self.soak.dies_at = ""
+        for fault in list(self.faults._waiting):
+            self.faults._waiting.remove(fault)
+
+    def _is_busy(self) -> bool:
+        return not self.runner._is_ready or bool(self.runner._unsettled)
+
+    def look(self) -> None:
+        """Be the person: end what never arrived, and let a halted bot go on."""
+        from django.core.management import call_command
+
+        from bots.live import halting
+        from bots.live.states import State
+        from bots.models import Order, RiskState
+
+        there = self.soak.tags_at(self.market)
+        for order in Order.on(self.market).objects.filter(state=State.UNKNOWN):
+            if order.tag not in there:
+                call_command("giveup", self.market, order.tag, "--yes", stdout=io.StringIO())
+                self.soak.counted["given_up"] += 1
+        if RiskState.on(self.market).objects.filter(halted=True).exists():
+            halting.resume(self.bot, "a person")
+            self.soak.counted["resumed"] += 1
+        self.step()
+
+    def check(self) -> None:
+        """Hold the ledger against the venue's own truth."""
+        from bots.live.states import IN_FLIGHT, State
+        from bots.models import Discrepancy, Order, OrderEvent, Position
+
+        rows = {order.tag: order for order in Order.on(self.market).objects.all()}
+        begun = OrderEvent.on(self.market).objects.filter(state=State.SUBMITTING).count()
+        violations = []
+        tags = self.soak.tags_at(self.market)
+        if len(tags) != len(set(tags)):
+            violations.append("one tag is two orders")
+        if strangers := set(tags) - rows.keys():
+            violations.append(f"orders that the ledger has not: {strangers}")
+        if len(tags) > begun:
+            violations.append(f"{len(tags)} orders there, {begun} begun here")
+        held = self.soak.held_at(self.market)
+        most = (
+            sum(Decimal(self.bot.limit_lots) for _ in self.bot.slots) * self.soak.lot[self.market]
+        )
+        if abs(held) > most:
+            violations.append(f"{held} held, over the limit of {most}")
+        booked = sum(
+            Position.on(self.market).objects.values_list("quantity", flat=True), Decimal(0)
+        )
+        is_quiet = not any(order.state in IN_FLIGHT for order in rows.values())
+        if is_quiet and booked != held:
+            violations.append(f"{booked} booked, {held} held")
+        if is_quiet and Discrepancy.on(self.market).objects.filter(closed_at=None).exists():
+            violations.append("a difference that nobody made")
+        for each in violations:
+            print(f"{self.market} at {self.soak.now:.0f}: {each}", file=sys.stderr)
+        self.soak.counted["violations"] += len(violations)
+        self.soak.counted["checks"] += 1
+
+
+class Soak:
+    """Two desks on one clock."""
+
+    def __init__(self, folder: Path, hand: Any) -> None:
+        from tradingsite import clock
+
+        self.hand = hand
+        self.chance = random.Random(SEED)
+        self.counted: Counter[str] = Counter()
+        self.dies_at = ""
+        self.lot = {"nifty": Decimal(65), "btc": Decimal("0.01")}
+        self.tags: dict[str, list[str]] = {"nifty": [], "btc": []}
+        self.desks: list[_Desk] = []
+        self.kite: Any = None
+        self.exchange: Any = None
+        self._clock = clock.SimulatedClock(folder / "clock.json")
+        clock.simulate(self._clock.path)
+        self.go(hand.at)
+
+    @property
+    def now(self) -> float:
+        """Return the market's time, epoch seconds."""
+        return float(self.hand.at)
+
+    def go(self, at: float) -> None:
+        """Set every side's time."""
+        from tradingsite import clock
+
+        self.hand.at = at
+        frozen = clock.FROZEN_AFTER_SECONDS
+        self._clock.write(clock.Anchor(at - frozen * 48.0, time.time() - frozen, 48.0))
+
+    def tags_at(self, market: str) -> list[str]:
+        """Return the tag of every order that a venue ever took, from its own records."""
+        if market == "btc":
+            return [order.tag for order in self.exchange.book()]
+        book = self.kite.account.book
+        today = {order.order_id: order.ask.tag for order in book.orders.values() if order.ask.tag}
+        self._kept.update(today)
+        return list(self._kept.values())
+
+    _kept: dict[str, str] = {}
+
+    def held_at(self, market: str) -> Decimal:
+        """Return what the account holds, from the venue's own records."""
+        if market == "btc":
+            return Decimal(self.exchange.held())
+        return Decimal(
+            sum(each.quantity for each in self.kite.account.portfolio.positions.values())
+        )
+
+    def live(self) -> dict[str, float]:
+        """Go from bar to bar until there were orders enough; return the figures."""
+        from bots.live import protocol
+        from bots.models import Order
+
+        def fail(point: str) -> None:
+            if point == self.dies_at:
+                self.dies_at = ""
+                raise Crash(point)
+
+        before, protocol.on_failpoint = protocol.on_failpoint, fail
+        first, began, orders = self.now, time.monotonic(), 0
+        try:
+            while orders < ORDERS and self.now - first < MOST_WEEKS * 7 * 86_400:
+                self._next_bar()
+                orders = sum(Order.on(each.market).objects.count() for each in self.desks)
+        finally:
+            protocol.on_failpoint = before
+        found = {"orders": orders, "weeks": (self.now - first) / 7 / 86_400}
+        for name in ("faults", "restarts", "given_up", "resumed", "checks", "violations"):
+            found[name] = self.counted[name]
+        return found | {"wall_s": time.monotonic() - began}
+
+    def _next_bar(self) -> None:
+        at = (int(self.now) // BAR_SECONDS + 1) * BAR_SECONDS + 3.0
+        day = int(self.now + 19_800) // 86_400
+        self.go(at)
+        if int(at + 19_800) // 86_400 != day:
+            self.sign_in()
+        for desk in self.desks:
+            bars = desk.market == "btc" and int(at) % 3_600 < BAR_SECONDS
+            if bars or (desk.market == "nifty" and desk.calendar.is_open(int(at))):
+                desk.close_bar()
+                if desk._is_busy() or self.chance.random() < 0.1:
+                    desk.look()
+                desk.check()
+
+    def sign_in(self) -> None:
+        """Store the broker's token of the day."""
+        from markets.simulator import credentials
+
+        self.tokens.save(self.kite.sessions.issue(), credentials.KITE_USER_ID)
+
+    tokens: Any = None
+
+
+@contextmanager
+def _soak(folder: Path) -> Iterator[Soak]:
+    from markets.calendar import NseCalendar, nse_sessions
+    from markets.simulator import credentials
+    from markets.simulator.hyperliquid.app import Hyperliquid
+    from markets.simulator.kite.app import Kite
+    from markets.venues.exchange import ExchangeVenue
+    from markets.venues.exchange_client import ExchangeConfig
+    from markets.venues.kite import KiteVenue
+    from markets.venues.kite_token import KiteConfig, TokenStore
+    from markets.venues.limiter import KINDS, RateLimiter, Rule
+    from tests.markets.simulator.broker import shared_world
+    from tests.markets.simulator.served import served
+
+    world, hand = shared_world()
+    soak = Soak(folder, hand)
+    with ExitStack() as stack:
+        kite = Kite(world, folder / "kite", has_limits=False, owner_trades=False)
+        exchange = Hyperliquid(world, weight_per_minute=10**9)
+        kite_url = stack.enter_context(served(kite.app()))
+        exchange_url = stack.enter_context(served(exchange.app()))
+        soak.kite, soak.exchange = kite, _Exchange(exchange)
+        soak.tokens = TokenStore(folder / "token.json")
+        soak.sign_in()
+        limiter = RateLimiter(folder / "limits", (Rule("all", 10**6, 1.0, KINDS),))
+        config = KiteConfig(
+            *(credentials.KITE_API_KEY, credentials.KITE_API_SECRET),
+            root=kite_url,
+            ws_root=kite_url,
+        )
+        calendar = NseCalendar(nse_sessions())
+        at_broker = KiteVenue(config, soak.tokens, limiter, calendar)
+        at_exchange = ExchangeVenue(
+            ExchangeConfig(
+                wallet=credentials.EXCHANGE_WALLET,
+                private_key=credentials.EXCHANGE_PRIVATE_KEY,
+                url=exchange_url,
+                pause_ms=0.0,
+                timeout_seconds=1.0,
+            )
+        )
+        soak.desks = [
+            _Desk("nifty", at_broker, kite.faults, soak),
+            _Desk("btc", at_exchange, exchange.faults, soak),
+        ]
+        yield soak
+
+
+class _Exchange:
+    """Read the simulated exchange's own records."""
+
+    def __init__(self, exchange: Any) -> None:
+        from markets.simulator.credentials import EXCHANGE_WALLET
+
+        self._account = exchange.engine.accounts[EXCHANGE_WALLET]
+
+    def book(self) -> list[Any]:
+        """Return every order the account ever had, with the desk's tag."""
+        from types import SimpleNamespace
+
+        from markets.venues.exchange_client import tag_of
+
+        tags = (tag_of(order.cloid) for order in self._account.orders.values())
+        return [SimpleNamespace(tag=tag) for tag in tags if tag]
+
+    def held(self) -> Decimal:
+        """Return the net position."""
+        return sum((each.size for each in self._account.positions.values()), Decimal(0))
+
+
+if __name__ == "__main__":
+    print(json.dumps(run()))
