@@ -36,6 +36,9 @@ class Order(BoundModel):
     bar_closes_at = models.DateTimeField()
     leg = models.CharField(max_length=10)
     shares = models.JSONField(default=dict, help_text="lots of each slot in this order")
+    rests = models.JSONField(
+        default=dict, help_text="what each slot held beyond whole lots, traded away with it"
+    )
     reference_price = models.DecimalField(**PRICE, help_text="at the decision")
     arrival_price = models.DecimalField(**PRICE, null=True, help_text="shown as it was sent")
     sent_at = models.DateTimeField(null=True, help_text="real time")
@@ -84,6 +87,7 @@ class Fill(BoundModel):
     instrument = models.CharField(max_length=40)
     quantity = models.DecimalField(**QUANTITY)
     price = models.DecimalField(**PRICE)
+    shares = models.JSONField(default=dict, help_text="what each slot has of it, in units")
     charges = models.DecimalField(**MONEY)
     slippage = models.DecimalField(**MONEY, help_text="against the price it was decided at")
     at = models.DateTimeField()

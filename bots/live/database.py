@@ -7,6 +7,7 @@ what is counted cannot change before the order that was allowed by it is committ
 import datetime as dt
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from django.db import transaction
@@ -14,8 +15,9 @@ from django.db.models import Q, Sum
 
 from bots.live import discrepancies, fills, halting, ledger, limits
 from bots.live.limits import Limits, Refusal, Standing
+from bots.live.netting import EXITS
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
-from bots.models import Fill, Order, OrderEvent, Position, RiskState
+from bots.models import Discrepancy, Fill, Order, OrderEvent, Position, RiskState
 from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
@@ -41,10 +43,14 @@ class DatabaseLedger:
 
     def begin(self, order: Order) -> bool:
         """Move an intent to SUBMITTING, or to DENIED where a limit says no."""
+        # What must be asked of the venue is asked before the rows are locked.
         price = self._price(order.instrument)
+        margin = None if order.leg in EXITS else self._margin(order)
         with transaction.atomic(using=self._bot.market, durable=True):
             risk = locked_risk(self._bot)
-            refused = limits.refusal(order, self.standing(order, risk, price), limits_of(self._bot))
+            standing = replace(self.standing(order, risk, price), margin=margin)
+            lot_size = self._instruments.parse(order.instrument).lot_size
+            refused = limits.refusal(order, standing, limits_of(self._bot, lot_size))
             if refused is not None:
                 ledger.move(order, State.DENIED, refused.reason)
             else:
@@ -55,6 +61,19 @@ class DatabaseLedger:
         if refused is not None and refused.is_loop:
             self._stop_loop(refused)
         return refused is None
+
+    def only_reduces(self, order: Order) -> bool:
+        """Return whether an order can but make the account's position smaller.
+
+        Where the owner trades there too, or has taken something over, the account's position is
+        not the bot's alone, and an exit of ours may make it larger.
+        """
+        if order.leg not in EXITS or self._venue.is_shared_with_owner:
+            return False
+        adopted = Discrepancy.on(self._bot.market).objects.filter(
+            venue=self._venue.name, instrument=order.instrument
+        )
+        return not adopted.exclude(adopted_by="").exists()
 
     def move(self, order: Order, state: State, detail: str) -> None:
         """Change an order's state, with its event."""
@@ -142,14 +161,27 @@ class DatabaseLedger:
             log.warning("%s: no price of %s: %s", self._bot.slug, instrument, error)
             return None
 
+    def _margin(self, order: Order) -> tuple[Decimal, Decimal] | None:
+        """Return what an order would bind and what is free, None where the venue does not say."""
+        try:
+            needed = self._venue.margin_needed(order.instrument, order.quantity)
+            return needed, self._venue.margins().available
+        except (Retry, Degraded) as error:
+            # Its refusal for want of margin is one we know, and costs nothing.
+            log.warning("%s: no margin of %s: %s", self._bot.slug, order.tag, error)
+            return None
+
     def _stop_loop(self, refused: Refusal) -> None:
         halting.halt(self._bot, f"{refused.reason}: that looks like a loop", "the bot")
 
 
-def limits_of(bot: Bot) -> Limits:
-    """Return a bot's limits as the registry has them."""
+def limits_of(bot: Bot, lot_size: Decimal) -> Limits:
+    """Return a bot's limits as the registry has them, in an instrument of a lot's size."""
     return Limits(
-        lots=bot.limit_lots, notional=bot.notional_limit, orders_a_day=limits.ORDERS_A_DAY
+        lots=bot.limit_lots,
+        notional=bot.notional_limit,
+        quantity=bot.limit_lots * len(bot.slots) * lot_size,
+        orders_a_day=limits.ORDERS_A_DAY,
     )
 
 

@@ -34,6 +34,8 @@ from tradingsite.registry import Bot, Slot
 
 REASON_CHARACTERS = 200
 CAUSE = Decision.Cause
+LAST_CALL_SECONDS = 25 * 60
+"""Before a session's end: a bar closes then, and brokers begin to square off ten minutes later."""
 # Reaches over weekends and holidays from a window's last row to its first.
 WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
 
@@ -110,6 +112,8 @@ class Decider:
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
         wanted = {each.slot: each.lots_after for each in made}
+        if self._is_last_call(now):
+            wanted = dict.fromkeys(rows, 0)
         with transaction.atomic(using=self._bot.market, durable=True):
             marking.save_gate(self._bot, gate)
             marking.save_marks(self._bot, marked)
@@ -176,6 +180,13 @@ class Decider:
         words = instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
         return CAUSE.CLOSED, words
 
+    def _is_last_call(self, now: int) -> bool:
+        """Return whether the venue is about to square off what we hold, so that we leave first."""
+        session = self._instruments.calendar.session_at(now)
+        if session is None or not self._venue.closes_positions_daily:
+            return False
+        return now >= session.closes_at - LAST_CALL_SECONDS
+
     def _choose(
         self,
         found: Inputs,
@@ -187,6 +198,9 @@ class Decider:
         held = mark.row.lots
         if obstacle[1]:
             return Choice(HOLD, held, *obstacle)
+        if self._is_last_call(int(clock.market_seconds())):
+            words = f"{self._venue.name} squares off what is held at the session's end"
+            return Choice(HOLD, 0, CAUSE.CLOSED, words)
         if loaded is None:
             return Choice(HOLD, held, CAUSE.NO_MODEL, "no model yet")
         if found.window is None:

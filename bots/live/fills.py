@@ -20,6 +20,9 @@ from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.registry import Bot
 
+STEPS_A_LOT = 10
+"""Of a lot that is less than one unit: no exchange we trade at has coarser steps."""
+
 
 def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
     """Book one execution of one order; return False where it had been booked before."""
@@ -32,7 +35,7 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
         slippage = ledger.money(
             accounting.slippage_cost(trade.quantity, trade.price, order.reference_price)
         )
-        shares = shares_of(order, trade.quantity)
+        shares = shares_of(order, trade.quantity, instrument.lot_size)
         rows = ledger.positions(bot, lock=True)
         parts = zip(
             shares.items(),
@@ -61,6 +64,7 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
             instrument=trade.instrument,
             quantity=trade.quantity,
             price=trade.price,
+            shares={slot: str(each) for slot, each in shares.items()},
             charges=charges,
             slippage=slippage,
             at=trade.at,
@@ -79,10 +83,35 @@ def charges_of(bot: Bot, order: Order, trade: VenueTrade) -> Decimal:
     return ledger.money(total - order.charges)
 
 
-def shares_of(order: Order, quantity: Decimal) -> Mapping[str, Decimal]:
-    """Return what each slot has of a quantity of an order's."""
-    net_lots = sum(order.shares.values())
-    return {slot: quantity * lots / net_lots for slot, lots in order.shares.items()}
+def shares_of(order: Order, quantity: Decimal, lot_size: Decimal) -> Mapping[str, Decimal]:
+    """Return what each slot has of a quantity of an order's, on top of what it has of it by now."""
+    before = _parted(order, order.filled_quantity, lot_size)
+    after = _parted(order, order.filled_quantity + quantity, lot_size)
+    return {slot: after[slot] - before[slot] for slot in after}
+
+
+def _parted(order: Order, filled: Decimal, lot_size: Decimal) -> dict[str, Decimal]:
+    """Return what each slot has of what an order has filled.
+
+    In steps that can be traded again, should the rest never come; the last slot takes what is
+    left over of them.
+    """
+    wanted = {
+        slot: lots * lot_size - Decimal(order.rests.get(slot, 0))
+        for slot, lots in order.shares.items()
+    }
+    if filled == order.quantity:
+        return wanted
+    step = lot_size if lot_size >= 1 else lot_size / STEPS_A_LOT
+    last = list(wanted)[-1]
+    parts, upto, given = {}, Decimal(0), Decimal(0)
+    for slot, each in wanted.items():
+        upto += each
+        edge = (filled * upto / order.quantity / step).to_integral_value() * step
+        edge = filled if slot == last else edge
+        parts[slot] = edge - given
+        given = edge
+    return parts
 
 
 def _move_on(order: Order, trade: VenueTrade, charges: Decimal, slippage: Decimal) -> None:

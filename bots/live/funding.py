@@ -12,7 +12,6 @@ from django.db import transaction
 
 from bots import accounting
 from bots.live import ledger
-from bots.live.fills import shares_of
 from bots.models import Fill, FundingPayment, Position
 from markets.models import Bar, Reading
 from markets.readings import FUNDING, SERIES_OF
@@ -77,10 +76,9 @@ def _fills(bot: Bot, slot: str, since: dt.datetime) -> list[tuple[dt.datetime, D
     """Return when and how much a slot's position changed from an instant on, oldest first."""
     rows = Fill.on(bot.market).objects.filter(bot=bot.slug, at__gte=since)
     changes = []
-    for fill in rows.select_related("order").order_by("at", "id"):
-        quantity = shares_of(fill.order, fill.quantity).get(slot)
-        if quantity is not None:
-            changes.append((fill.at, quantity))
+    for fill in rows.order_by("at", "id"):
+        if slot in fill.shares:
+            changes.append((fill.at, Decimal(fill.shares[slot])))
     return changes
 
 

@@ -71,6 +71,8 @@ class Limits:
     """Of each slot, long or short."""
     notional: Decimal
     """Of all the bot holds, in the market's currency."""
+    quantity: Decimal | None = None
+    """Of all the bot holds, in units: what its slots may hold together."""
     orders_a_day: int = ORDERS_A_DAY
     orders_a_minute: int = ORDERS_A_MINUTE
     orders_a_second: int = ORDERS_A_SECOND
@@ -100,6 +102,8 @@ class Standing:
     sent_today: int
     price: Decimal | None
     """What the venue shows of the order's instrument now."""
+    margin: tuple[Decimal, Decimal] | None = None
+    """What the order would bind and what is free, where the venue says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +183,15 @@ def _too_large(order: Asked, held: Decimal, standing: Standing, limits: Limits) 
             f"{order.instrument} stands at {price:f}, {moved:.1%} from where it was decided at, "
             f"{order.reference_price:f}; the collar is {limits.collar:.0%}"
         )
-    worth = abs(held + order.quantity) * price
+    after = abs(held + order.quantity)
+    if limits.quantity is not None and after > limits.quantity:
+        return Refusal(f"the bot would hold {after:f}, its limit is {limits.quantity:f}")
+    worth = after * price
     if worth > limits.notional:
         return Refusal(f"the bot would hold {worth:.0f}, its limit is {limits.notional:f}")
+    if standing.margin is not None and standing.margin[0] > standing.margin[1]:
+        needed, free = standing.margin
+        return Refusal(f"it needs a margin of {needed:.0f}, and {free:.0f} is free")
     return None
 
 

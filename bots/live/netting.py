@@ -12,6 +12,8 @@ OPEN, CLOSE, CROSS = "open", "close", "cross"
 ROLL_CLOSE, ROLL_OPEN = "roll-close", "roll-open"
 FLATTEN = "flatten"
 """Closes all that a halted bot holds, at a person's word."""
+EXITS = frozenset({CLOSE, ROLL_CLOSE, FLATTEN})
+"""Legs that only make the bot's position smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,34 @@ def flatten(held: Iterable[tuple[str, str, int]]) -> list[Leg]:
         if lots:
             closing.setdefault(instrument, {})[slot] = -lots
     return [Leg(FLATTEN, name, shares) for name, shares in sorted(closing.items())]
+
+
+def sliced(leg: Leg, most_lots: int) -> list[Leg]:
+    """Part a leg into as few as the venue takes, none of more net lots than `most_lots`.
+
+    Slots that trade against the others meet them in the first part.
+    """
+    left = leg.lots
+    if abs(left) <= most_lots:
+        return [leg]
+    side = 1 if left > 0 else -1
+    parts: list[Leg] = []
+    against = {slot: lots for slot, lots in leg.shares.items() if lots * side < 0}
+    waiting = dict(_with_side(leg.shares.items(), side))
+    while waiting:
+        room = most_lots + (abs(sum(against.values())) if not parts else 0)
+        shares = dict(against) if not parts else {}
+        for slot, lots in list(waiting.items()):
+            taken = min(abs(lots), room)
+            room -= taken
+            if taken:
+                shares[slot] = taken * side
+            if taken == abs(lots):
+                del waiting[slot]
+            else:
+                waiting[slot] = lots - taken * side
+        parts.append(Leg(leg.name, leg.instrument, shares))
+    return parts
 
 
 def _front_legs(held: Mapping[str, int], wanted: Mapping[str, int], front: str) -> list[Leg]:

@@ -3,16 +3,18 @@
 import base64
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 
 from django.conf import settings
 from django.db import transaction
 
 from bots.live import halting, ledger, limits, protocol
 from bots.live.database import DatabaseLedger, limits_of, locked_risk
-from bots.live.netting import Leg
-from bots.models import Order
+from bots.live.netting import Leg, sliced
+from bots.models import Order, Position
+from markets.contracts import freeze_quantity
 from markets.venues.base import Venue
 from markets.venues.instruments import Instruments
 from tradingsite import clock
@@ -22,9 +24,9 @@ TAG_PREFIX = "T1"
 TAG_CHARACTERS = 16
 
 
-def tag_of(account: str, bot: str, bar_closes_at: dt.datetime, leg: str, attempt: int = 1) -> str:
+def tag_of(account: str, bot: str, bar_closes_at: dt.datetime, leg: str, part: int = 1) -> str:
     """Return an order's name at the venue: 18 characters that follow from what the order is for."""
-    what = f"{account}|{bot}|{bar_closes_at.astimezone(dt.UTC).isoformat()}|{leg}|{attempt}"
+    what = f"{account}|{bot}|{bar_closes_at.astimezone(dt.UTC).isoformat()}|{leg}|{part}"
     digest = base64.b32encode(hashlib.sha256(what.encode()).digest()).decode()
     return TAG_PREFIX + digest[:TAG_CHARACTERS]
 
@@ -38,23 +40,29 @@ def intend(
 ) -> list[Order]:
     """Write the INTENT of each leg; call it inside the transaction that records the decision.
 
-    Raises IntegrityError where the same leg of the same bar was intended before.
+    A leg of more than the exchange takes at once becomes several orders, and what a slot holds
+    beyond whole lots, of an order filled in part, is traded away with its next. Raises
+    IntegrityError where the same leg of the same bar was intended before.
     """
     protocol.fail_at("before_intent")
     now = clock.market()
     orders = []
-    for leg in legs:
-        quantity = leg.lots * instruments.parse(leg.instrument).lot_size
+    rows = ledger.positions(bot)
+    for leg, part in _parts(legs, reference_prices, instruments, now):
+        lot_size = instruments.parse(leg.instrument).lot_size
+        rests = _rests(leg, rows, lot_size)
+        quantity = leg.lots * lot_size - sum(rests.values())
         named = f"{leg.name}:{leg.instrument}"
         order = Order.on(bot.market).objects.create(
             bot=bot.slug,
-            tag=tag_of(ledger.account(bot), bot.slug, bar_closes_at, named),
+            tag=tag_of(ledger.account(bot), bot.slug, bar_closes_at, named, part),
             instrument=leg.instrument,
             quantity=quantity,
             state=Order.State.INTENT,
             bar_closes_at=bar_closes_at,
             leg=leg.name,
             shares=dict(leg.shares),
+            rests={slot: str(rest) for slot, rest in rests.items()},
             reference_price=reference_prices[leg.instrument],
             created_at=now,
             updated_at=now,
@@ -96,7 +104,7 @@ def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> Non
     with transaction.atomic(using=bot.market, durable=True):
         standing = DatabaseLedger(bot, venue, instruments).standing(order, locked_risk(bot), price)
         rows = ledger.positions(bot, lock=True)
-        if refused := limits.refusal(order, standing, limits_of(bot)):
+        if refused := limits.refusal(order, standing, limits_of(bot, instrument.lot_size)):
             ledger.move(order, Order.State.DENIED, refused.reason)
             return
         for slot, lots in order.shares.items():
@@ -116,6 +124,34 @@ def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> Non
         ledger.move(
             order, Order.State.FILLED, f"crossed inside the bot at {price:f}", average_price=price
         )
+
+
+def _parts(
+    legs: Sequence[Leg],
+    reference_prices: Mapping[str, Decimal],
+    instruments: Instruments,
+    now: dt.datetime,
+) -> Iterator[tuple[Leg, int]]:
+    """Give the legs in the sizes that the exchange takes at once, each with its place from 1."""
+    date = clock.trading_date(now)
+    for leg in legs:
+        most = freeze_quantity(instruments.market, date, reference_prices[leg.instrument])
+        lot_size = instruments.parse(leg.instrument).lot_size
+        parts = sliced(leg, int(most // lot_size)) if most is not None else [leg]
+        yield from zip(parts, count(1), strict=False)
+
+
+def _rests(leg: Leg, rows: dict[str, Position], lot_size: Decimal) -> dict[str, Decimal]:
+    """Take out of the rows, and return, what a leg's slots hold of it beyond whole lots."""
+    found = {}
+    for slot in leg.shares if leg.lots else ():
+        row = rows.get(slot)
+        if row is not None and row.instrument == leg.instrument:
+            rest = row.quantity - row.lots * lot_size
+            if rest:
+                found[slot] = rest
+                del rows[slot]  # its second leg starts from what this one leaves
+    return found
 
 
 def _drop(order: Order, reason: str) -> None:

@@ -72,6 +72,9 @@ class Ledger(Protocol[R]):
     def begin(self, order: R) -> bool:
         """Move an intent to SUBMITTING, or to DENIED where a limit says no."""
 
+    def only_reduces(self, order: R) -> bool:
+        """Return whether an order can but make the account's position smaller."""
+
     def move(self, order: R, state: State, detail: str) -> None:
         """Change an order's state, with its event."""
 
@@ -136,7 +139,13 @@ def send(ledger: Ledger[R], venue: Venue, order: R, slippage_bps: float) -> None
         return
     fail_at("after_submitting")
     try:
-        venue_id = venue.place(order.tag, order.instrument, order.quantity, slippage_bps)
+        venue_id = venue.place(
+            order.tag,
+            order.instrument,
+            order.quantity,
+            slippage_bps,
+            reduces=ledger.only_reduces(order),
+        )
     except OrderRefused as refused:
         fail_at("after_refusal")
         ledger.move(order, State.REJECTED, str(refused))

@@ -172,11 +172,23 @@ class Venue(Protocol):
     """The owner trades by hand in the same account."""
     takes_orders_when_closed: bool
     """It keeps an order given outside a session for the next one; else that is refused."""
+    closes_positions_daily: bool
+    """It squares off what is still held shortly before each session's end."""
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.
 
-        Raises OrderRefused for a known refusal; after any other error the order may exist.
+        One that `reduces` may only make the account's position smaller; a venue that cannot
+        promise that ignores it. Raises OrderRefused for a known refusal; after any other error
+        the order may exist.
         """
 
     def cancel(self, order: BookOrder) -> None:
@@ -202,6 +214,9 @@ class Venue(Protocol):
 
     def margins(self) -> Margins:
         """Return what the account can still use."""
+
+    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Return what a market order would bind, as the account stands now."""
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted."""

@@ -42,6 +42,7 @@ class ExchangeVenue(ExchangeData):
     """Nobody fetches the owner's trades: what he does there stops the bot until it is adopted."""
     takes_orders_when_closed = True
     """It never closes."""
+    closes_positions_daily = False
 
     def __init__(self, config: ExchangeConfig) -> None:
         """Take where and who; nothing is asked of the exchange before the first call."""
@@ -53,7 +54,15 @@ class ExchangeVenue(ExchangeData):
 
     # --- Orders ------------------------------------------------------------------------------
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Send one order and return the exchange's id; called once for a tag, never retried.
 
         Raises OrderRefused for a known refusal and for an order that was not sent at all;
@@ -69,7 +78,9 @@ class ExchangeVenue(ExchangeData):
             raise
         except (Degraded, Retry, ValueError) as error:
             raise OrderRefused(f"the order was not sent: {error}") from error
-        how = {"timeInForce": "IOC", "clientOrderId": cloid}
+        how: dict[str, Any] = {"timeInForce": "IOC", "clientOrderId": cloid}
+        if reduces:
+            how["reduceOnly"] = True
         self._note()
         return self._account.order(self.config.symbol, "limit", side, amount, price, how)
 
@@ -141,6 +152,13 @@ class ExchangeVenue(ExchangeData):
         currency = str(self._market(self._account)["settle"])
         row = self._signed("fetch_balance").get(currency) or {}
         return Margins(currency, decimal_of(row.get("free") or 0), decimal_of(row.get("used") or 0))
+
+    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Return what a market order would bind: its worth over the leverage that we set."""
+        book = self._book(self._account)
+        if book is None or self._symbol(instrument) != self.config.symbol:
+            raise Degraded(f"{self.name} shows no two sides of {instrument}")
+        return abs(quantity) * decimal_of(book[1]) / self.config.leverage
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return the fee of each execution; raise Degraded for one the exchange has no fee of."""

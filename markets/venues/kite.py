@@ -55,6 +55,8 @@ INTERVALS = {
 QUOTES_A_CALL = 500
 TAG_CHARACTERS = 20
 PROTECTION_BY_THE_BROKER = -1
+INTRADAY = "MIS"
+"""The product that the broker squares off before each session's end."""
 # The broker's older pages speak of a cool-down of ten seconds after a 429.
 COOL_DOWN_SECONDS = 10.0
 # An order that had to wait longer was decided on other prices.
@@ -84,6 +86,7 @@ class KiteVenue:
         self._limiter = limiter
         self._calendar = calendar
         self._product = product
+        self.closes_positions_daily = product == INTRADAY
         self._local = threading.local()
         self._listed: tuple[object, Directory] | None = None
         self._listing = threading.Lock()
@@ -146,12 +149,21 @@ class KiteVenue:
 
     # --- Orders ----------------------------------------------------------------------------------
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.
 
         The broker protects the price by its own rule; the slippage is what the desk reckons with
-        and is not sent. Raises OrderRefused for what is known to be a refusal, or was never sent,
-        and OrderUncertain after any other error: the order may exist.
+        and is not sent. It knows no order that only reduces. Raises OrderRefused for what is known
+        to be a refusal, or was never sent, and OrderUncertain after any other error: the order
+        may exist.
         """
         listed = self._fit_to_send(tag, instrument, quantity)
         exchange, symbol = listed.symbol.split(":", 1)
@@ -229,6 +241,23 @@ class KiteVenue:
     def margins(self) -> Margins:
         """Return what the account can still use."""
         return kite_rows.margins(self._read(OTHER, "margins", "equity"))
+
+    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Return what a market order would bind, as the account stands now."""
+        exchange, symbol = self._directory().symbol_of(instrument).split(":", 1)
+        asked = {
+            "exchange": exchange,
+            "tradingsymbol": symbol,
+            "transaction_type": _side(quantity),
+            "variety": "regular",
+            "product": self._product,
+            "order_type": "MARKET",
+            "quantity": int(abs(quantity)),
+            "price": 0,
+            "trigger_price": 0,
+        }
+        (row,) = self._read(OTHER, "order_margins", [asked])
+        return Decimal(str(row["total"]))
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted.
@@ -326,8 +355,8 @@ class KiteVenue:
             largest = freeze_quantity("nifty", date, level)
             if largest is not None and abs(quantity) > largest:
                 raise OrderRefused(
-                    f"{abs(quantity):f} is over the freeze quantity of {largest:f}, and orders "
-                    f"are not sliced yet"
+                    f"{abs(quantity):f} is over the freeze quantity of {largest:f}: it must go "
+                    f"out in slices"
                 )
         return listed
 

@@ -38,13 +38,22 @@ class PaperVenue:
     name = "paper"
     is_shared_with_owner = False
     takes_orders_when_closed = True
+    closes_positions_daily = False
 
     def __init__(self, market: str, calendar: Calendar) -> None:
         self.market = market
         self._instruments = Instruments(market, calendar)
         self._book = VenueOrder.on(market).objects
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Take an order into the book, once for its tag; raise OrderRefused saying why not."""
         at = clock.market()
         refusal = self._refusal(instrument, quantity, int(at.timestamp()))
@@ -141,6 +150,10 @@ class PaperVenue:
         return Margins(
             MARKETS[self.market].currency, (equity - used).quantize(TICK), used.quantize(TICK)
         )
+
+    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Return what a market order would bind: a flat share of its worth."""
+        return (abs(quantity) * (self.quote(instrument) or 0) * MARGIN_RATIO).quantize(TICK)
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what each execution costs by the desk's dated table."""

@@ -19,7 +19,14 @@ from markets.simulator.credentials import EXCHANGE_PRIVATE_KEY, EXCHANGE_WALLET
 from markets.simulator.hyperliquid.app import Hyperliquid
 from markets.simulator.world import World
 from markets.venues import exchange_ticks
-from markets.venues.base import DataVenue, NotListed, Tick, TokenRefused, Venue
+from markets.venues.base import (
+    DataVenue,
+    NotListed,
+    OrderRefused,
+    Tick,
+    TokenRefused,
+    Venue,
+)
 from markets.venues.exchange import ExchangeVenue, from_settings
 from markets.venues.exchange_client import (
     CLOID_PREFIX,
@@ -275,6 +282,16 @@ def test_the_collar_follows_the_book(venue: ExchangeVenue, url: str) -> None:
     assert abs(Decimal(bought["limit"]) - quote.ask * Decimal("1.005")) <= 1
     assert abs(Decimal(sold["limit"]) - quote.bid * Decimal("0.98")) <= 1
     assert {bought["tif"], sold["tif"]} == {"Ioc"}
+
+
+def test_an_order_that_may_only_reduce_never_opens(venue: ExchangeVenue, url: str) -> None:
+    with pytest.raises(OrderRefused):
+        venue.place(TAG, NAME, LOT, 1.5, reduces=True)
+    assert venue.positions() == {}
+    assert 100 < venue.margin_needed(NAME, 2 * LOT) < 1_000
+    venue.place(OTHER_TAG, NAME, 2 * LOT, 1.5)
+    venue.place("T1CCCCCCCCCCCCCCCC", NAME, -LOT, 1.5, reduces=True)
+    assert venue.positions() == {NAME: LOT}
 
 
 def test_trades_of_the_owner_carry_no_tag_and_are_no_strangers(

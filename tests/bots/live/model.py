@@ -91,6 +91,10 @@ class MemoryLedger:
         self.move(order, State.SUBMITTING, "")
         return True
 
+    def only_reduces(self, order: ModelRow) -> bool:
+        """Return False: the model's broker knows no such orders."""
+        return False
+
     def move(self, order: ModelRow, state: State, detail: str) -> None:
         """Commit a state."""
         states.check(order.state, state)
@@ -200,6 +204,7 @@ class ModelBroker:
 
     name = "model"
     is_shared_with_owner = False
+    closes_positions_daily = False
     takes_orders_when_closed = True
 
     def __init__(
@@ -220,7 +225,15 @@ class ModelBroker:
 
     # --- What a bot calls --------------------------------------------------------------------
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Take an order, or lose it, or anything between."""
         if found := self._may_send(tag):
             raise Violation(found)
@@ -291,6 +304,10 @@ class ModelBroker:
     def margins(self) -> Margins:
         """Return plenty."""
         return Margins("USDC", Decimal(10**6), Decimal(0))
+
+    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
+        """Return nothing: margins are the real venues' tests."""
+        return Decimal(0)
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return nothing."""

@@ -133,7 +133,9 @@ def test_what_arrived_without_an_answer_is_found_by_its_tag(desk: AtBroker, faul
 @pytest.mark.parametrize("fault", ["no_funds", "rate_limit", "forbidden_address"])
 def test_a_known_refusal_is_final_and_never_sent_again(desk: AtBroker, fault: str) -> None:
     before = desk.sent()
-    desk.kite.fault(fault, match="orders") if fault == "rate_limit" else desk.kite.fault(fault)
+    desk.kite.fault(fault, match="POST /orders/") if fault == "rate_limit" else desk.kite.fault(
+        fault
+    )
     order = desk.order({"nifty-15m": 1})
     desk.send(order)
     assert (order.state, desk.sent() - before) == ("rejected", 1)

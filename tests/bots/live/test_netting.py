@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.live.netting import Leg, Target, plan
+from bots.live.netting import Leg, Target, plan, sliced
 
 FRONT, OLD = "JUL", "JUN"
 lots = st.integers(-4, 4)
@@ -63,3 +63,19 @@ def test_no_leg_takes_the_net_position_through_zero(wanted: list[Target]) -> Non
         before = net[leg.instrument]
         net[leg.instrument] = after = before + leg.lots
         assert before * after >= 0
+
+
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=4), st.integers(1, 5))
+def test_slices_are_small_enough_and_add_up(lots: list[int], most: int) -> None:
+    shares = {f"slot-{n}": each for n, each in enumerate(lots) if each}
+    leg = Leg("open", FRONT, shares)
+    parts = sliced(leg, most)
+    together: dict[str, int] = {}
+    for part in parts:
+        assert (part.name, part.instrument) == ("open", FRONT)
+        assert abs(part.lots) <= most
+        assert all(part.shares.values())
+        for slot, each in part.shares.items():
+            together[slot] = together.get(slot, 0) + each
+    assert together == shares
+    assert len(parts) == max(1, -(-abs(leg.lots) // most))

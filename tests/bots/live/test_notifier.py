@@ -39,14 +39,14 @@ def test_a_fill_says_side_lots_price_shares_charges_and_pnl(desk: Desk) -> None:
 def test_a_refusal_and_a_doubt_are_told_with_their_reasons(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> str:
+    def refuse(*arguments: object, **more: object) -> str:
         raise OrderRefused("no margin")
 
     monkeypatch.setattr(desk.venue, "place", refuse)
     order = desk.order({"btc-1h": 1})
     desk.send(order)
     Order.on("btc").objects.update(state=Order.State.INTENT)
-    monkeypatch.setattr(desk.venue, "place", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(desk.venue, "place", lambda *arguments, **more: 1 / 0)
     desk.send(order)
     Notifier("btc").step()
     doubt, refusal = texts()

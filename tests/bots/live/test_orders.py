@@ -1,5 +1,6 @@
 """The order protocol: committed before sent, sent once, refused where it must be."""
 
+import dataclasses
 import datetime as dt
 import re
 from collections.abc import Callable
@@ -8,11 +9,11 @@ from decimal import Decimal
 import pytest
 from django.db import IntegrityError
 
-from bots.live import halting, limits
+from bots.live import fills, halting, limits
 from bots.live.netting import Leg
 from bots.live.orders import tag_of
 from bots.models import Fill, Order, RiskState
-from markets.venues.base import OrderRefused
+from markets.venues.base import Margins, OrderRefused, VenueTrade
 from markets.venues.paper import PaperVenue
 from tests.desk import Desk, ist
 from tradingsite.models import Notice
@@ -28,7 +29,15 @@ class Deaf(PaperVenue):
     sent = 0
     arrives = True
 
-    def place(self, tag: str, instrument: str, quantity: Decimal, slippage_bps: float) -> str:
+    def place(
+        self,
+        tag: str,
+        instrument: str,
+        quantity: Decimal,
+        slippage_bps: float,
+        *,
+        reduces: bool = False,
+    ) -> str:
         """Place it, perhaps, and time out."""
         self.sent += 1
         if self.arrives:
@@ -121,7 +130,7 @@ def test_an_accepted_order_blocks_new_risk_until_it_is_filled(desk: Desk) -> Non
 def test_refusals_are_final_and_three_in_a_row_halt(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> str:
+    def refuse(*arguments: object, **more: object) -> str:
         raise OrderRefused("margin")
 
     monkeypatch.setattr(desk.venue, "place", refuse)
@@ -237,3 +246,69 @@ def test_a_roll_keeps_the_positions_entry_and_age(set_market: SetMarket) -> None
     assert (row.instrument, row.lots, row.quantity) == (new, 3, 195)
     assert (row.bars_held, row.entry_equity) == (7, held.entry_equity)
     assert desk.reconcile().differences == ()
+
+
+def test_what_an_order_filled_in_part_leaves_is_traded_away_with_the_next(desk: Desk) -> None:
+    order = desk.order({"btc-1h": 2, "btc-4h": 1})
+    desk.send(order)
+    part = VenueTrade("x1", order.tag, desk.front, Decimal("0.01523"), Decimal(60_000), desk.now)
+    assert fills.take_trade(desk.bot, order.pk, part, desk.instruments)
+    held = {slot: row.quantity for slot, row in desk.positions().items()}
+    assert held == {"btc-1h": Decimal("0.01"), "btc-4h": Decimal("0.00523")}
+    Order.on("btc").objects.filter(pk=order.pk).update(state=Order.State.CANCELLED)
+    following = desk.order({"btc-1h": 3, "btc-4h": 4}, bar=BAR)
+    assert (following.quantity, following.rests) == (Decimal("0.06477"), {"btc-4h": "0.00523000"})
+    assert following.quantity == 7 * Decimal("0.01") - Decimal("0.00523")
+    for number, quantity in enumerate(("0.02", "0.03333", "0.01144")):
+        trade = VenueTrade(
+            f"y{number}", following.tag, desk.front, Decimal(quantity), Decimal(60_000), desk.now
+        )
+        Order.on("btc").objects.filter(pk=following.pk, state="intent").update(state="acked")
+        assert fills.take_trade(desk.bot, following.pk, trade, desk.instruments)
+    assert {slot: row.quantity for slot, row in desk.positions().items()} == {
+        "btc-1h": Decimal("0.04"),
+        "btc-4h": Decimal("0.04"),
+    }
+    assert desk.lots() == {"btc-1h": 4, "btc-4h": 4}
+
+
+def test_parts_of_lots_count_against_the_bots_limit(desk: Desk) -> None:
+    desk.trade({"btc-1h": 3, "btc-4h": 4})
+    for row in desk.positions().values():
+        row.quantity += Decimal("0.005")
+        row.save()
+    order = desk.order({"btc-1h": 1}, bar=BAR)
+    Order.on("btc").objects.filter(pk=order.pk).update(quantity="0.01", rests={})
+    order.refresh_from_db()
+    desk.send(order)
+    assert order.message == "the bot would hold 0.09000000, its limit is 0.08"
+
+
+def test_more_than_the_exchange_takes_at_once_goes_out_in_slices(set_market: SetMarket) -> None:
+    desk = Desk("nifty", set_market, "2026-06-01 10:00")
+    desk.quote(24_000.0)
+    desk.bot = dataclasses.replace(desk.bot, limit_lots=40, notional_limit=Decimal(10**9))
+    paper_margin = Decimal(10**9)
+    desk.venue.margins = lambda: Margins("INR", paper_margin, Decimal(0))  # type: ignore[method-assign]
+    orders = desk.legs([Leg("open", desk.front, {"nifty-15m": 40, "nifty-1h": 30})])
+    assert [order.quantity / 65 for order in orders] == [27, 27, 16]
+    assert len({order.tag for order in orders}) == 3
+    desk.send(*orders)
+    assert [order.state for order in orders] == ["acked"] * 3
+    desk.quote(24_000.0)
+    assert desk.take_fills() == 3
+    assert desk.lots() == {"nifty-15m": 40, "nifty-1h": 30}
+    assert desk.reconcile().differences == ()
+
+
+def test_an_order_without_the_margin_for_it_is_not_sent(desk: Desk) -> None:
+    free = Decimal(100)
+    desk.venue.margins = lambda: Margins("USDC", free, Decimal(0))  # type: ignore[method-assign]
+    order = desk.order({"btc-1h": 2})
+    desk.send(order)
+    assert (order.state, order.message) == ("denied", "it needs a margin of 180, and 100 is free")
+    assert desk.book() == []
+    free = Decimal(200)
+    again = desk.order({"btc-1h": 2}, bar=BAR)
+    desk.send(again)
+    assert again.state == "acked"

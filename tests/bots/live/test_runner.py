@@ -450,3 +450,21 @@ def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path)
     halting.halt(stage.bot, "a test", "me")
     stage.close_bar(start + dt.timedelta(hours=8))
     assert decisions("btc-1h")[-1].cause == "halted"
+
+
+@databases
+def test_what_the_broker_would_square_off_is_closed_before_it(
+    set_market: SetMarket, nifty_path: Path
+) -> None:
+    start = ist("2026-06-01 14:15")
+    stage = Stage("nifty", set_market, nifty_path, start, slots=("nifty-15m",))
+    stage.venue.closes_positions_daily = True
+    held = []
+    for minutes in range(0, 61, 15):
+        stage.close_bar(start + dt.timedelta(minutes=minutes))
+        held.append(Position.on("nifty").objects.get(slot="nifty-15m").lots)
+    assert any(held[:4]), "it traded until then"
+    assert held[4:] == [0], "out at 15:15; the bar of 15:30 is for the morning"
+    last = decisions("nifty-15m")[-1]
+    assert (last.cause, last.lots_after) == ("closed", 0)
+    assert last.reason == "paper squares off what is held at the session's end"
