@@ -15,6 +15,8 @@ from bots.models import (
     PnlSnapshot,
     Position,
     RiskState,
+    ShadowAccount,
+    ShadowDecision,
     Signal,
 )
 from tradingsite.admin import (
@@ -106,6 +108,28 @@ class DiscrepancyAdmin(ReadOnlyAdmin):
     list_filter = ("venue", "instrument")
 
 
+class ShadowAccountAdmin(ReadOnlyAdmin):
+    """Show how the models that wait would have done."""
+
+    list_display = (
+        *("slot", "model", "since", "bars", "trades", "net_return", "charges", "slippage"),
+        "funding",
+    )
+    list_filter = ("slot",)
+
+
+class ShadowDecisionAdmin(ReadOnlyAdmin):
+    """Show what the models that wait would have done, bar by bar."""
+
+    list_display = (
+        *("bar_closes_at", "slot", "model", "action", "lots_before", "lots_after", "price"),
+        "equity",
+    )
+    list_filter = ("slot", "action")
+    search_fields = ("model",)
+    date_hierarchy = "bar_closes_at"
+
+
 class SignalAdmin(ReadOnlyAdmin):
     """Show the personal bot's signals."""
 
@@ -143,4 +167,6 @@ register_bound(Decision, DecisionAdmin)
 register_bound(PnlSnapshot, PnlSnapshotAdmin)
 register_bound(RiskState, RiskStateAdmin)
 register_bound(Discrepancy, DiscrepancyAdmin)
+register_bound(ShadowAccount, ShadowAccountAdmin)
+register_bound(ShadowDecision, ShadowDecisionAdmin)
 register_bound(Signal, SignalAdmin)

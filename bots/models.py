@@ -271,6 +271,68 @@ class Discrepancy(BoundModel):
 
 
 @bound
+class ShadowAccount(BoundModel):
+    """The account of a model that decides in the shadow: nothing of it is in any market."""
+
+    slot = models.CharField(max_length=20)
+    model = models.CharField(max_length=40)
+    instrument = models.CharField(max_length=40)
+    sleeve = models.JSONField(help_text="what its sleeve remembers")
+    notional = models.DecimalField(**MONEY, help_text="of the slot's limit as it began")
+    champion_equity = models.DecimalField(
+        **MONEY, help_text="of the slot as it began, to compare over the same bars"
+    )
+    wanted_lots = models.IntegerField(default=0, help_text="from the next bar's open on")
+    bars = models.PositiveIntegerField(default=0)
+    trades = models.PositiveIntegerField(default=0)
+    charges = models.DecimalField(**MONEY, default=0)
+    slippage = models.DecimalField(**MONEY, default=0)
+    funding = models.DecimalField(**MONEY, default=0)
+    since = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True, help_text="the close of its last bar")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["slot", "model"], name="one_shadow")]
+        ordering = ["-since", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.model} in the shadow"
+
+    @property
+    def net_return(self) -> float:
+        """Return what it would have won, after all costs, in shares of the slot's limit."""
+        return float(self.sleeve["equity"]) / float(self.notional)
+
+
+@bound
+class ShadowDecision(BoundModel):
+    """What a model in the shadow would have done at one bar's close."""
+
+    slot = models.CharField(max_length=20)
+    model = models.CharField(max_length=40)
+    model_sha256 = models.CharField(max_length=64, blank=True, help_text="of its manifest")
+    bar_closes_at = models.DateTimeField()
+    decided_at = models.DateTimeField()
+    action = models.CharField(max_length=20)
+    probabilities = models.JSONField(default=list)
+    lots_before = models.IntegerField()
+    lots_after = models.IntegerField()
+    price = models.DecimalField(**PRICE)
+    equity = models.DecimalField(**MONEY, help_text="at the mark, before this decision")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slot", "model", "bar_closes_at"], name="one_shadow_decision"
+            )
+        ]
+        ordering = ["-bar_closes_at", "slot"]
+
+    def __str__(self) -> str:
+        return f"{self.model} (shadow) {self.action}"
+
+
+@bound
 class LedgerCursor(BoundModel):
     """How far a reader of the ledger has come, kept beside what it reads."""
 

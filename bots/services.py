@@ -12,6 +12,8 @@ from bots.models import (
     PnlSnapshot,
     Position,
     RiskState,
+    ShadowAccount,
+    ShadowDecision,
     Signal,
 )
 from bots.modelstore import services as modelstore
@@ -25,7 +27,7 @@ def forget_market(market: str) -> None:
     """Remove what was traded and learned on a generated market that gives way to real bars."""
     for model in (
         *(Signal, Decision, Fill, OrderEvent, Order, FundingPayment, Position, PnlSnapshot),
-        Discrepancy,
+        *(Discrepancy, ShadowDecision, ShadowAccount),
     ):
         model.on(market).objects.all().delete()
     # Only a person who said halt may say resume.

@@ -12,3 +12,11 @@ def personal_signals(scheduled_for: str) -> None:
     from bots import signals
 
     jobs.perform("personal-signals", scheduled_for, signals.make_for_job, signals.with_session)
+
+
+@shared_task(name="bots.tasks.review_trades")
+def review_trades(scheduled_for: str) -> None:
+    """Hold the day's charges and slippage against what was booked and assumed."""
+    from bots import review
+
+    jobs.perform("trade-review", scheduled_for, review.run_for_job)

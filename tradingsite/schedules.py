@@ -222,6 +222,16 @@ HOUSEKEEPING: tuple[Job, ...] = (
         expires_seconds=3000,
     ),
     Job(
+        "trade-review",
+        "Charges and slippage of the day",
+        "00:20, of the day before",
+        "bots.tasks.review_trades",
+        "Trading",
+        minute="20",
+        hour="0",
+        expires_seconds=1200,
+    ),
+    Job(
         "prune-records",
         "Prune old records",
         "03:30",

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from bots.live.shortfall import assumed_bps
 from markets.features import schema_for
 from tradingsite import clock
 from tradingsite.registry import BOTS, SLOTS, Slot
@@ -51,7 +52,7 @@ def settings_of(
             RewardSettings(drawdown_weight=bot.drawdown_weight, sharpe_weight=bot.sharpe_weight)
         ),
         "limit_lots": bot.limit_lots,
-        "slippage_bps": bot.slippage_bps,
+        "slippage_bps": assumed_bps(bot),
         "timesteps": timesteps,
     }
 

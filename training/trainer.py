@@ -7,7 +7,7 @@ manifest and the page show beside flat and buy-and-hold.
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bots.manifest import Manifest, Span
 from bots.observation import ACCOUNT_SIZE, WINDOW
 from markets import charges
 from markets.bars import IntArray
+from markets.tape import BASIS_POINTS
 from tradingsite import clock
 from tradingsite.registry import BOTS, Slot
 from training import cloning, metrics
@@ -84,6 +85,12 @@ def fit(
     return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
 
 
+def as_assumed(data: Dataset, recipe: dict[str, Any]) -> Dataset:
+    """Return a dataset whose fills cost what a recipe assumes."""
+    slippage = recipe["slippage_bps"] / BASIS_POINTS
+    return replace(data, tape=replace(data.tape, slippage=slippage))
+
+
 def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
     """Make a policy a clone of the owner, near which it stays as its settings say.
 
@@ -113,6 +120,7 @@ def train(
     ParityFailed.
     """
     bot = BOTS[slot.bot]
+    data = as_assumed(data, asked.recipe)
     features = data.features
     split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
     kept = Checkpoint(checkpoint) if checkpoint else None
@@ -169,7 +177,7 @@ def _manifest(
         embargo_bars=split.embargo_bars,
         holdout_span=_span(split.holdout, features.opens_at, features.closes_at),
         charge_table_version=charges.TABLE_VERSION,
-        slippage_bps=bot.slippage_bps,
+        slippage_bps=asked.recipe["slippage_bps"],
         algorithm="BarPPO",
         hyperparameters=learned,
         seeds=(asked.seed,),

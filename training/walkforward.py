@@ -28,7 +28,7 @@ from training.gate import RefitRange, refit_range
 from training.overfitting import deflated_sharpe, overfitting_probability
 from training.progress import Progress
 from training.splits import Split, default_holdout_bars, walk_forward
-from training.trainer import fit
+from training.trainer import as_assumed, fit
 from training.verdict import Evidence, Verdict, judge
 
 STRESS_TIMES = 2.0
@@ -102,6 +102,7 @@ def walk(
     """
     if seeds < 1:
         raise ValueError(f"{seeds} seeds: at least 1, better 3")
+    data = as_assumed(data, recipe)
     splits = walk_forward(len(data.features), folds, window=WINDOW)
     total = folds * seeds
     tests: list[tuple[Tested, ...]] = []

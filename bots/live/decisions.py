@@ -48,6 +48,8 @@ class Inputs:
     underlying: float
     window: Float32Array | None
     """Feature rows (1, WINDOW, F) that end with this bar's; None where it has none (yet)."""
+    underlying_open: float = 0.0
+    """Where the bar began."""
 
 
 class Choice(NamedTuple):
@@ -71,7 +73,8 @@ def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
     rows = store.load_features(slot.market, slot.timeframe, start, closes_at, last=WINDOW)
     is_here = len(rows) == WINDOW and int(rows.closes_at[-1]) == closes_at
     window = np.ascontiguousarray(rows.values[None]) if is_here else None
-    return Inputs(int(bars.opens_at[-1]), float(bars.close[-1]), window)
+    opened = float(bars.open[-1])
+    return Inputs(int(bars.opens_at[-1]), float(bars.close[-1]), window, opened)
 
 
 class Decider:

@@ -40,7 +40,7 @@ class Policies:
         A new version that fails a check leaves the old policy in place and writes a notice.
         """
         kept = self._loaded.get(slot.slug)
-        version = modelstore.active(slot.slug)
+        version = self._version(slot)
         if version is None:
             # After an import over generated bars there is no model any more.
             self._loaded.pop(slot.slug, None)
@@ -57,6 +57,9 @@ class Policies:
             return kept
         log.info("%s: trades with %s from now on", slot.slug, version)
         return self._loaded[slot.slug]
+
+    def _version(self, slot: Slot) -> ModelVersion | None:
+        return modelstore.active(slot.slug)
 
     def _load(self, slot: Slot, version: ModelVersion) -> Loaded:
         folder = modelstore.folder(version)

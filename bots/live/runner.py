@@ -20,6 +20,7 @@ from bots.live.netting import ROLL_CLOSE
 from bots.live.orders import submit_all
 from bots.live.policies import Policies
 from bots.live.reconcile import reconcile
+from bots.live.shadow import Shadows
 from bots.live.states import DOUBTFUL
 from bots.models import Decision, Order, Position, RiskState
 from markets import store
@@ -64,12 +65,14 @@ class Runner:
         calendar: Calendar,
         beat: Beat,
         policies: Policies | None = None,
+        challengers: Policies | None = None,
     ) -> None:
         self._bot = bot
         self._venue = venue
         self._calendar = calendar
         self._instruments = Instruments(bot.market, calendar)
         self._decider = Decider(bot, venue, self._instruments, policies or Policies(bot))
+        self._shadows = Shadows(bot, self._instruments, challengers)
         self._ledger = DatabaseLedger(bot, venue, self._instruments)
         self._lock = ProcessLock(f"{bot.slug} bot", bot.market)
         self._beat = beat
@@ -218,6 +221,7 @@ class Runner:
         self._waits_since.clear()
         self._send(self._decider.decide(due, inputs))
         self._agenda.done(due)
+        self._shadows.decide(due, inputs)
 
     def _send(self, intended: list[Order]) -> None:
         submit_all(self._bot, intended, self._venue, self._instruments)
