@@ -290,6 +290,7 @@ class ShadowAccount(BoundModel):
     funding = models.DecimalField(**MONEY, default=0)
     since = models.DateTimeField()
     decided_at = models.DateTimeField(null=True, help_text="the close of its last bar")
+    funded_at = models.DateTimeField(null=True, help_text="the last payment of funding")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["slot", "model"], name="one_shadow")]

@@ -90,8 +90,10 @@ class Shadows:
             if row.decided_at is not None and row.decided_at >= at:
                 return
             sleeve = Sleeve.from_state(SleeveState(**row.sleeve))
-            self._trade(row, sleeve, front, found)
             price = self._price(front, found.underlying, found)
+            if row.decided_at is not None:
+                self._fund(row, sleeve, price, row.decided_at)
+            self._trade(row, sleeve, front, found)
             self._fund(row, sleeve, price, at)
             account = sleeve.observe(price, float(front.lot_size))
             code = loaded.policy.encode(found.window)
@@ -140,15 +142,14 @@ class Shadows:
         return underlying if price is None else price
 
     def _fund(self, row: ShadowAccount, sleeve: Sleeve, price: float, at: dt.datetime) -> None:
-        """Pay the funding since its last bar on what it held since then."""
-        if row.decided_at is None or not sleeve.quantity:
-            return
+        """Pay the funding up to an instant on what it holds; a rate is known a little after its."""
         rates = Reading.on(self._bot.market).objects.filter(
-            series=FUNDING, at__gt=row.decided_at, at__lte=at
+            series=FUNDING, at__gt=row.funded_at or row.since, at__lte=at
         )
         before = sleeve.cash
-        for rate in rates.values_list("value", flat=True):
+        for paid_at, rate in rates.order_by("at").values_list("at", "value"):
             sleeve.pay_funding(accounting.funding_per_unit(price, float(rate)))
+            row.funded_at = paid_at
         row.funding += ledger.money(before - sleeve.cash)
 
     def _trade(self, row: ShadowAccount, sleeve: Sleeve, front: Instrument, found: Inputs) -> None:
