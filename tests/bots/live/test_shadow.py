@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from bots.live.policies import Loaded
 from bots.models import Decision, Order, ShadowAccount, ShadowDecision
 from bots.observation import Float32Array
 from markets import store
+from markets.collecting import readings
 from markets.generator import Path
+from markets.models import Source
 from markets.simulator import history
 from tests.bots.live.test_runner import SHORT, Chosen, Stage, calendar_of, unlocked
 from tests.desk import ist
@@ -51,7 +54,7 @@ class Followed(Stage):
 
     def start(self) -> runner.Runner:
         """Return a fresh process's loop."""
-        self.challengers = Chosen("btc", ("btc-1h",), seed=5)
+        self.challengers = Chosen("btc", ("btc-1h",), seed=3)
         beat = runner.Beat("a-bot")
         return runner.Runner(
             self.bot, self.venue, self.calendar, beat, self.policies, self.challengers
@@ -68,8 +71,13 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
     stage: Followed,
 ) -> None:
     start = stage.now
-    for hour in range(12):
-        stage.close_bar(start + dt.timedelta(hours=hour))
+    rates = np.random.default_rng(2).normal(0.0, 0.002, 12).round(8).tolist()
+    for hour, rate in enumerate(rates):
+        now = start + dt.timedelta(hours=hour)
+        stage.close_bar(now)
+        if hour:  # the collector has the payment of the hour when the hour is over
+            payment = (int(now.timestamp()), Decimal(repr(rate)))
+            readings.keep(readings.FUNDING, [payment], Source.GENERATED)
     made = list(ShadowDecision.on("btc").objects.order_by("bar_closes_at"))
     assert len(made) == 12
     assert {(row.slot, row.model) for row in made} == {("btc-1h", "btc-1h v1")}
@@ -88,9 +96,12 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
     lots = [row.lots_after for row in made[:-1]]
     assert lots == replayed.lots.tolist()
     assert len(set(lots)) > 2
+    # The payment of a bar's close is known a bar later, and paid at that one's price.
+    held = np.array([0, *replayed.lots]) * 0.01
+    due = held * tape.close[first:] * tape.funding_rate[first:]
     equity = np.array([float(row.equity) for row in made])
-    # The rate of funding at a bar's close is known, and paid, a bar later.
-    assert np.abs(equity - replayed.path.equity).max() < 0.03
+    assert np.abs(equity - (replayed.path.equity + due)).max() < 0.05
+    assert abs(replayed.path.funding) > 1.0
     account = ShadowAccount.on("btc").objects.get()
     assert (account.bars, account.since, account.decided_at) == (
         12,
@@ -98,7 +109,7 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
         made[-1].bar_closes_at,
     )
     assert account.trades and account.charges > 0 and account.slippage > 0
-    assert float(account.funding) == pytest.approx(replayed.path.funding, abs=0.03)
+    assert float(account.funding) == pytest.approx(replayed.path.funding - due[-1], abs=0.05)
     assert account.net_return == pytest.approx(float(made[-1].equity) / float(account.notional))
 
 
