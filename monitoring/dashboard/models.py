@@ -14,17 +14,16 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
-from django.contrib.auth import logout
-from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bots.models import Position
+from bots.models import Position, ShadowAccount
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
+from monitoring.dashboard import confirm
 from monitoring.dashboard.broker import CALM, FAIL
 from tradingsite import clock
 from tradingsite.errors import Degraded
@@ -32,9 +31,6 @@ from tradingsite.registry import SLOTS, Slot
 from training import recipes
 
 SHOWN = 30
-WRONG_PASSWORDS_ALLOWED = 5
-REASON_CHARACTERS = 160
-_WRONG = "wrong_passwords"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,8 @@ class Row:
     traded: bool
     is_here: bool
     is_archived: bool
+    shadow: ShadowAccount | None = None
+    """What it would have won on the bars since it waits."""
 
     @property
     def can_trade(self) -> bool:
@@ -86,11 +84,10 @@ def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         return redirect("models-of", slug)
     problem = ""
     if request.method == "POST":
-        problem = _problem(request)
+        problem = confirm.problem(request)
         if not problem:
             return _switched(request, slot, number)
-        if request.session.get(_WRONG, 0) >= WRONG_PASSWORDS_ALLOWED:
-            logout(request)
+        if not request.user.is_authenticated:
             return redirect("models-of", slug)
     held = Position.on(slot.market).objects.filter(slot=slot.slug).values_list("lots", flat=True)
     context = {
@@ -100,7 +97,7 @@ def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "holds": held.first() or 0,
         "problem": problem,
         "reason": request.POST.get("reason", ""),
-        "reason_characters": REASON_CHARACTERS,
+        "reason_characters": confirm.REASON_CHARACTERS,
         **_frame(slot),
     }
     return render(request, "dashboard/switch.html", context, status=400 if problem else 200)
@@ -115,13 +112,32 @@ def rows_of(slot: Slot) -> list[Row]:
     active = modelstore.active(slot.slug)
     if active is not None and active not in versions:
         versions.append(active)
+    names = [str(version) for version in versions]
+    shadows = {
+        row.model: row
+        for row in ShadowAccount.on(slot.market).objects.filter(
+            slot=slot.slug, model__in=names, bars__gt=0
+        )
+    }
     return [
-        _row(version, archived, switches[0].at if version == active else None, version.pk in traded)
+        _row(
+            version,
+            archived,
+            switches[0].at if version == active else None,
+            version.pk in traded,
+            shadows.get(str(version)),
+        )
         for version in versions
     ]
 
 
-def _row(version: ModelVersion, archived: set[int], since: dt.datetime | None, traded: bool) -> Row:
+def _row(
+    version: ModelVersion,
+    archived: set[int],
+    since: dt.datetime | None,
+    traded: bool,
+    shadow: ShadowAccount | None,
+) -> Row:
     held_out = version.metrics.get("holdout", {})
     hold = version.metrics.get("baselines", {}).get("buy_and_hold", {})
     return Row(
@@ -135,23 +151,12 @@ def _row(version: ModelVersion, archived: set[int], since: dt.datetime | None, t
         traded=traded,
         is_here=modelstore.folder(version).is_dir(),
         is_archived=version.run_id in archived,
+        shadow=shadow,
     )
 
 
-def _problem(request: HttpRequest) -> str:
-    """Return why a switch is not done, in words, or nothing."""
-    user = request.user
-    if not isinstance(user, User) or not user.check_password(request.POST.get("password", "")):
-        request.session[_WRONG] = request.session.get(_WRONG, 0) + 1
-        return "That is not your password. Nothing was changed."
-    request.session[_WRONG] = 0
-    if not request.POST.get("reason", "").strip():
-        return "Say why, in a few words: it is kept with the switch. Nothing was changed."
-    return ""
-
-
 def _switched(request: HttpRequest, slot: Slot, number: int) -> HttpResponse:
-    reason = request.POST["reason"].strip()[:REASON_CHARACTERS]
+    reason = confirm.reason(request)
     by = request.user.get_username()
     try:
         done = modelstore.rollback(slot.slug, by, number, reason)

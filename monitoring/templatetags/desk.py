@@ -77,6 +77,30 @@ def step_seconds(seconds: float) -> str:
 
 
 @register.filter
+def side(quantity: fmt.Number) -> str:
+    """Return what an order of a signed quantity does."""
+    return "Buy" if quantity > 0 else "Sell" if quantity < 0 else "Cross"
+
+
+_ORDER_TAGS = {
+    "filled": "tag-ok",
+    "acked": "tag-run",
+    "partial": "tag-run",
+    "submitting": "tag-run",
+    "unknown": "tag-fail",
+    "late": "tag-fail",
+    "rejected": "tag-warn",
+    "denied": "tag-warn",
+}
+
+
+@register.filter
+def order_tag(state: str) -> str:
+    """Return the class that colours an order's state; "" for one that needs nobody's eye."""
+    return _ORDER_TAGS.get(state, "")
+
+
+@register.filter
 def share(ratio: float) -> str:
     """Return a ratio as a length in per cent, for SVG."""
     return f"{100 * ratio:.1f}%"

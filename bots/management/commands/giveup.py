@@ -5,9 +5,8 @@ import getpass
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
 
-from bots.live import ledger
+from bots.live import givingup
 from bots.live.states import State
 from bots.models import Order
 from tradingsite.registry import MARKETS
@@ -41,8 +40,5 @@ class Command(BaseCommand):
                 f"{order.tag} {order.quantity.normalize():+f} {order.instrument}: {order.message}"
             )
         if tag and options["yes"]:
-            with transaction.atomic(using=market):
-                order = rows.select_for_update().get(tag=tag)
-                words = f"{getpass.getuser()} says it was never placed"
-                ledger.move(order, State.NOT_PLACED, words)
-            self.stdout.write(f"{tag}: not placed")
+            done = givingup.give_up(market, tag, getpass.getuser())
+            self.stdout.write(f"{tag}: {'not placed' if done else 'known by now; left as it is'}")
