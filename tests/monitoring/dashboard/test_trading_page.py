@@ -98,7 +98,7 @@ def test_orders_causes_costs_and_shadows_are_shown(client: Client, desk: Desk) -
     text = words(client.get("/trading/"))
     assert "Buy 0.02 BTC-PERP Filled BTC 1h +2 open 60,000.00 60,069.01 11.5" in text
     assert "Long 2" in text and "1 of 100" in text
-    assert "Held by choice" in text and "Dead action" in text and "At limit" not in text
+    assert "Held by choice" in text and "Dead action" not in text and "At limit" not in text
     assert "btc-1h v7" in text and "+2.0%" in text and "+1.0%" in text and "34" in text
     assert "Unknown" not in text
 
