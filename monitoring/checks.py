@@ -4,6 +4,8 @@ DISK_WARNING_PCT = 85.0
 DISK_CRITICAL_PCT = 90.0
 # Services write every two seconds; this long without is no busy machine any more.
 SILENT_AFTER_SECONDS = 30.0
+# A slot may miss its bars this long before that is told: a bot waits five seconds for a late bar.
+UNDECIDED_SECONDS = 45.0
 # Beat's most frequent job that is recorded on every day of the year.
 SECURITY_CHECK_SECONDS = 900.0
 JOBS_SLACK_SECONDS = 60.0

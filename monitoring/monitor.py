@@ -2,7 +2,7 @@
 
 import time
 
-from monitoring import host, watch
+from monitoring import deciding, host, watch
 from monitoring.models import HostSample
 from tradingsite import clock
 from tradingsite.heartbeat import Beat
@@ -19,6 +19,8 @@ class Monitor:
         self._disk = host.DiskWatch()
         self._services = watch.ServiceWatch(clock.real())
         self._jobs = watch.BeatWatch(clock.real())
+        self._decisions = deciding.DecisionWatch()
+        self._code = deciding.CodeWatch()
         self._looked_at = -SAMPLE_SECONDS
         self._says = ""
 
@@ -35,6 +37,8 @@ class Monitor:
         self._disk.look(sample.disk_pct)
         silent = self._services.look()
         self._jobs.look()
+        self._decisions.look()
+        self._code.look()
         recovered = watch.recover()
         extra = f"; silent: {', '.join(sorted(silent))}" if silent else ""
         extra += f"; asked again for {recovered} lost runs" if recovered else ""

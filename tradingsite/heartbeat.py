@@ -4,7 +4,7 @@ import datetime as dt
 import os
 import time
 
-from tradingsite import clock
+from tradingsite import clock, version
 from tradingsite.models import Heartbeat
 
 EVERY_SECONDS = 2.0
@@ -19,6 +19,8 @@ class Beat:
     def __init__(self, service: str) -> None:
         self.service = service
         self._started_at = clock.real()
+        # As it began: what changes on the disk later is not what this process runs.
+        self._code, self._config = version.commit(), version.config()
         self._state = ""
         self._written = 0.0
 
@@ -36,11 +38,15 @@ class Beat:
                     beat_at=clock.real(),
                     state=state,
                     detail=detail[:DETAIL_CHARACTERS],
+                    code=self._code,
+                    config=self._config,
                 )
             ],
             update_conflicts=True,
             unique_fields=["service"],
-            update_fields=["pid", "started_at", "beat_at", "state", "detail"],
+            update_fields=[
+                *("pid", "started_at", "beat_at", "state", "detail", "code", "config"),
+            ],
         )
         self._state = state
         self._written = now

@@ -70,6 +70,8 @@ class Heartbeat(models.Model):
     beat_at = models.DateTimeField()
     state = models.CharField(max_length=20)
     detail = models.CharField(max_length=200, blank=True)
+    code = models.CharField(max_length=60, blank=True, help_text="the commit it runs")
+    config = models.CharField(max_length=16, blank=True, help_text="hash of what it was told")
 
     class Meta:
         ordering = ["service"]

@@ -5,10 +5,9 @@ model, through the bots' own decision path with charges and slippage, for the fi
 manifest and the page show beside flat and buy-and-hold.
 """
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from bots.observation import ACCOUNT_SIZE, WINDOW
 from markets import charges
 from markets.bars import IntArray
 from markets.tape import BASIS_POINTS
-from tradingsite import clock
+from tradingsite import clock, version
 from tradingsite.registry import BOTS, Slot
 from training import cloning, metrics
 from training.barppo import BarPPO, Progress
@@ -181,8 +180,8 @@ def _manifest(
         algorithm="BarPPO",
         hyperparameters=learned,
         seeds=(asked.seed,),
-        library_versions={name: version(name) for name in LIBRARIES},
-        commit=_commit(),
+        library_versions={name: metadata.version(name) for name in LIBRARIES},
+        commit=version.commit(),
         data_fingerprint=data.fingerprint,
         metrics=figures,
         baselines=_baselines(held_out),
@@ -248,14 +247,3 @@ def _baselines(result: ReplayResult) -> dict[str, Any]:
         }
         for name, path in (("flat", result.flat), ("buy_and_hold", result.buy_and_hold))
     }
-
-
-def _commit() -> str:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).resolve().parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or "unknown"

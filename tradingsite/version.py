@@ -1,0 +1,35 @@
+"""Which code and which settings a process runs, as it was started."""
+
+import hashlib
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from django.conf import settings
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+UNKNOWN = "unknown"
+# What decides how a service behaves; no secrets, for the hash is shown.
+TOLD = (
+    *("MODE", "MACHINE", "MODEL_POLICY", "DEMOTE_SLOTS", "KITE_PRODUCT", "EXCHANGE_ID"),
+    *("KITE_ROOT", "EXCHANGE_URL", "DATA_DIR", "PROD_DIR"),
+)
+
+
+@cache
+def commit() -> str:
+    """Return the commit of the checkout, marked where files differ from it."""
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or UNKNOWN
+
+
+def config() -> str:
+    """Return a hash of the settings that services must agree on."""
+    told = "\n".join(f"{name}={getattr(settings, name, '')}" for name in TOLD)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
