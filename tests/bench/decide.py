@@ -5,7 +5,8 @@ computed and stored as live bars' are; the bot's inputs read back; the ledger's 
 and decision. `recorded_*` goes on to the end of the one durable transaction that writes decisions,
 marks and intents, without which no order leaves. The policies are transformers as the slots have
 them, of weights that never learned, which answer as quickly. Every bar of some sessions is decided,
-so that one in twenty-six is a session's last, at which all slots decide at once.
+so that one in twenty-six is a session's last, at which all slots decide at once. `wire_*` goes on
+to the order itself, at the simulated broker: see `_wire`.
 
 The deciding process has no torch and is bound to one core, together with its PostgreSQL backend.
 `*_cpu_ms` is the processor time of both, which a busy machine changes little; `backend_share` is
@@ -40,17 +41,22 @@ YEARS: dict[str, float] = {"15m": 0.6, "1h": 0.6, "4h": 0.6, "1d": 2.0}
 
 
 def run() -> dict[str, float]:
-    """Return the figures of issue 5, measured in a process of their own."""
+    """Return the figures, measured in processes of their own."""
     with tempfile.TemporaryDirectory() as folder:
         _export(Path(folder))
-        done = subprocess.run(
-            [sys.executable, "-c", f"from tests.bench import decide; decide.measure({folder!r})"],
-            cwd=CHECKOUT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return {**_measured("decide", folder), **_measured("_wire", folder)}
+
+
+def _measured(module: str, folder: str) -> dict[str, float]:
+    """Return what a module of this package measures in a process like a bot's."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tests.bench import {module}; {module}.measure({folder!r})"],
+        cwd=CHECKOUT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"the deciding process failed: {done.stderr[-2_000:]}")
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

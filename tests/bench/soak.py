@@ -50,7 +50,8 @@ FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("unavailable", {"match": "POST /info", "times": 2}),
     ),
 }
-FAULT_SHARE, CRASH_SHARE = 0.15, 0.08
+FAULT_SHARE, CRASH_SHARE = 0.15, 0.15
+SAID_EVERY = 100
 SETTLE_SECONDS = 1.5
 
 
@@ -86,7 +87,7 @@ def measure(folder: str) -> None:
     # A simulator is well again at once, and a bar that is not there will not come.
     vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0)
     vars(kite).update(COOL_DOWN_SECONDS=0.2)
-    with cloned(), _soak(Path(folder)) as soak:
+    with cloned(), desks(Path(folder)) as soak:
         print(json.dumps(soak.live()))
 
 
@@ -94,7 +95,7 @@ class Crash(BaseException):
     """The process is killed here."""
 
 
-class _Chance:
+class Chance:
     """Want anything at every bar, but to keep what is held."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -129,7 +130,7 @@ class _Desk:
 
         class Chances(Policies):
             def current(self, slot: Any) -> Loaded:
-                return Loaded(1, f"{slot.slug} v1", _Chance(chance))
+                return Loaded(1, f"{slot.slug} v1", Chance(chance))
 
         self.policies = Chances(self.bot)
         path = PricePath.build(self.market, self.calendar)
@@ -301,11 +302,15 @@ class Soak:
                 raise Crash(point)
 
         before, protocol.on_failpoint = protocol.on_failpoint, fail
-        first, began, orders = self.now, time.monotonic(), 0
+        first, began, orders, said = self.now, time.monotonic(), 0, 0
         try:
             while orders < ORDERS and self.now - first < MOST_WEEKS * 7 * 86_400:
                 self._next_bar()
                 orders = sum(Order.on(each.market).objects.count() for each in self.desks)
+                if orders >= said + SAID_EVERY:
+                    said = orders
+                    took = time.monotonic() - began
+                    print(f"{orders} of {ORDERS} orders, {took:.0f} s", file=sys.stderr)
         finally:
             protocol.on_failpoint = before
         found = {"orders": orders, "weeks": (self.now - first) / 7 / 86_400}
@@ -313,12 +318,21 @@ class Soak:
             found[name] = self.counted[name]
         return found | {"wall_s": time.monotonic() - began}
 
-    def _next_bar(self) -> None:
+    def go_to_next_bar(self) -> None:
+        """Let a quarter of an hour pass, and a little for its bar to be there."""
         at = (int(self.now) // BAR_SECONDS + 1) * BAR_SECONDS + 3.0
-        day = int(self.now + 19_800) // 86_400
+        day = self._broker_day()
         self.go(at)
-        if int(at + 19_800) // 86_400 != day:
+        if self._broker_day() != day:
             self.sign_in()
+
+    def _broker_day(self) -> int:
+        """Return the number of the day, which begins at 07:00 in India: a token dies at 06:00."""
+        return int(self.now + 5.5 * 3_600 - 7 * 3_600) // 86_400
+
+    def _next_bar(self) -> None:
+        self.go_to_next_bar()
+        at = self.now
         for desk in self.desks:
             bars = desk.market == "btc" and int(at) % 3_600 < BAR_SECONDS
             if bars or (desk.market == "nifty" and desk.calendar.is_open(int(at))):
@@ -337,7 +351,7 @@ class Soak:
 
 
 @contextmanager
-def _soak(folder: Path) -> Iterator[Soak]:
+def desks(folder: Path) -> Iterator[Soak]:
     from markets.calendar import NseCalendar, nse_sessions
     from markets.simulator import credentials
     from markets.simulator.hyperliquid.app import Hyperliquid
