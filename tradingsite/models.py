@@ -70,8 +70,11 @@ class Heartbeat(models.Model):
     beat_at = models.DateTimeField()
     state = models.CharField(max_length=20)
     detail = models.CharField(max_length=200, blank=True)
-    code = models.CharField(max_length=60, blank=True, help_text="the commit it runs")
-    config = models.CharField(max_length=16, blank=True, help_text="hash of what it was told")
+    # By the database, so that a process from before these columns can still say that it lives.
+    code = models.CharField(max_length=60, blank=True, db_default="", help_text="its commit")
+    config = models.CharField(
+        max_length=16, blank=True, db_default="", help_text="hash of its settings"
+    )
 
     class Meta:
         ordering = ["service"]
