@@ -30,12 +30,32 @@ def aliases(machine: str) -> tuple[str, ...]:
     return ("default", *TRADING, *TRAINING.values())
 
 
-def settings_for(url: str, machine: str, prefix: str = "nightdesk_") -> dict[str, dict[str, Any]]:
-    """Return Django's DATABASES for one PostgreSQL server, given as postgresql://user:pw@host:port."""
+def settings_for(
+    url: str, machine: str, prefix: str = "nightdesk_", control_url: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Return Django's DATABASES for one PostgreSQL server, given as postgresql://user:pw@host:port.
+
+    On PC `control_url` is PROD's server, where the control database is.
+    """
+    found = {alias: _database(url, f"{prefix}{alias}") for alias in aliases(machine)}
+    if machine == "pc":
+        if not control_url:
+            raise ValueError("MACHINE=pc needs CONTROL_DATABASE_URL: PROD's control database")
+        found["default"] = _database(control_url, f"{prefix}default")
+    return found
+
+
+def is_ours(alias: str, machine: str) -> bool:
+    """Return whether a machine creates and migrates a database: PC's control one is PROD's."""
+    return machine != "pc" or alias != "default"
+
+
+def _database(url: str, name: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ValueError(f"DATABASE_URL must start with postgresql://, was {parts.scheme}://")
-    server = {
+    return {
+        "NAME": name,
         "ENGINE": "django.db.backends.postgresql",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -43,9 +63,14 @@ def settings_for(url: str, machine: str, prefix: str = "nightdesk_") -> dict[str
         "PORT": str(parts.port or 5432),
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 5},
+        "OPTIONS": {
+            "connect_timeout": 5,
+            # A server that is gone without a word, as behind a cut link, is noticed in half a
+            # minute and not in hours.
+            **{"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4},
+            "tcp_user_timeout": 30_000,
+        },
     }
-    return {alias: {**server, "NAME": f"{prefix}{alias}"} for alias in aliases(machine)}
 
 
 class Router:

@@ -10,7 +10,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ from tradingsite import clock
 from tradingsite.errors import Degraded
 
 LEASE_SECONDS = 30.0
+PATIENCE_SECONDS = 600.0
+PAUSE_SECONDS = 2.0
 AnyLeased = TypeVar("AnyLeased", bound="Leased")
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,24 @@ def write(row: Leased, **fields: Any) -> None:
 def release(row: Leased, **fields: Any) -> None:
     """Write the last fields and give the lease back."""
     write(row, lease_until=None, **fields)
+
+
+def patiently(act: Callable[[], None], seconds: float | None = None) -> None:
+    """Do what writes to PostgreSQL, again and again while it does not answer; raise after a while.
+
+    For what a worker must say after long work: a cut link must not cost an hour of training. The
+    act must be one transaction, so that doing it again is doing it once.
+    """
+    until = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
+    while True:
+        try:
+            return act()
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > until:
+                raise
+            log.warning("PostgreSQL does not answer, trying again: %s", error)
+            connections.close_all()
+            time.sleep(PAUSE_SECONDS)
 
 
 @contextmanager

@@ -9,10 +9,16 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
+from tradingsite.databases import is_ours
+
 
 def open_server() -> psycopg.Connection[Any]:
     """Return a connection to the server itself, where databases are created and dropped."""
-    one = settings.DATABASES["default"]
+    one = next(
+        database
+        for alias, database in settings.DATABASES.items()
+        if is_ours(alias, settings.MACHINE)
+    )
     return psycopg.connect(
         host=one["HOST"],
         port=one["PORT"],
@@ -30,7 +36,7 @@ def create_missing() -> list[str]:
     with open_server() as connection:
         present = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         for alias, database in settings.DATABASES.items():
-            if database["NAME"] not in present:
+            if is_ours(alias, settings.MACHINE) and database["NAME"] not in present:
                 connection.execute(
                     sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database["NAME"]))
                 )
@@ -41,6 +47,8 @@ def create_missing() -> list[str]:
 def migrate_all(report: Callable[[str], None] = lambda alias: None) -> None:
     """Apply the migrations of every database, calling `report` with each alias when it is done."""
     for alias in settings.DATABASES:
+        if not is_ours(alias, settings.MACHINE):
+            continue
         call_command("migrate", database=alias, verbosity=0, interactive=False)
         report(alias)
     connections.close_all()

@@ -1,7 +1,8 @@
-"""Move a folder to the other machine, whole or not at all.
+"""Move a folder between the machines, whole or not at all.
 
-Both roles share this machine in this release, so it is a copy on the disk: into a scratch folder,
-compared byte for byte, then renamed into place.
+Where PROD and PC are two machines, whatever lies under PC_DIR is PC's, and PROD moves it by rsync
+over ssh (`tradingsite.link`). Where one machine plays both roles it is a copy on the disk: into a
+scratch folder, compared byte for byte, then renamed into place.
 """
 
 import errno
@@ -12,17 +13,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from django.conf import settings
+
+from tradingsite import link
 from tradingsite.errors import Degraded
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class NoSpace(Degraded):
-    """The target disk is full; nothing of the source was touched."""
+NoSpace = link.NoSpace
 
 
 def send(source: Path, destination: Path) -> int:
-    """Copy a folder to a new place and return the bytes sent; replaces what an earlier try left."""
+    """Bring a folder to a new place and return the bytes sent; replaces what earlier tries left.
+
+    Raises NoSpace, Retry where PC does not answer, and Degraded where it refuses.
+    """
+    if not is_link():
+        return copy(source, destination)
+    over = link.to_pc()
+    if _is_on_pc(destination):
+        return over.push(source, _on_pc(destination))
+    if _is_on_pc(source):
+        scratch = destination.with_name(f"{destination.name}.partial")
+        if destination.exists():
+            shutil.rmtree(destination)
+        scratch.mkdir(parents=True, exist_ok=True)  # what an earlier try brought is gone on with
+        with explained(scratch.parent):
+            sent = over.pull(_on_pc(source), scratch)
+            scratch.rename(destination)
+        return sent
+    return copy(source, destination)
+
+
+def is_link() -> bool:
+    """Return whether PC is another machine than this one, which is PROD."""
+    return settings.MACHINE == "prod"
+
+
+def copy(source: Path, destination: Path) -> int:
+    """Copy a folder on this machine's disk and return its bytes."""
     scratch = destination.with_name(f"{destination.name}.partial")
     for leftover in (scratch, destination):
         if leftover.exists():
@@ -52,6 +82,15 @@ def explained(folder: Path) -> Iterator[None]:
                 "room and run it again"
             ) from error
         raise
+
+
+def _is_on_pc(path: Path) -> bool:
+    return path.is_relative_to(settings.PC_DIR)
+
+
+def _on_pc(path: Path) -> str:
+    """Return what PC calls a path of its own."""
+    return str(Path(settings.PC_DATA_DIR) / "pc" / path.relative_to(settings.PC_DIR))
 
 
 def _compare(source: Path, copy: Path) -> int:

@@ -27,6 +27,12 @@ if MACHINE not in {"single", "prod", "pc", "laptop"}:
 DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "var"))).resolve()
 PROD_DIR = DATA_DIR / "prod"
 PC_DIR = DATA_DIR / "pc"
+# Where PROD finds PC, as user@host or user@host:port; empty where one machine plays both roles.
+PC_SSH = env.str("PC_SSH", "")
+PC_SSH_KEY = Path(env.str("PC_SSH_KEY", str(DATA_DIR / "secrets" / "pc_ssh_key")))
+PC_KNOWN_HOSTS = Path(env.str("PC_KNOWN_HOSTS", str(DATA_DIR / "secrets" / "pc_known_hosts")))
+PC_DATA_DIR = env.str("PC_DATA_DIR", str(DATA_DIR))  # PC's DATA_DIR, as PC names it
+LINK_KBPS = env.int("LINK_KBPS", 0)  # no transfer is quicker, in kB a second; 0: no limit
 
 clock.simulate(DATA_DIR / "clock.json" if MODE == "simulated" else None)
 SIM_SEED = env.int("SIM_SEED", 7)
@@ -71,7 +77,9 @@ EMBEDDED = not env.str("DATABASE_URL", "")
 NOTHING_RUNNING = "postgresql://nightdesk@127.0.0.1:1"
 _found = embedded.running(DATA_DIR)
 DATABASES = databases.settings_for(
-    env.str("DATABASE_URL", "") or (_found.postgres if _found else NOTHING_RUNNING), MACHINE
+    env.str("DATABASE_URL", "") or (_found.postgres if _found else NOTHING_RUNNING),
+    MACHINE,
+    control_url=env.str("CONTROL_DATABASE_URL", ""),
 )
 DATABASE_ROUTERS = ["tradingsite.databases.Router"]
 REDIS_URL = env.str("REDIS_URL", "") or (_found.redis if _found else "redis://127.0.0.1:1/0")

@@ -34,6 +34,6 @@ def _fetch(slot: str, run_id: int, destination: Path, **kwargs: Any) -> bool:
 
 
 def _archived(slot: str, **kwargs: Any) -> set[int]:
-    from training import archive, stages
+    from training.stages import archived_runs
 
-    return {each.run_id for each in archive.bundles(stages.archive_folder(), slot)}
+    return archived_runs(slot)

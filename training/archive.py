@@ -33,10 +33,20 @@ class Kept:
 
 def keep(bundle: Path, archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
     """Copy a bundle into the archive under its time and run, and return the new folder."""
-    place = archive / slot / f"{at.astimezone(dt.UTC):{_STAMP}}-run{run_id}"
+    place = place_of(archive, slot, run_id, at)
     if not place.is_dir():
-        remote.send(bundle, place)
+        remote.copy(bundle, place)
     return place
+
+
+def place_of(archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
+    """Return where a run's bundle is kept."""
+    return archive / slot / f"{at.astimezone(dt.UTC):{_STAMP}}-run{run_id}"
+
+
+def run_of(place: Path) -> int:
+    """Return the run whose bundle a folder of the archive holds."""
+    return int(place.name.rpartition("-run")[2])
 
 
 def bundles(archive: Path, slot: str) -> list[Kept]:

@@ -1,13 +1,18 @@
 """A slot's training data on its way from PROD's database to PC's.
 
 An export is a folder: one zstd-compressed CSV a table, and export.json with row counts and hashes.
-It is written from one snapshot, so bars and features agree. The import replaces PC's rows of that
-timeframe in one transaction: a repeated import changes nothing, and half of one is never seen.
+It is written from one snapshot, so bars and features agree. Rows go in blocks, a week each, of
+which only those are written that PC does not have just like this: PC says what it has by a digest
+a block, so a corrected bar of last year goes along as the new ones do. The import makes PC's rows
+of that timeframe equal to PROD's in one transaction: a repeated import changes nothing, half of
+one is never seen, and whether they are equal is checked by the digests.
 """
 
 import datetime as dt
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +45,16 @@ class BadExport(Degraded):
     """An export that cannot be used; the message names the file and what is wrong."""
 
 
+class StaleCopy(BadExport):
+    """PC has other rows than PROD believed: its next export must be a whole one."""
+
+
+Blocks = Mapping[str, str]
+"""The digest of each block of a table's rows."""
+Holding = Mapping[str, Blocks]
+"""What PC has of a slot's tables, by the name of the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """One table of an export: its file, columns and which of its rows belong to the slot."""
@@ -48,6 +63,20 @@ class Table:
     name: str
     columns: str
     where: str
+    time: str = ""
+    """The column by which rows are parted into weeks; all are one block where there is none."""
+
+    @property
+    def block(self) -> str:
+        """Return the expression of a row's block."""
+        if not self.time:
+            return "'all'"
+        return f"to_char(date_trunc('week', {self.time} AT TIME ZONE 'UTC'), 'YYYY-MM-DD')"
+
+    @property
+    def mine(self) -> str:
+        """Return which of PC's rows this table's export replaces."""
+        return "timeframe = %(timeframe)s" if "timeframe" in self.columns else "true"
 
 
 TABLES = (
@@ -56,12 +85,14 @@ TABLES = (
         Bar._meta.db_table,
         "timeframe, opens_at, closes_at, open, high, low, close, volume, source",
         "timeframe = %(timeframe)s AND closes_at <= %(until)s",
+        "closes_at",
     ),
     Table(
         "features.csv.zst",
         Feature._meta.db_table,
         'timeframe, opens_at, closes_at, schema, "values"',
         "timeframe = %(timeframe)s AND closes_at <= %(until)s AND schema = %(schema)s",
+        "closes_at",
     ),
     Table(
         # What holding costs; what models know of readings is in the features.
@@ -69,6 +100,7 @@ TABLES = (
         Reading._meta.db_table,
         "series, at, value, source",
         f"series = '{FUNDING}' AND at <= %(until)s",
+        "at",
     ),
     Table(
         "trading_days.csv.zst",
@@ -105,8 +137,10 @@ class Dataset:
     """By hand, oldest first, for a bot that learns from them."""
 
 
-def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
-    """Write a slot's data up to an instant into a new folder and return its summary.
+def export(
+    slot: Slot, until: dt.datetime, folder: Path, held: Holding | None = None
+) -> dict[str, Any]:
+    """Write what PC lacks of a slot's data up to an instant into a new folder; return its summary.
 
     Raises NoSpace for a disk that is or would be full and BadExport where there are no rows; then
     the folder is gone.
@@ -122,8 +156,8 @@ def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
     try:
         with remote.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            summary["files"] = files = _snapshot(slot, values, folder)
-            if not files["features.csv.zst"]["rows"]:
+            summary["files"] = files = _snapshot(slot, values, folder, held or {})
+            if not files["features.csv.zst"]["blocks"]:
                 raise BadExport(
                     f"{slot.slug} has no feature rows up to {until:%Y-%m-%d}: import bars first "
                     f"(manage.py importbars {slot.market} {slot.timeframe} FILE)"
@@ -138,7 +172,10 @@ def export(slot: Slot, until: dt.datetime, folder: Path) -> dict[str, Any]:
 
 
 def import_and_load(slot: Slot, folder: Path) -> Dataset:
-    """Replace PC's rows of the slot's timeframe by an export's, and return them as arrays."""
+    """Make PC's rows of the slot's timeframe what PROD's are, and return them as arrays.
+
+    Raises StaleCopy where PC did not have what the export left out; then nothing was changed.
+    """
     summary = read_summary(folder, slot)
     alias = TRAINING[slot.market]
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
@@ -147,6 +184,15 @@ def import_and_load(slot: Slot, folder: Path) -> Dataset:
         for table in tables_of(slot):
             _read(cursor, table, summary["files"][table.file], slot, folder / table.file)
         return load(slot, summary["fingerprint"])
+
+
+def holding(slot: Slot) -> Holding:
+    """Return what PC has of a slot's tables, for PROD's next export."""
+    values = {"timeframe": slot.timeframe}
+    with connections[TRAINING[slot.market]].cursor() as cursor:
+        return {
+            table.file: _digests(cursor, table, table.mine, values) for table in tables_of(slot)
+        }
 
 
 def load(slot: Slot, fingerprint: str) -> Dataset:
@@ -174,7 +220,8 @@ def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
     try:
         summary: dict[str, Any] = json.loads((folder / SUMMARY).read_bytes())
         _check_summary(summary, folder, slot)
-        summary["fingerprint"] = summary["files"]["features.csv.zst"]["sha256"]
+        blocks = json.dumps(summary["files"]["features.csv.zst"]["blocks"], sort_keys=True)
+        summary["fingerprint"] = hashlib.sha256(blocks.encode()).hexdigest()
     except FileNotFoundError as error:
         raise BadExport(f"{folder} has no {SUMMARY}: the export did not finish") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -195,49 +242,61 @@ def _check_summary(summary: dict[str, Any], folder: Path, slot: Slot) -> None:
             raise BadExport(f"{path} has other bytes than were exported: ship it again")
 
 
-def _snapshot(slot: Slot, values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Write every table as of one instant; return each file's rows, bytes and hash."""
+def _snapshot(slot: Slot, values: dict[str, Any], folder: Path, held: Holding) -> dict[str, Any]:
+    """Write every table as of one instant; return each file's rows, bytes, hash and blocks."""
     alias = slot.market
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         return {
-            table.file: _write(cursor, table, values, folder / table.file)
+            table.file: _write(cursor, table, values, folder / table.file, held.get(table.file, {}))
             for table in tables_of(slot)
         }
 
 
-def _write(cursor: Any, table: Table, values: dict[str, Any], path: Path) -> dict[str, Any]:
+def _digests(cursor: Any, table: Table, where: str, values: dict[str, Any]) -> dict[str, str]:
+    """Return the digest of each block of a table's rows, as PostgreSQL writes them."""
+    cursor.execute(
+        f"SELECT {table.block}, md5(string_agg(row, ',' ORDER BY row)) FROM "  # noqa: S608
+        f"(SELECT *, md5(ROW({table.columns})::text) AS row FROM {table.name} WHERE {where}) AS t "
+        "GROUP BY 1",
+        values,
+    )
+    return dict(cursor.fetchall())
+
+
+def _write(
+    cursor: Any, table: Table, values: dict[str, Any], path: Path, held: Blocks
+) -> dict[str, Any]:
+    blocks = _digests(cursor, table, table.where, values)
+    sent = sorted(block for block, digest in blocks.items() if held.get(block) != digest)
     query = (
-        f"COPY (SELECT {table.columns} FROM {table.name} WHERE {table.where} ORDER BY 1, 2) "  # noqa: S608
-        "TO STDOUT (FORMAT csv)"
+        f"COPY (SELECT {table.columns} FROM {table.name} WHERE {table.where} "  # noqa: S608
+        f"AND {table.block} = ANY(%(sent)s) ORDER BY 1, 2) TO STDOUT (FORMAT csv)"
     )
     compressor = zstandard.ZstdCompressor(level=3)
     with (
         path.open("wb") as file,
         compressor.stream_writer(file, closefd=False) as stream,
-        cursor.copy(query, values) as copy,
+        cursor.copy(query, values | {"sent": sent}) as copy,
     ):
         for block in copy:
             stream.write(block)
-    cursor.execute(
-        f"SELECT count(*) FROM {table.name} WHERE {table.where}",  # noqa: S608
-        values,
-    )
     return {
-        "rows": cursor.fetchone()[0],
+        "rows": cursor.rowcount,
         "bytes": path.stat().st_size,
         "sha256": remote.sha256(path),
+        "blocks": blocks,
+        "sent": sent,
     }
 
 
 def _read(cursor: Any, table: Table, entry: dict[str, Any], slot: Slot, path: Path) -> None:
-    if "timeframe" in table.columns:
-        cursor.execute(
-            f"DELETE FROM {table.name} WHERE timeframe = %s",  # noqa: S608
-            [slot.timeframe],
-        )
-    else:
-        cursor.execute(f"DELETE FROM {table.name}")  # noqa: S608
+    values = {"timeframe": slot.timeframe, "sent": entry["sent"], "kept": list(entry["blocks"])}
+    cursor.execute(
+        f"DELETE FROM {table.name} WHERE {table.mine} "  # noqa: S608
+        f"AND ({table.block} = ANY(%(sent)s) OR NOT {table.block} = ANY(%(kept)s))",
+        values,
+    )
     with (
         path.open("rb") as file,
         zstandard.ZstdDecompressor().stream_reader(file) as stream,
@@ -247,3 +306,8 @@ def _read(cursor: Any, table: Table, entry: dict[str, Any], slot: Slot, path: Pa
             copy.write(block)
     if cursor.rowcount != entry["rows"]:
         raise BadExport(f"{path} held {cursor.rowcount} rows, {entry['rows']} were exported")
+    if _digests(cursor, table, table.mine, values) != entry["blocks"]:
+        raise StaleCopy(
+            f"PC's rows of {table.name} differ from PROD's after the import of {path.name}: what "
+            "was left out of it is not here as PROD believed"
+        )

@@ -24,11 +24,13 @@ class TrainingRun(Leased):
     timesteps = models.PositiveIntegerField()
     seed = models.PositiveIntegerField(default=0)
     attempts = models.PositiveIntegerField(default=0)
+    recipe = models.JSONField(default=dict, help_text="how it is trained, as PROD decided")
     progress = models.JSONField(default=dict)
     metrics = models.JSONField(default=dict)
     charts = models.JSONField(default=dict, help_text="what training.charts draws")
     detail = models.TextField(blank=True)
     model_number = models.PositiveIntegerField(null=True)
+    is_archived = models.BooleanField(default=False, help_text="PC's archive has its bundle")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -43,6 +45,21 @@ class TrainingRun(Leased):
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.slot}"
+
+
+class Copy(models.Model):
+    """What PC has of a slot's data, by the digests of its blocks; written by PC, read by PROD."""
+
+    slot = models.CharField(max_length=20, primary_key=True)
+    holding = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["slot"]
+        verbose_name_plural = "copies"
+
+    def __str__(self) -> str:
+        return f"PC's copy of {self.slot}"
 
 
 class Recipe(models.Model):

@@ -31,6 +31,7 @@ from tradingsite import clock, leases, notices
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, SLOTS, Slot
 from training import stages
+from training.dataset import StaleCopy
 from training.models import TrainingRun, TrainingStep
 from training.splits import TooFewBars
 
@@ -164,7 +165,7 @@ def advance_and_send(run_id: int, first_step: int) -> None:
 
 def run_in_place(run: TrainingRun) -> TrainingRun:
     """Run every remaining stage in this process, where no worker serves the queues."""
-    for first_step in STAGES:
+    for first_step in (*STAGES, *STAGES):  # twice, for a run that had to begin again
         advance(run.pk, first_step)
     run.refresh_from_db()
     return run
@@ -252,6 +253,11 @@ def _perform(run: TrainingRun, first_step: int) -> None:
                     record.detail = step(run)
     except leases.LeaseLost:
         raise
+    except StaleCopy as error:
+        # PC lost rows that it had: the run begins again, and everything is sent.
+        log.warning("%s: %s; it is exported anew, whole", run, error)
+        stages.forget_copy(run)
+        leases.release(run)
     except (Degraded, TooFewBars) as error:
         _end(run, TrainingRun.State.REFUSED, str(error))
     except Exception:
@@ -259,7 +265,7 @@ def _perform(run: TrainingRun, first_step: int) -> None:
         raise
     else:
         if first_step < max(STAGES):
-            leases.release(run, attempts=0)
+            leases.patiently(lambda: leases.release(run, attempts=0))
             return
         leases.release(run, state=TrainingRun.State.DONE, finished_at=clock.real())
         notices.resolve(f"training:{run.slot}")
@@ -289,10 +295,14 @@ def _recorded(run: TrainingRun, number: int) -> Iterator[TrainingStep]:
         },
     )
     yield record
-    with transaction.atomic():
-        leases.write(run, progress=run.progress)  # raises when another worker took the run over
-        record.finished_at = clock.real()
-        record.save()
+
+    def finish() -> None:
+        with transaction.atomic():
+            leases.write(run, progress=run.progress)  # raises when another worker took it over
+            record.finished_at = clock.real()
+            record.save()
+
+    leases.patiently(finish)
 
 
 def _end(run: TrainingRun, state: str, detail: str) -> None:

@@ -4,6 +4,7 @@ Every step may be repeated: it replaces what an earlier try left behind. A slot 
 whatever else lies in its folders is of a run that ended badly and goes too.
 """
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 from bots import bundle
 from bots.keys import generate_keys, load_private_key
@@ -20,9 +21,10 @@ from bots.manifest import Manifest, from_bytes, to_bytes
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
 from tradingsite import clock, leases, notices, remote
+from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS
 from training import archive, charts, dataset, gate, publishing, recipes
-from training.models import TrainingRun
+from training.models import Copy, TrainingRun
 
 if TYPE_CHECKING:
     from training import trainer
@@ -31,20 +33,31 @@ LOAD_TEST_SECONDS = 120
 PROGRESS_EVERY_SECONDS = 1.0
 PUSH_KEY = "models:push"
 
+log = logging.getLogger(__name__)
+
 
 def export(run: TrainingRun) -> str:
     """Step 1: write the slot's bars and features into an export folder on PROD."""
-    folder = _cleared(_exports(run))
-    summary = dataset.export(SLOTS[run.slot], run.until or run.scheduled_for, folder)
+    folder, slot = _cleared(_exports(run)), SLOTS[run.slot]
+    # Decided here, where the ledger is: the slippage that it assumes is that of our own fills.
+    recipe = recipes.approved(run.slot)
+    chosen = recipe.settings if recipe else recipes.settings_of(slot, run.timesteps)
+    leases.write(run, recipe=chosen)
+    copy = Copy.objects.filter(slot=run.slot).first()
+    held = copy.holding if copy else {}
+    summary = dataset.export(slot, run.until or run.scheduled_for, folder, held)
     files = summary["files"].values()
     size_kb = sum(file["bytes"] for file in files) // 1000
-    return f"{sum(file['rows'] for file in files):,} rows in {len(files)} files, {size_kb:,} kB"
+    rows = sum(file["rows"] for file in files)
+    left = "" if not held else ", the rest is there"
+    return f"{rows:,} rows in {len(files)} files, {size_kb:,} kB{left}"
 
 
 def ship(run: TrainingRun) -> str:
     """Step 2: send the export to PC."""
     sent = remote.send(_exports(run), _cleared(_inbox(run)))
-    return f"{sent // 1000:,} kB copied (both roles on this machine)"
+    how = "over ssh" if remote.is_link() else "copied (both roles on this machine)"
+    return f"{sent // 1000:,} kB {how}"
 
 
 def train(run: TrainingRun) -> str:
@@ -53,7 +66,9 @@ def train(run: TrainingRun) -> str:
     from training import trainer
 
     slot = SLOTS[run.slot]
+    _cleared(_inbox(run), keep=_inbox(run))
     data = dataset.import_and_load(slot, _inbox(run))
+    _keep_copy(slot.slug, dataset.holding(slot))
     work = _cleared(_work(run), keep=_checkpoint(run))
     last_written = 0.0
 
@@ -65,7 +80,12 @@ def train(run: TrainingRun) -> str:
         ends = progress.timesteps >= progress.total_timesteps or progress.phase == "forecast"
         if ends or time.monotonic() - last_written >= PROGRESS_EVERY_SECONDS:
             last_written = time.monotonic()
-            leases.write(run, progress=_progress(progress))
+            try:
+                leases.write(run, progress=_progress(progress))
+            except (OperationalError, InterfaceError) as error:
+                # Behind a cut link the training goes on; its lease is renewed once it is back.
+                log.warning("%s: no word of its progress: %s", run, error)
+                connections.close_all()
 
     champion = modelstore.active(run.slot)
     trials = TrainingRun.objects.filter(slot=run.slot, pk__lte=run.pk).count()
@@ -73,7 +93,7 @@ def train(run: TrainingRun) -> str:
     recipe = recipes.approved(run.slot)
     asked = trainer.Asked(
         run.pk,
-        recipe.settings if recipe else recipes.settings_of(slot, run.timesteps),
+        run.recipe or recipes.settings_of(slot, run.timesteps),
         run.seed,
         trials,
         parent,
@@ -87,7 +107,7 @@ def train(run: TrainingRun) -> str:
         charts.prune(picture.parent, archive.KEPT_PER_SLOT)
     held_out = manifest.metrics
     told = {"holdout": held_out, "baselines": manifest.baselines}
-    leases.write(run, metrics=told, charts=drawn)
+    leases.patiently(lambda: leases.write(run, metrics=told, charts=drawn))
     return (
         f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
         f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
@@ -100,6 +120,11 @@ def seal(run: TrainingRun) -> str:
     """Step 4: hash every file and sign the manifest with PC's key."""
     private = Path(settings.PC_DIR) / "keys" / "signing.pem"
     if not private.exists():
+        if settings.MACHINE == "pc":
+            raise Degraded(
+                f"{private} is missing: make PC's signing key (manage.py signingkey) and put its "
+                f"public half on PROD"
+            )
         private.parent.mkdir(parents=True, exist_ok=True)
         modelstore.keys_folder().mkdir(parents=True, exist_ok=True)
         generate_keys(private, modelstore.keys_folder())
@@ -152,19 +177,43 @@ def archive_bundle(run: TrainingRun) -> str:
     store = archive_folder()
     place = archive.keep(_work(run), store, run.slot, run.pk, run.created_at)
     gone = archive.prune(store, run.slot, modelstore.traded_runs(run.slot), clock.real())
+    runs = TrainingRun.objects.filter(slot=run.slot)
+    runs.filter(pk__in=[archive.run_of(path) for path in gone]).update(is_archived=False)
+    leases.write(run, is_archived=True)
     said = f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
-    return said + _published(run, place)
+    said += _published(run, place)
+    if settings.MACHINE == "pc":
+        said += f", {_clean_pc(run)}"
+    return said
 
 
 def clean_up(run: TrainingRun) -> str:
     """Step 7: remove what this run left behind and prune PROD's store."""
-    for folder in (_exports(run), _inbox(run), _work(run)):
+    shutil.rmtree(_exports(run), ignore_errors=True)
+    if not remote.is_link():
+        _clean_pc(run)
+    gone = modelstore.prune(run.slot)
+    return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
+
+
+def forget_copy(run: TrainingRun) -> None:
+    """Let a run begin again, with all that PC needs in its export."""
+    Copy.objects.filter(slot=run.slot).delete()
+    run.steps.all().delete()
+
+
+def _keep_copy(slot: str, held: dataset.Holding) -> None:
+    Copy.objects.update_or_create(slot=slot, defaults={"holding": held, "at": clock.real()})
+
+
+def _clean_pc(run: TrainingRun) -> str:
+    """Remove what a run left on PC beside its archived bundle."""
+    for folder in (_inbox(run), _work(run)):
         if folder.exists():
             shutil.rmtree(folder)
     for file in (_unsealed(run), _checkpoint(run)):
         file.unlink(missing_ok=True)
-    gone = modelstore.prune(run.slot)
-    return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
+    return "work folders removed"
 
 
 def _masked(manifest: Manifest) -> str:
@@ -301,11 +350,23 @@ def archive_folder() -> Path:
 
 def fetch(slot: str, run_id: int, destination: Path) -> bool:
     """Bring a run's bundle from PC's archive to PROD; return whether the archive has it."""
-    found = archive.find(archive_folder(), slot, run_id)
+    if remote.is_link():
+        run = TrainingRun.objects.filter(pk=run_id, slot=slot, is_archived=True).first()
+        found = archive.place_of(archive_folder(), slot, run_id, run.created_at) if run else None
+    else:
+        found = archive.find(archive_folder(), slot, run_id)
     if found is None:
         return False
     remote.send(found, destination)
     return True
+
+
+def archived_runs(slot: str) -> set[int]:
+    """Return the runs whose bundles PC keeps; by its word where it is another machine."""
+    if remote.is_link():
+        runs = TrainingRun.objects.filter(slot=slot, is_archived=True)
+        return set(runs.values_list("pk", flat=True))
+    return {each.run_id for each in archive.bundles(archive_folder(), slot)}
 
 
 def charts_of(run: TrainingRun) -> Path:

@@ -154,7 +154,9 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(desk: Path) -> None:
     while not TrainingRun.objects.filter(pk=run.pk, lease_until__lt=clock.real()).exists():
         time.sleep(0.05)
     assert fresh(run).state == State.RUNNING and finished(run) == [1, 2]
-    TrainingRun.objects.filter(pk=run.pk).update(timesteps=TIMESTEPS)  # this time it may end
+    TrainingRun.objects.filter(pk=run.pk).update(
+        timesteps=TIMESTEPS, recipe={}
+    )  # this time it may end
     assert pipeline.recover_lapsed() == 1
     assert work_off() == ["train_on_pc", "verify_and_activate", "archive_on_pc", "clean_up"]
     done = fresh(run)
