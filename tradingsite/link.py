@@ -76,7 +76,8 @@ class Link:
         except FileNotFoundError as error:
             raise LinkRefused("rsync is not installed on this machine") from error
         if answer.returncode:
-            raise self._reaction(answer.returncode, answer.stderr)
+            # What the other end says of its disk comes by stdout.
+            raise self._reaction(answer.returncode, answer.stdout + answer.stderr)
         figures = re.findall(r"Total bytes (?:sent|received): ([\d,.]+)", answer.stdout)
         return max(int(re.sub(r"\D", "", figure)) for figure in figures)
 
@@ -111,7 +112,7 @@ class Link:
             )
         if "No space left on device" in said or "Disk quota exceeded" in said:
             return NoSpace(f"no disk space at the other end: {last}. Make room and run it again")
-        if code in _BROKEN:
+        if code in _BROKEN or code < 0:  # killed, here
             return LinkDown(f"{self.host} does not answer: {last}")
         return LinkRefused(f"{self.host}: {last}")
 
