@@ -47,6 +47,11 @@ ENQUEUE_MISSING = "training.pipeline.enqueue_missing"
 # The page people wait for, and the clock that all others read.
 FIRST = ("dashboard", "simulator")
 TRAINERS = ("worker", "gpu-worker", "pc-worker")
+MODES = {
+    "simulated": "simulated: generated prices, no money, no keys",
+    "paper": "paper: the venues' prices, a book of our own, no money",
+    "live": "live: real money",
+}
 CHORE_SECONDS = 0.5
 MARKET_WAIT_SECONDS = 30.0
 PAGE_WAIT_SECONDS = 60.0
@@ -100,10 +105,11 @@ class Desk:
             with self._steps.step("Everything of the last desk removed"):
                 preparing.forget_everything()
         self._migrate()
-        with self._steps.step("Pages") as step:
-            step.note = "files collected" if preparing.collect_static() else "as they were"
-        with self._steps.step("Owner's account"):
-            preparing.owner_account()
+        if "dashboard" in self._names():
+            with self._steps.step("Pages") as step:
+                step.note = "files collected" if preparing.collect_static() else "as they were"
+            with self._steps.step("Owner's account"):
+                preparing.owner_account()
         if "simulator" in self._names():
             for market in MARKETS:
                 self._make_history(market)
@@ -195,6 +201,7 @@ class Desk:
     def _greet(self, supervisor: Supervisor) -> bool:
         """Show where the dashboard is as soon as it answers."""
         if "dashboard" not in self._names():
+            self._say(f"up: {', '.join(self._names())}")
             return True
         if not self._answers():
             if time.monotonic() - self._began < PAGE_WAIT_SECONDS:
@@ -272,7 +279,7 @@ class Desk:
                 f"{self.address}admin/  user {preparing.OWNER}, password in "
                 f"{settings.DATA_DIR / 'owner_password'}",
             ),
-            ("Mode", f"{settings.MODE}: generated prices, no money, no keys"),
+            ("Mode", MODES[settings.MODE]),
             ("Market", f"{now:%a %d %b %Y %H:%M} IST, {clock.speed():.0f} market seconds a second"),
             ("Own bars", "manage.py importbars MARKET TIMEFRAME FILE --replace"),
             ("Stop", "Ctrl-C; the next `make run` goes on from there"),
