@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from celery import current_app
+from django.db.models.functions import Now
 
 from tradingsite import clock, leases, notices
 from tradingsite.models import JobRun
@@ -65,7 +66,7 @@ def perform(
 
 def recover_lapsed() -> int:
     """Ask again for firings whose worker died; return how many. One that keeps dying is failed."""
-    lapsed = JobRun.objects.filter(state=JobRun.State.RUNNING, lease_until__lt=clock.real())
+    lapsed = JobRun.objects.filter(state=JobRun.State.RUNNING, lease_until__lt=Now())
     for run in lapsed:
         job = ALL.get(run.job)
         if job and run.fence < MAX_ATTEMPTS:

@@ -2,7 +2,8 @@
 
 A claim takes the row when nobody holds it or its lease lapsed, and raises the fencing number.
 Whoever writes a result says the number it was given; after a takeover that write matches no row.
-Lease times are real time: a worker's life has nothing to do with the market's clock.
+Lease times are PostgreSQL's own: workers on several machines need not agree on the time, and a
+worker's life has nothing to do with the market's clock.
 """
 
 import datetime as dt
@@ -17,8 +18,8 @@ from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError, connections, models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
-from tradingsite import clock
 from tradingsite.errors import Degraded
 
 LEASE_SECONDS = 30.0
@@ -46,12 +47,11 @@ class LeaseLost(Degraded):
 
 def claim(row: AnyLeased, **where: Any) -> AnyLeased | None:
     """Take the row's lease and return it fresh, or None when another holds it or `where` fails."""
-    now = clock.real()
     model = type(row)
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
     taken = model._default_manager.filter(free, pk=row.pk, **where).update(
         lease_owner=owner(),
-        lease_until=now + dt.timedelta(seconds=LEASE_SECONDS),
+        lease_until=Now() + dt.timedelta(seconds=LEASE_SECONDS),
         fence=F("fence") + 1,
     )
     return model._default_manager.get(pk=row.pk) if taken else None
@@ -116,7 +116,7 @@ def kept(row: Leased) -> Iterator[None]:
 
 
 def _renew(row: Leased) -> int:
-    until = clock.real() + dt.timedelta(seconds=LEASE_SECONDS)
+    until = Now() + dt.timedelta(seconds=LEASE_SECONDS)
     held = type(row)._default_manager.filter(pk=row.pk, fence=row.fence)
     return held.update(lease_until=until)
 

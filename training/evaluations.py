@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from celery import current_app
 from django.conf import settings
+from django.db.models.functions import Now
 
 from bots.modelstore import services as modelstore
 from bots.replaying import Replayed, replay_version
@@ -82,7 +83,7 @@ def perform(evaluation_id: int) -> Evaluation | None:
 
 def recover_lapsed() -> int:
     """Fail evaluations whose worker died; return how many. What was trained is not kept."""
-    lapsed = Evaluation.objects.filter(state=Evaluation.State.RUNNING, lease_until__lt=clock.real())
+    lapsed = Evaluation.objects.filter(state=Evaluation.State.RUNNING, lease_until__lt=Now())
     for row in lapsed:
         claimed = leases.claim(row, state=Evaluation.State.RUNNING)
         if claimed is not None:

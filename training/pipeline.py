@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from celery import current_app
 from django.db import connection, transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from bots.modelstore import services as modelstore
 from bots.services import own_trades
@@ -184,7 +185,7 @@ def recover_lapsed() -> int:
     use keeps trading.
     """
     now = clock.real()
-    lapsed = TrainingRun.objects.filter(lease_until__lt=now, state__in=OPEN)
+    lapsed = TrainingRun.objects.filter(lease_until__lt=Now(), state__in=OPEN)
     unasked = TrainingRun.objects.filter(lease_until__isnull=True, state__in=OPEN)
     waiting = [run for run in unasked if _last_moved(run) < now - RESEND_AFTER]
     for run in (*lapsed, *waiting):

@@ -147,7 +147,11 @@ def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
         .objects.filter(trade_id__in=[each.trade_id for each in trades])
         .values_list("trade_id", flat=True)
     )
-    fresh = [each for each in trades if not each.tag and each.trade_id not in fetched | ours]
+    fresh = [
+        each
+        for each in trades
+        if not each.tag and not each.by_venue and each.trade_id not in fetched | ours
+    ]
     _add(held, _sums((each.instrument, each.quantity) for each in fresh))
     return held
 

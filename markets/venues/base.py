@@ -129,6 +129,8 @@ class VenueTrade:
     quantity: Decimal
     price: Decimal
     at: dt.datetime
+    by_venue: bool = False
+    """The venue gave the order itself: a square-off, a liquidation."""
 
 
 class TickStream(Protocol):

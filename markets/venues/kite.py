@@ -218,8 +218,10 @@ class KiteVenue:
         directory = self._directory()
         # The orders after the trades, so that no trade is older than the list that names its tag.
         rows = self._read(OTHER, "trades")
-        tags = {order.venue_id: order.tag for order in self._book()}
-        found = [kite_rows.trade(row, directory, tags) for row in rows]
+        orders = self._read(OTHER, "orders")
+        tags = {str(row["order_id"]): str(row.get("tag") or "") for row in orders}
+        forced = kite_account.forced(orders, self._tokens.state().user)
+        found = [kite_rows.trade(row, directory, tags, forced) for row in rows]
         return sorted(
             (trade for trade in found if trade.at >= second),
             key=lambda trade: (trade.at, trade.trade_id),

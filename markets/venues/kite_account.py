@@ -104,6 +104,11 @@ def day_book(
     return DayBook(placed, done, unread)
 
 
+def forced(rows: Iterable[Row], user_id: str) -> set[str]:
+    """Return the ids of the orders that the broker gave itself."""
+    return {str(row["order_id"]) for row in rows if hand_of(row, user_id) == BROKER}
+
+
 def hand_of(row: Row, user_id: str) -> str:
     """Return who gave an order: a bot by our tag, else the owner or the broker by `placed_by`."""
     if OUR_TAG.fullmatch(str(row.get("tag") or "")):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -140,8 +140,10 @@ def order(row: Row, directory: Directory) -> BookOrder:
     )
 
 
-def trade(row: Row, directory: Directory, tags: Mapping[str, str]) -> VenueTrade:
-    """Return an execution; its tag is that of its order, by the order's id."""
+def trade(
+    row: Row, directory: Directory, tags: Mapping[str, str], forced: Collection[str] = ()
+) -> VenueTrade:
+    """Return an execution; its tag is that of its order, by the order's id, and so is its hand."""
     at = _aware(row["fill_timestamp"])
     return VenueTrade(
         trade_id=venue_trade_id(at.date(), row["exchange"], row["trade_id"]),
@@ -150,6 +152,7 @@ def trade(row: Row, directory: Directory, tags: Mapping[str, str]) -> VenueTrade
         quantity=_side(row) * _decimal(row["quantity"]),
         price=_decimal(row["average_price"]),
         at=at,
+        by_venue=str(row["order_id"]) in forced,
     )
 
 

@@ -1,0 +1,146 @@
+"""What a broker's day may bring beside lost orders, at the simulated broker."""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bots.live import halting, runner
+from bots.live.runner import Runner
+from bots.models import Decision, Discrepancy, Order, RiskState
+from markets.simulator import credentials as held
+from markets.venues.base import NotListed
+from tests.bots.live.test_kite_orders import AtBroker, SetMarket
+from tests.bots.live.test_runner import Chosen, unlocked
+from tests.desk import ist
+from tests.markets.kite_desk import FUTURE, kite_desk
+from tradingsite.heartbeat import Beat
+from tradingsite.models import Heartbeat
+
+__all__ = ["unlocked"]
+pytestmark = [
+    pytest.mark.django_db(databases=["nifty", "btc", "default"]),
+    pytest.mark.usefixtures("unlocked"),
+]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, set_market: SetMarket) -> Iterator[AtBroker]:
+    with kite_desk(tmp_path, set_market) as kite:
+        yield AtBroker(kite, set_market)
+
+
+def test_a_cancellation_that_fails_is_asked_again(desk: AtBroker) -> None:
+    desk.kite.fault("partial_fill", quantity=65, seconds=30.0)
+    order = desk.order({"nifty-15m": 2})
+    desk.send(order)
+    desk.until(order, "partial")
+    halting.halt(desk.bot, "a test", "me")
+    desk.kite.fault("server_error", match="DELETE /orders/")
+    assert desk.reconcile().cancelled == 0
+    order.refresh_from_db()
+    assert order.state == "partial", "what was asked proves nothing"
+    desk.reconcile()
+    desk.until(order, "cancelled")
+    assert desk.lots() == {"nifty-15m": 1}, "and keeps its fill"
+    assert desk.reconcile().differences == ()
+
+
+def test_what_the_broker_squares_off_stops_the_instrument_with_both_numbers(
+    desk: AtBroker,
+) -> None:
+    intraday = desk.kite.make()
+    intraday._product = "MIS"
+    desk.venue = intraday
+    order = desk.order({"nifty-15m": 2})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.fault("square_off")
+    desk.kite.broker.wait(lambda: desk.venue.positions().get(FUTURE, 0) == 0)
+    desk.kite.broker.wait(lambda: bool(desk.reconcile().differences))
+    row = Discrepancy.on("nifty").objects.get(closed_at=None)
+    assert (row.instrument, row.ledger_quantity, row.venue_quantity) == (FUTURE, 130, 0)
+    following = desk.order({"nifty-15m": -2}, "close", bar=ist("2026-06-01 10:15"))
+    desk.send(following)
+    assert following.state == "denied" and "is stopped" in following.message
+
+
+def test_a_token_that_dies_at_noon_ends_trading_until_somebody_signs_in(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "VENUE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "RECONCILE_SECONDS", 0.0)
+    bot = Runner(desk.bot, desk.venue, desk.calendar, Beat("nifty-bot"), Chosen("nifty", ()))
+    bot.step()
+    assert bot._is_ready
+    desk.kite.tokens.save("a token of yesterday", held.KITE_USER_ID)
+    desk.go(desk.now + dt.timedelta(minutes=15))
+    bot.step()
+    beat = Heartbeat.objects.get(service="nifty-bot")
+    assert not bot._is_ready
+    assert beat.state == "blocked" and "token" in beat.detail
+    made = Decision.on("nifty").objects.count()
+    bot.step()
+    assert Decision.on("nifty").objects.count() == made, "blind, it decides nothing"
+    assert not RiskState.on("nifty").objects.filter(halted=True).exists()
+    desk.kite.sign_in()
+    bot.step()
+    assert bot._is_ready, "and goes on by itself"
+    bot.close()
+
+
+def changed(desk: AtBroker, monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Let the broker's list of the day say something else of the future than we know."""
+    directory = desk.venue._directory()  # type: ignore[attr-defined]
+    row = dataclasses.replace(directory.by_name[FUTURE], **facts)
+    monkeypatch.setitem(directory.by_name, FUTURE, row)
+
+
+def test_an_order_is_held_against_todays_list_and_not_yesterdays_lot(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = desk.sent()
+    changed(desk, monkeypatch, lot_size=Decimal(75))
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    assert order.state == "rejected"
+    assert "is no whole number of lots of 75" in order.message
+    assert desk.sent() == before, "nothing left"
+
+
+def test_a_contract_that_left_the_list_is_not_traded(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = desk.sent()
+    order = desk.order({"nifty-15m": 1})
+    directory = desk.venue._directory()  # type: ignore[attr-defined]
+    monkeypatch.delitem(directory.by_name, FUTURE)
+    with pytest.raises(NotListed):
+        directory.find(FUTURE)
+    desk.send(order)
+    assert order.state == "rejected" and "not sent" in order.message
+    assert desk.sent() == before
+
+
+def test_every_market_order_asks_for_the_brokers_protection(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    client = desk.venue._client()  # type: ignore[attr-defined]
+    post = client._post
+
+    def keeps(route: str, *arguments: Any, **more: Any) -> Any:
+        if route == "order.place":
+            sent.append(dict(more.get("params") or {}))
+        return post(route, *arguments, **more)
+
+    monkeypatch.setattr(client, "_post", keeps)
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    assert Order.on("nifty").objects.get(pk=order.pk).state == "acked"
+    assert [each["market_protection"] for each in sent] == [-1]
+    assert sent[0]["order_type"] == "MARKET" and sent[0]["tag"] == order.tag

@@ -1,0 +1,195 @@
+"""The order protocol at the simulated exchange, through ccxt."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from bots.live import halting, ledger
+from bots.models import Discrepancy, Fill, Order
+from markets.simulator.credentials import EXCHANGE_PRIVATE_KEY, EXCHANGE_WALLET
+from markets.simulator.hyperliquid.app import Hyperliquid
+from markets.simulator.world import World
+from markets.venues.exchange import ExchangeVenue
+from markets.venues.exchange_client import ExchangeConfig
+from tests.desk import Desk
+from tests.markets.simulator.exchange_client import PLENTY, HandClock
+from tests.markets.simulator.served import served
+from tradingsite import clock
+
+SetMarket = Callable[..., None]
+pytestmark = pytest.mark.django_db(databases=["btc", "default"])
+ORDERS, READS = "POST /exchange", "POST /info"
+
+
+@pytest.fixture(scope="module")
+def hand() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(scope="module")
+def world(hand: HandClock) -> World:
+    return World.build(hand)
+
+
+class AtExchange(Desk):
+    """The BTC bot at the exchange."""
+
+    def __init__(self, exchange: Hyperliquid, url: str, set_market: SetMarket, at: float) -> None:
+        when = clock.from_seconds(at).astimezone(clock.IST)
+        super().__init__("btc", set_market, f"{when:%Y-%m-%d %H:%M}")
+        self.exchange = exchange
+        self.venue = ExchangeVenue(
+            ExchangeConfig(
+                wallet=EXCHANGE_WALLET,
+                private_key=EXCHANGE_PRIVATE_KEY,
+                url=url,
+                pause_ms=1.0,
+                timeout_seconds=1.0,
+            )
+        )
+        # What is asked once is behind it.
+        self.venue._set_leverage()
+        self.venue._account.client().handle_builder_fee_approval()
+        self.venue._account.client().set_ref()
+        ledger.open_rows(self.bot, self.front, self.venue.name)
+
+    def until(self, order: Order, state: str, seconds: float = 8.0) -> Order:
+        """Reconcile until an order has come to a state."""
+        end = time.monotonic() + seconds
+        while order.state != state:
+            assert time.monotonic() < end, f"{order.state}, wanted {state}"
+            self.reconcile()
+            order.refresh_from_db()
+        return order
+
+    def later(self, shares: dict[str, int], leg: str = "open") -> Order:
+        """Write and send the order of the next bar."""
+        self.go(self.now + dt.timedelta(minutes=1))
+        order = self.order(shares, leg, bar=self.now)
+        self.send(order)
+        return order
+
+    def there(self) -> list[str]:
+        """Return the tag of every order that the exchange ever took."""
+        account = self.exchange.engine.accounts[EXCHANGE_WALLET]
+        return [str(order.cloid) for order in account.orders.values()]
+
+
+@pytest.fixture
+def desk(
+    world: World, hand: HandClock, set_market: SetMarket, tmp_path: Path
+) -> Iterator[AtExchange]:
+    hand.reset()
+    exchange = Hyperliquid(world, weight_per_minute=PLENTY)
+    with served(exchange.app()) as url:
+        yield AtExchange(exchange, url, set_market, hand.at)
+
+
+def test_an_order_is_sent_filled_booked_with_its_fee_and_agrees(desk: AtExchange) -> None:
+    order = desk.order({"btc-1h": 2, "btc-4h": 1})
+    desk.send(order)
+    assert order.state == "acked" and order.arrival_price and order.sent_at
+    desk.until(order, "filled")
+    assert desk.lots() == {"btc-1h": 2, "btc-4h": 1}
+    assert desk.venue.positions() == {desk.front: Decimal("0.03")}
+    assert desk.reconcile().differences == ()
+    fill = Fill.on("btc").objects.get()
+    [trade] = desk.venue.trades(order.created_at - dt.timedelta(minutes=5))
+    [fee] = desk.venue.charges([trade])
+    assert abs(fee - fill.charges) < Decimal("0.01")
+
+
+@pytest.mark.parametrize("fault", ["server_error", "unavailable", "not_json", "reset"])
+def test_what_is_lost_is_unknown_sent_once_and_ends_by_a_persons_word(
+    desk: AtExchange, fault: str
+) -> None:
+    desk.exchange.faults.put(fault, match=ORDERS)
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    assert order.state == "unknown"
+    for _ in range(3):
+        assert desk.reconcile().unknown == 1, "an exchange that never closes proves nothing"
+    second = desk.later({"btc-1h": 1})
+    assert second.state == "denied" and "is unknown" in second.message
+    assert desk.there() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [("timeout_after_acceptance", {"seconds": 1.5}), ("late_acceptance", {"seconds": 0.6})],
+)
+def test_what_arrived_without_an_answer_is_found_by_its_own_id(
+    desk: AtExchange, fault: str, how: dict[str, float]
+) -> None:
+    desk.exchange.faults.put(fault, **how)
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    assert order.state == "unknown"
+    desk.until(order, "filled")
+    assert len(desk.there()) == 1
+    assert desk.story(order)[:3] == ["intent", "submitting", "unknown"]
+    assert desk.reconcile().differences == ()
+
+
+def test_a_known_refusal_is_final_and_never_sent_again(desk: AtExchange) -> None:
+    desk.exchange.faults.put("reject")
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    assert order.state == "rejected"
+    assert desk.reconcile().settled == 0
+    assert desk.venue.positions() == {}
+
+
+def test_what_fills_in_part_is_cancelled_and_the_rest_is_traded_with_the_next(
+    desk: AtExchange,
+) -> None:
+    desk.exchange.faults.put("partial_fill", quantity=1_500)  # of 2,000 steps
+    order = desk.order({"btc-1h": 2})
+    desk.send(order)
+    desk.until(order, "cancelled")
+    assert desk.venue.positions() == {desk.front: Decimal("0.015")}
+    assert desk.lots() == {"btc-1h": 1}
+    following = desk.later({"btc-1h": 2})
+    desk.until(following, "filled")
+    assert following.quantity == Decimal("0.015")
+    assert desk.venue.positions() == {desk.front: Decimal("0.03")}
+    assert desk.lots() == {"btc-1h": 3}
+    assert desk.reconcile().differences == ()
+
+
+def test_an_exit_can_only_reduce(desk: AtExchange) -> None:
+    entry = desk.order({"btc-1h": 1})
+    desk.send(entry)
+    desk.until(entry, "filled")
+    # Somebody closed it by hand meanwhile: our exit must not open the other side.
+    account = desk.exchange.engine.accounts[EXCHANGE_WALLET]
+    account.positions.clear()
+    leaving = desk.later({"btc-1h": -1}, "close")
+    assert leaving.state == "rejected"
+    assert desk.venue.positions() == {}
+    desk.reconcile()
+    stopped = Discrepancy.on("btc").objects.get(closed_at=None)
+    assert (stopped.ledger_quantity, stopped.venue_quantity) == (Decimal("0.01"), 0)
+
+
+def test_a_book_that_cannot_be_read_proves_nothing(desk: AtExchange) -> None:
+    desk.exchange.faults.put("reset", match=ORDERS)
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    desk.exchange.faults.put("unavailable", match=READS, times=50)
+    with pytest.raises(Exception, match="hyperliquid"):
+        desk.reconcile()
+    order.refresh_from_db()
+    assert order.state == "unknown"
+
+
+def test_a_halt_stops_what_was_intended(desk: AtExchange) -> None:
+    order = desk.order({"btc-1h": 1})
+    halting.halt(desk.bot, "a test", "me")
+    desk.send(order)
+    assert order.state == "denied"
+    assert desk.there() == []
