@@ -117,6 +117,14 @@ def ended(lab: Lab, run: str, seconds: float = 90.0) -> dict[str, Any]:
     return found
 
 
+def begin_done(lab: Lab) -> str:
+    """Run a training to its end and return its number."""
+    run = begin(lab)
+    found = ended(lab, run)
+    assert found["state"] == "done", found["detail"]
+    return run
+
+
 def at(lab: Lab, run: str, step: str, seconds: float = 60.0) -> None:
     """Wait until a step of a run is done."""
     wait(lambda: step in look(lab, run)["steps"], seconds, f"{step} of run {run}")
@@ -271,6 +279,43 @@ def test_a_killed_rsync_is_begun_again(lab: Lab) -> None:
     del lab.prod.environment["LINK_KBPS"]
     lab.prod.start_worker("prod,collect")
     assert found["state"] == "done", found["detail"]
+
+
+@whole
+@pytest.mark.parametrize("after", ["export", "hash"])
+def test_prods_worker_killed_between_the_steps_is_replaced(lab: Lab, after: str) -> None:
+    before = look(lab, begin_done(lab))
+    run = begin(lab)
+    at(lab, run, after)
+    lab.prod.kill("prod,collect")
+    found = look(lab, run)
+    assert found["active"] in (before["active"], before["active"] + 1)
+    lab.prod.start_worker("prod,collect")
+    lab.prod.python(LAPSE)
+    lab.prod.python(RECOVER)
+    found = ended(lab, run, 120)
+    assert found["state"] == "done", found["detail"]
+    assert found["active_run"] == int(run)
+
+
+@whole
+def test_the_same_message_five_times_trains_once(lab: Lab) -> None:
+    run = begin(lab)
+    lab.prod.python(
+        """
+import sys
+from celery import current_app
+for _ in range(5):
+    current_app.send_task("training.tasks.export_and_ship", args=[int(sys.argv[1])])
+    current_app.send_task("training.tasks.train_on_pc", args=[int(sys.argv[1])])
+print(0)
+""",
+        run,
+    )
+    found = ended(lab, run)
+    assert found["state"] == "done", found["detail"]
+    after = look(lab, run)
+    assert after["versions"] == found["versions"]
 
 
 @whole

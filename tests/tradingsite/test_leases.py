@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from tradingsite import clock, leases
 from tradingsite.models import JobRun
@@ -85,3 +85,44 @@ def test_of_many_at_once_exactly_one_claims() -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(claim, range(12))) == 1
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+def test_a_worker_whose_clock_is_off_keeps_its_lease_and_takes_no_other(
+    run: JobRun, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    real = clock.real
+    monkeypatch.setattr(clock, "real", lambda: real() + dt.timedelta(minutes=minutes))
+    first = leases.claim(run)
+    assert first is not None
+    monkeypatch.setattr(clock, "real", real)
+    assert leases.claim(run) is None, "by the clock of the others it is held"
+    monkeypatch.setattr(clock, "real", lambda: real() + dt.timedelta(minutes=minutes))
+    assert leases.claim(run) is None, "and by its own"
+
+
+def test_what_must_be_said_is_said_again_until_the_database_answers(
+    run: JobRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "PAUSE_SECONDS", 0.01)
+    claimed = leases.claim(run)
+    assert claimed is not None
+    tries = []
+
+    def act() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("the connection was lost")
+        leases.release(claimed, detail="said")
+
+    # The test's own transaction must outlive what a worker closes.
+    monkeypatch.setattr(leases.connections, "close_all", lambda: None)
+    leases.patiently(act)
+    run.refresh_from_db()
+    assert (len(tries), run.detail) == (3, "said")
+
+    def never() -> None:
+        raise OperationalError("still lost")
+
+    with pytest.raises(OperationalError, match="still lost"):
+        leases.patiently(never, seconds=0.0)
