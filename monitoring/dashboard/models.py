@@ -13,12 +13,10 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.admin.views.decorators import staff_member_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from bots.models import Position, ShadowAccount
 from bots.modelstore import services as modelstore
@@ -68,10 +66,7 @@ def page(request: HttpRequest, slug: str = "") -> HttpResponse:
     return render(request, "dashboard/models.html", context)
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
+@confirm.guarded
 def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Show from which version to which; by POST, with the password and a reason, switch."""
     slot = _slot(slug)

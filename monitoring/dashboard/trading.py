@@ -13,12 +13,10 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.admin.views.decorators import staff_member_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from bots import causes
 from bots.live import discrepancies, givingup, halting, limits, shortfall
@@ -116,10 +114,7 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/trading.html", context)
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
+@confirm.guarded
 def halt(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask whether a bot is to be halted; by POST, halt it."""
     bot = _bot(slug)
@@ -141,10 +136,7 @@ def halt(request: HttpRequest, slug: str) -> HttpResponse:
     return _confirmed(request, act, carry_out)
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
+@confirm.guarded
 def resume(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask whether a bot is to trade again; by POST, let it."""
     bot = _bot(slug)
@@ -167,10 +159,7 @@ def resume(request: HttpRequest, slug: str) -> HttpResponse:
     return _confirmed(request, act, carry_out)
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
+@confirm.guarded
 def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
     """Ask whether what nobody explains is the owner's; by POST, take it over."""
     row = Discrepancy.on(_market(market)).objects.filter(pk=number, closed_at=None).first()
@@ -199,10 +188,7 @@ def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
     return _confirmed(request, act, carry_out)
 
 
-@sensitive_post_parameters("password")
-@require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
+@confirm.guarded
 def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
     """Ask whether an unknown order was never placed; by POST, end it."""
     order = Order.on(_market(market)).objects.filter(tag=tag, state=Order.State.UNKNOWN).first()
