@@ -4,7 +4,6 @@ After each fault the model that traded goes on trading, nothing that was not ver
 store, and the next run succeeds. The quick ones run with every test; `make lab` runs all.
 """
 
-import os
 import signal
 import subprocess
 import time
@@ -17,7 +16,7 @@ import pytest
 from tests.lab.machines import Lab, laboratory, may_make_networks, missing_tools, wait
 from tests.tools import missing
 
-whole = pytest.mark.skipif(not os.environ.get("NIGHTDESK_LAB"), reason="only with `make lab`")
+whole = pytest.mark.whole
 
 MARKET = """
 from markets import store
