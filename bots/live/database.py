@@ -151,6 +151,7 @@ class DatabaseLedger:
             ).count(),
             sent_today=risk.orders_today,
             price=price,
+            owners=discrepancies.owners_share(market, self._venue, order.instrument),
         )
 
     def _price(self, instrument: str) -> Decimal | None:

@@ -132,6 +132,17 @@ def explained(market: str, venue: Venue) -> Quantities:
     return {name: quantity for name, quantity in held.items() if quantity}
 
 
+def owners_share(market: str, venue: Venue, instrument: str) -> Decimal:
+    """Return what the owner holds of an instrument in a venue's account, as it was last fetched."""
+    adopted = Discrepancy.on(market).objects.filter(venue=venue.name, instrument=instrument)
+    rest = F("venue_quantity") - F("ledger_quantity")
+    held = _sums(adopted.exclude(adopted_by="").values_list("instrument", rest))
+    if venue.is_shared_with_owner:
+        rows = OwnerTrade.on(market).objects.filter(instrument=instrument, given_by=GivenBy.OWNER)
+        _add(held, _sums(rows.values_list("instrument", "quantity")))
+    return held.get(instrument, Decimal(0))
+
+
 def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
     """Return what the owner has traded by hand: as fetched, and what was not fetched yet."""
     # What the broker itself did, squaring off, is exactly what a person must see.

@@ -102,6 +102,8 @@ class Standing:
     sent_today: int
     price: Decimal | None
     """What the venue shows of the order's instrument now."""
+    owners: Decimal = Decimal(0)
+    """What the owner holds of the order's instrument in the same account, in units."""
     margin: tuple[Decimal, Decimal] | None = None
     """What the order would bind and what is free, where the venue says so."""
 
@@ -186,9 +188,12 @@ def _too_large(order: Asked, held: Decimal, standing: Standing, limits: Limits) 
     after = abs(held + order.quantity)
     if limits.quantity is not None and after > limits.quantity:
         return Refusal(f"the bot would hold {after:f}, its limit is {limits.quantity:f}")
-    worth = after * price
-    if worth > limits.notional:
-        return Refusal(f"the bot would hold {worth:.0f}, its limit is {limits.notional:f}")
+    # One account, one risk: what the owner holds counts too, unless this makes it smaller.
+    before = held + standing.owners
+    worth = abs(before + order.quantity) * price
+    if worth > limits.notional and abs(before + order.quantity) > abs(before):
+        whose = f"with the owner's {standing.owners:+f} it" if standing.owners else "the bot"
+        return Refusal(f"{whose} would hold {worth:.0f}, its limit is {limits.notional:f}")
     if standing.margin is not None and standing.margin[0] > standing.margin[1]:
         needed, free = standing.margin
         return Refusal(f"it needs a margin of {needed:.0f}, and {free:.0f} is free")

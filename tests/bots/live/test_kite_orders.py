@@ -1,7 +1,9 @@
 """The order protocol at the simulated broker, through the broker's own client."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,27 @@ def test_a_book_that_reads_empty_changes_nothing(desk: AtBroker) -> None:
     assert desk.reconcile().unknown == 1
     desk.until(order, "filled")
     assert desk.lots() == {"nifty-15m": 1}
+
+
+def test_what_the_owner_holds_counts_against_the_limit_and_never_against_an_exit(
+    desk: AtBroker,
+) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(1_300)
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 1_365})
+    owner_trades.fetch(desk.kite.venue)
+    more = desk.order({"nifty-15m": 3}, bar=ist("2026-06-01 10:15"))
+    desk.bot = dataclasses.replace(desk.bot, notional_limit=Decimal(30_000_000))
+    desk.send(more)
+    assert more.state == "denied"
+    assert more.message.startswith("with the owner's +1300")
+    against = desk.order({"nifty-1h": -2}, bar=ist("2026-06-01 10:30"))
+    desk.send(against)
+    desk.until(against, "filled")  # it makes the account's position smaller
+    leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:45"))
+    desk.send(leaving)
+    desk.until(leaving, "filled")
+    assert desk.lots() == {"nifty-1h": -2}
+    assert desk.reconcile().differences == ()
