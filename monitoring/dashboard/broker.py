@@ -95,6 +95,7 @@ def _page(request: HttpRequest, asked: str = "") -> HttpResponse:
     age = kept.age
     context = {
         "mode": settings.MODE,
+        "here": "broker",
         "login": settings.KITE_LOGIN,
         "host": urlsplit(config.root).netloc,
         "login_url": kite_login.login_url(config) if config.api_key else "",

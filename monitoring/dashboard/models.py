@@ -172,6 +172,7 @@ def _slot(slug: str) -> Slot:
 def _frame(slot: Slot) -> dict[str, Any]:
     return {
         "mode": settings.MODE,
+        "here": "models",
         "slots": list(SLOTS.values()),
         "policy": recipes.policy_of(slot.slug),
         "recipe": recipes.approved(slot.slug),

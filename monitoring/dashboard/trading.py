@@ -85,6 +85,7 @@ def page(request: HttpRequest) -> HttpResponse:
     """Show the page; a market whose database does not answer is named and left out."""
     context: dict[str, Any] = {
         "mode": settings.MODE,
+        "here": "trading",
         "now": clock.market(),
         "bots": [],
         "discrepancies": [],
@@ -279,6 +280,7 @@ def _confirmed(request: HttpRequest, act: Act, carry_out: Any) -> HttpResponse:
             return redirect("trading")
     context = {
         "mode": settings.MODE,
+        "here": "trading",
         "act": act,
         "problem": trouble,
         "reason": request.POST.get("reason", ""),
