@@ -50,6 +50,25 @@ def test_a_cancellation_that_fails_is_asked_again(desk: AtBroker) -> None:
     assert desk.reconcile().differences == ()
 
 
+def test_an_order_stuck_on_its_way_blocks_the_next_and_fills_once(desk: AtBroker) -> None:
+    before = desk.sent()
+    desk.kite.fault("slow_order", seconds=1.5)
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    statuses = {row["status"] for row in desk.venue._read("other", "orders")}  # type: ignore[attr-defined]
+    assert statuses == {"PUT ORDER REQ RECEIVED"}
+    for minutes in (15, 30):
+        desk.reconcile()
+        order.refresh_from_db()
+        assert order.state == "acked"
+        later = desk.order({"nifty-1h": 1}, bar=desk.now + dt.timedelta(minutes=minutes))
+        desk.send(later)
+        assert later.state == "denied" and f"order {order.tag} is acked" in later.message
+    desk.until(order, "filled")
+    assert desk.sent() - before == 1
+    assert desk.lots() == {"nifty-15m": 1}
+
+
 def test_what_the_broker_squares_off_stops_the_instrument_with_both_numbers(
     desk: AtBroker,
 ) -> None:

@@ -42,6 +42,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
     "F07": (f"{BROKER}test_what_arrived_without_an_answer_is_found_by_its_tag",),
     # Stuck on its way, for long.
     "F08": (
+        f"{FAULTS}test_an_order_stuck_on_its_way_blocks_the_next_and_fills_once",
         f"{RECONCILE}test_an_order_the_book_does_not_show_stays_unknown_until_it_does",
         f"{ORDERS}test_an_accepted_order_blocks_new_risk_until_it_is_filled",
     ),
@@ -66,6 +67,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
     # Too fast.
     "F12": (
         f"{BROKER}test_a_known_refusal_is_final_and_never_sent_again",
+        f"{EXCHANGE}test_what_is_lost_is_unknown_sent_once_and_ends_by_a_persons_word",
         "markets/test_kite_trading.py::test_too_fast_is_a_refusal_and_everybody_slows_down",
         "markets/test_kite_venue.py::test_by_the_real_rules_the_broker_refuses_nothing",
     ),
@@ -85,7 +87,11 @@ MATRIX: dict[str, tuple[str, ...]] = {
     ),
     # The token dies in the middle of the day.
     "F17": (f"{FAULTS}test_a_token_that_dies_at_noon_ends_trading_until_somebody_signs_in",),
-    "F18": ("markets/test_kite_ticker.py::test_a_refused_token_is_not_offered_again",),
+    "F18": (
+        "markets/test_kite_ticker.py::test_a_refused_token_is_not_offered_again",
+        "markets/test_kite_ticker.py::test_a_token_refused_after_the_handshake_is_refused_all_the_same",
+        "markets/test_kite_ticker.py::test_a_refusal_may_be_a_mistake",
+    ),
     # The login job fails.
     "F19": (
         "markets/test_token_refresh.py::"
@@ -140,14 +146,21 @@ NOT_DONE = {"F15": "no protective stop is placed at the broker, so none can be m
 @cache
 def names_in(path: Path) -> frozenset[str]:
     """Return the names of a file's tests."""
+    # Only what stands at the top of a file is collected, and none of these may be marked to skip.
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return frozenset(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and not any("skip" in ast.unparse(each) for each in node.decorator_list)
+    )
 
 
 def test_every_row_is_covered_or_said_not_to_be() -> None:
     rows = {f"F{number:02}" for number in range(1, 28)}
     assert MATRIX.keys() | NOT_DONE.keys() == rows
     assert not MATRIX.keys() & NOT_DONE.keys()
+    assert NOT_DONE.keys() == {"F15"}, "a row is not given up in passing"
     assert all(MATRIX.values())
 
 
