@@ -112,13 +112,6 @@ def test_an_unknown_service_is_answered_with_the_known_ones() -> None:
         call_command("up", only="nonsense,beat")
 
 
-def test_live_is_refused_in_this_release(monkeypatch: Any) -> None:
-    monkeypatch.setattr(settings, "MODE", "live")
-    with pytest.raises(CommandError, match="MODE=live starts only once") as refused:
-        call_command("up")
-    assert refused.value.returncode == 78
-
-
 def test_a_fresh_start_needs_a_second_word() -> None:
     with pytest.raises(CommandError, match="--fresh --yes"):
         call_command("up", fresh=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
 
 from markets import store
 from tradingsite.heartbeat import Beat
@@ -29,10 +30,11 @@ class Command(BaseCommand):
         """Run until SIGTERM or SIGINT; exit with 78 where the bot is running already."""
         bot = BOTS[options["bot"]]
         beat = Beat(f"{bot.slug}-bot")
-        if settings.MODE == "live":
-            raise CommandError(
-                "live trading starts only once `manage.py doctor` passes; there is no doctor yet"
-            )
+        # By its name: what watches stands to the right of what trades.
+        refusals = import_string("monitoring.doctor.refusals")() if settings.MODE == "live" else []
+        if refusals:
+            words = "live trading starts only once `manage.py doctor` passes:"
+            raise CommandError("\n".join([words, *refusals]), returncode=REFUSED)
         # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
         from bots.live.runner import LOOP_SECONDS, Runner
         from bots.live.venues import venue_of

@@ -29,12 +29,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check the wishes, then run the desk."""
-        if settings.MODE == "live":
-            raise CommandError(
-                "MODE=live starts only once `manage.py doctor` passes, and there is no doctor "
-                "yet: this release runs MODE=simulated, the default, and MODE=paper.",
-                returncode=REFUSED,
-            )
         names = _chosen(options["only"])
         if options["fresh"] and not options["yes"]:
             raise CommandError(

@@ -1,0 +1,164 @@
+"""Is this machine fit to trade: one finding for each thing that must be so, and what to do.
+
+A failed finding keeps a live bot from starting. What this release cannot prove yet (that a backup
+was restored, that orders leave from the registered address) fails in live mode, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from bots.actions import dead_actions
+from bots.models import Discrepancy, Order, RiskState
+from bots.modelstore import services as modelstore
+from markets import calendar_watch, instruments_today
+from markets.store import load_calendar
+from markets.venues.configured import kite_token
+from monitoring import checks
+from tradingsite import clock
+from tradingsite.databases import is_ours
+from tradingsite.registry import BOTS, MARKETS, SLOTS
+from training import recipes
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+QUEUE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Say how one thing stands, and what to do where it is not well."""
+
+    name: str
+    level: str
+    says: str
+    do: str = ""
+
+
+def examine() -> list[Finding]:
+    """Return every finding, in the order in which things lean on each other."""
+    found = list(_databases())
+    if any(each.level == FAIL for each in found):
+        return found  # nothing else can be asked
+    examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk]
+    if settings.MACHINE in ("single", "prod"):
+        examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _proofs]
+    return found + [finding for look in examinations for finding in look()]
+
+
+def refusals() -> list[str]:
+    """Return what keeps a live bot from starting, in words."""
+    return [f"{each.name}: {each.says}" for each in examine() if each.level == FAIL]
+
+
+def _databases() -> Iterator[Finding]:
+    for alias in settings.DATABASES:
+        try:
+            executor = MigrationExecutor(connections[alias])
+            nodes = executor.loader.graph.leaf_nodes()
+            missing = executor.migration_plan(nodes) if is_ours(alias, settings.MACHINE) else []
+        except DatabaseError as error:
+            says = str(error).strip().splitlines()[0]
+            yield Finding(f"database {alias}", FAIL, says, "start PostgreSQL, or see DATABASE_URL")
+            continue
+        if missing:
+            do = "manage.py migratedbs"
+            yield Finding(f"database {alias}", FAIL, f"{len(missing)} migrations are missing", do)
+        else:
+            yield Finding(f"database {alias}", OK, "answers, and is migrated")
+
+
+def _queue() -> Iterator[Finding]:
+    try:
+        redis.Redis.from_url(settings.REDIS_URL, socket_timeout=QUEUE_SECONDS).ping()
+    except redis.RedisError as error:
+        says = f"{error}; bots trade without it, jobs do not run"
+        yield Finding("queue", WARN, says, "start Valkey, or see REDIS_URL")
+    else:
+        yield Finding("queue", OK, "answers")
+
+
+def _disk() -> Iterator[Finding]:
+    used_pct = psutil.disk_usage(str(settings.DATA_DIR)).percent
+    level = {"critical": FAIL, "warning": WARN, "": OK}[checks.disk_level(used_pct)]
+    do = "make room" if level != OK else ""
+    yield Finding("disk", level, f"{used_pct:.0f} % full", do)
+
+
+def _calendar() -> Iterator[Finding]:
+    today = clock.trading_date(clock.market())
+    do = "enter the exchange's list under Trading days in /admin/"
+    left = calendar_watch.verified_days_left(today)
+    if not load_calendar(calendar_watch.MARKET).is_verified(today):
+        yield Finding("exchange calendar", FAIL, "today is not confirmed", do)
+    elif left < calendar_watch.DAYS_LEFT_WANTED:
+        yield Finding("exchange calendar", WARN, f"is confirmed for {left} more days", do)
+    else:
+        yield Finding("exchange calendar", OK, f"is confirmed for at least {left} days")
+
+
+def _token() -> Iterator[Finding]:
+    state = kite_token().state()
+    if state.dies_at is not None and clock.market() < state.dies_at:
+        yield Finding("broker's token", OK, "is of today")
+    else:
+        level = WARN if settings.MODE == "simulated" else FAIL
+        yield Finding("broker's token", level, "is missing or over", "sign in at /kite/")
+
+
+def _lists() -> Iterator[Finding]:
+    for market in MARKETS.values():
+        refusal = instruments_today.trading_allowed(market.slug, clock.market())
+        level = OK if not refusal else WARN if settings.MODE == "simulated" else FAIL
+        do = "manage.py instruments" if refusal else ""
+        yield Finding(f"{market.title} instruments", level, refusal or "are of today", do)
+
+
+def _accounts() -> Iterator[Finding]:
+    for market in MARKETS.values():
+        stopped = Discrepancy.on(market.slug).objects.filter(closed_at=None)
+        unknown = Order.on(market.slug).objects.filter(state=Order.State.UNKNOWN).count()
+        halted = [row.bot for row in RiskState.on(market.slug).objects.filter(halted=True)]
+        said = [f"{row.instrument} is stopped: {row}" for row in stopped]
+        said += [f"{unknown} orders are unknown"] if unknown else []
+        said += [f"{', '.join(halted)} halted"] if halted else []
+        level = WARN if said else OK
+        do = "look at /trading/" if said else ""
+        says = "; ".join(said) or "is explained, and nobody is halted"
+        yield Finding(f"{market.title} account", level, says, do)
+
+
+def _models() -> Iterator[Finding]:
+    for slot in SLOTS:
+        version, policy = modelstore.active(slot), recipes.policy_of(slot)
+        if version is None:
+            do = f"manage.py trainbot {slot.replace('-', ' ')}"
+            yield Finding(f"model of {slot}", WARN, "none: it holds flat", do)
+        elif policy == recipes.GATED and recipes.approved(slot) is None:
+            do = f"manage.py evaluate {slot}"
+            says = f"{version} trades, and no recipe is approved: no new model will"
+            yield Finding(f"model of {slot}", WARN, says, do)
+        else:
+            yield Finding(f"model of {slot}", OK, f"{version} trades ({policy})")
+
+
+def _limits() -> Iterator[Finding]:
+    for bot in BOTS.values():
+        dead = dead_actions(bot.limit_lots)
+        says = f"{bot.limit_lots} lots a slot" + (f"; {', '.join(dead)} do nothing" if dead else "")
+        yield Finding(f"{bot.title} limit", WARN if dead else OK, says)
+
+
+def _proofs() -> Iterator[Finding]:
+    """Say what nobody can prove yet; only live mode must have it."""
+    level = FAIL if settings.MODE == "live" else WARN
+    yield Finding("backups", level, "none is made yet, so none was restored", "a later release")
+    yield Finding(
+        "registered address", level, "that orders leave from it is not checked", "a later release"
+    )

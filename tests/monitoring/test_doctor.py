@@ -1,0 +1,76 @@
+"""Whether the machine is fit to trade, finding by finding."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from bots.models import Discrepancy
+from monitoring import doctor
+from tests.desk import ist
+from tests.histories import seed_days
+from tests.monitoring import desks
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+
+@pytest.fixture(autouse=True)
+def morning(set_market: Callable[..., None]) -> None:
+    seed_days("nifty")
+    set_market(ist("2026-06-01 10:00"))
+
+
+def finding(name: str) -> doctor.Finding:
+    """Return the finding of a name."""
+    return next(each for each in doctor.examine() if each.name == name)
+
+
+def test_a_simulated_desk_is_fit_and_told_what_is_worth_a_look() -> None:
+    levels = {each.name: each.level for each in doctor.examine()}
+    assert levels["database nifty"] == levels["queue"] == levels["exchange calendar"] == "ok"
+    assert levels["model of btc-1h"] == levels["backups"] == "warn"
+    assert levels["NIFTY limit"] == "ok"
+    said = StringIO()
+    call_command("doctor", stdout=said)
+    assert "Fit to trade (simulated)" in said.getvalue()
+    said = StringIO()
+    call_command("doctor", "--json", stdout=said)
+    assert json.loads(said.getvalue().splitlines()[0])["level"] == "ok"
+
+
+def test_what_stops_an_instrument_is_worth_a_look() -> None:
+    Discrepancy.on("btc").objects.create(
+        venue="paper",
+        instrument="BTC-PERP",
+        ledger_quantity=Decimal(0),
+        venue_quantity=Decimal(1),
+        seen_at=desks.NOW,
+    )
+    assert "BTC-PERP is stopped: the ledger has 0, the venue has 1" in finding("BTC account").says
+
+
+def test_a_day_that_is_not_confirmed_fails(set_market: Callable[..., None]) -> None:
+    set_market(ist("2031-06-02 10:00"))
+    assert finding("exchange calendar").level == "fail"
+    with pytest.raises(SystemExit) as ended:
+        call_command("doctor", stdout=StringIO())
+    assert ended.value.code == 1
+
+
+def test_live_needs_what_cannot_be_proved_yet(settings: pytest.FixtureRequest) -> None:
+    settings.MODE = "live"  # type: ignore[attr-defined]
+    said = doctor.refusals()
+    assert any(each.startswith("backups: ") for each in said)
+    assert any(each.startswith("broker's token: ") for each in said)
+    with pytest.raises(CommandError, match="live trading starts only once") as refused:
+        call_command("runbot", "nifty")
+    assert refused.value.returncode == 78
+
+
+def test_a_queue_that_is_away_stops_no_bot(settings: pytest.FixtureRequest) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"  # type: ignore[attr-defined]
+    found = finding("queue")
+    assert found.level == "warn" and "bots trade without it" in found.says
