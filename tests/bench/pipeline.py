@@ -1,6 +1,7 @@
 """The seven steps of one slot's training, and the way back: seconds a step, bytes, spoilt bundles.
 
-The slot is NIFTY 15m on a generated history of four years, as long as a real one. `overhead_share`
+The slot is NIFTY 15m on a generated history of four years, as long as a real one, or on the bars
+of a folder that NIGHTDESK_BARS names (nifty_15m.csv.gz and so on). `overhead_share`
 is what the steps beside the training take of a run whose training lasts three minutes. `rollback_s`
 is from asking for an older version, which only PC's archive has, to a bot's process holding its
 policy, verified; it decides with it at its next bar. Both roles are on this machine here: the link
@@ -69,10 +70,19 @@ def measure(folder: str) -> None:
 
 
 def _make_market() -> None:
+    """Import NIFTY's bars from the folder that NIGHTDESK_BARS names, else generate some."""
+    from django.core.management import call_command
+
     from markets.simulator import history
 
-    vars(history)["YEARS"] = YEARS
-    history.make_history("nifty", history.first_instant())
+    folder = os.environ.get("NIGHTDESK_BARS")
+    if not folder:
+        vars(history)["YEARS"] = YEARS
+        history.make_history("nifty", history.first_instant())
+        return
+    for timeframe in ("15m", "1h", "1d"):
+        file = str(Path(folder) / f"nifty_{timeframe}.csv.gz")
+        call_command("importbars", "nifty", timeframe, file, stdout=sys.stderr)
 
 
 def _train() -> dict[str, float]:

@@ -142,11 +142,15 @@ def missing_tools() -> list[str]:
 
 
 def may_make_networks() -> bool:
-    """Return whether this machine lets us make namespaces, as some containers do not."""
+    """Return whether this machine lets us make networks and mounts, as some containers do not."""
     name = f"nd-probe-{secrets.token_hex(3)}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-    if made.returncode == 0:
-        _ip("netns", "delete", name)
+    inside = f"ip netns exec {name} sh -c"
+    probe = (
+        f"ip netns add {name} && ip -n {name} link add a type veth peer name b && "
+        f"{inside} 'mount -t tmpfs tmpfs /mnt && umount /mnt'"
+    )
+    made = subprocess.run(["sh", "-c", probe], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
     return made.returncode == 0
 
 
