@@ -146,8 +146,8 @@ def may_make_networks() -> bool:
     name = f"nd-probe-{secrets.token_hex(3)}"
     inside = f"ip netns exec {name} sh -c"
     probe = (
-        f"ip netns add {name} && ip -n {name} link add a type veth peer name b && "
-        f"{inside} 'mount -t tmpfs tmpfs /mnt && umount /mnt'"
+        f"ip netns add {name} && ip -n {name} link add nd-a type veth peer name nd-b && "
+        f"{inside} 'mount -t tmpfs tmpfs /tmp && umount /tmp'"
     )
     made = subprocess.run(["sh", "-c", probe], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
