@@ -190,12 +190,13 @@ from training.models import TrainingRun
 try:
     print(json.dumps(["users", User.objects.count()]))
 except ProgrammingError as error:
-    print(json.dumps([str(error).splitlines()[0], TrainingRun.objects.count() > 0]))
+    print(json.dumps([str(error).splitlines()[0], TrainingRun.objects.count() >= 0]))
 """
     assert lab.pc.python(script) == ["permission denied for table auth_user", True]
 
 
 def test_a_machine_that_shows_another_key_is_given_nothing(lab: Lab) -> None:
+    begin_done(lab)
     known = Path(lab.prod.environment["PC_KNOWN_HOSTS"])
     pinned = known.read_text()
     another = Path(lab.prod.environment["PC_SSH_KEY"] + ".pub").read_text()
