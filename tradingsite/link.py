@@ -22,6 +22,7 @@ PAUSE_SECONDS = 3.0
 PARTIAL = ".rsync-partial"
 # rsync's exit codes: of the protocol's stream, of a socket, of a time-out; 255 is ssh's own.
 _BROKEN = {10, 12, 30, 35, 255}
+_FILE_ERROR = 11
 
 
 class NoSpace(Degraded):
@@ -112,6 +113,12 @@ class Link:
             )
         if "No space left on device" in said or "Disk quota exceeded" in said:
             return NoSpace(f"no disk space at the other end: {last}. Make room and run it again")
+        if code == _FILE_ERROR and not said.strip():
+            # A receiver that cannot write may be gone before its reason has arrived.
+            return NoSpace(
+                f"{self.host} could not write what it was sent: no disk space, most likely. Look "
+                f"there and run it again"
+            )
         if code in _BROKEN or code < 0:  # killed, here
             return LinkDown(f"{self.host} does not answer: {last}")
         return LinkRefused(f"{self.host}: {last}")
