@@ -255,10 +255,12 @@ def _perform(run: TrainingRun, first_step: int) -> None:
     except leases.LeaseLost:
         raise
     except StaleCopy as error:
-        # PC lost rows that it had: the run begins again, and everything is sent.
-        log.warning("%s: %s; it is exported anew, whole", run, error)
-        stages.forget_copy(run)
-        leases.release(run)
+        # PC lost rows that it had: the run begins again, and everything is sent, once.
+        if stages.forget_copy(run):
+            log.warning("%s: %s; it is exported anew, whole", run, error)
+            leases.release(run)
+        else:
+            _end(run, TrainingRun.State.REFUSED, str(error))
     except (Degraded, TooFewBars) as error:
         _end(run, TrainingRun.State.REFUSED, str(error))
     except Exception:

@@ -196,10 +196,12 @@ def clean_up(run: TrainingRun) -> str:
     return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
 
 
-def forget_copy(run: TrainingRun) -> None:
-    """Let a run begin again, with all that PC needs in its export."""
-    Copy.objects.filter(slot=run.slot).delete()
+def forget_copy(run: TrainingRun) -> bool:
+    """Let a run begin again, its export whole; return False where it was whole already."""
+    if not Copy.objects.filter(slot=run.slot).delete()[0]:
+        return False
     run.steps.all().delete()
+    return True
 
 
 def _keep_copy(slot: str, held: dataset.Holding) -> None:

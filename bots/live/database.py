@@ -17,7 +17,7 @@ from bots.live import discrepancies, fills, halting, ledger, limits
 from bots.live.limits import Limits, Refusal, Standing
 from bots.live.netting import EXITS
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
-from bots.models import Discrepancy, Fill, Order, OrderEvent, Position, RiskState
+from bots.models import Fill, Order, OrderEvent, Position, RiskState
 from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
@@ -70,10 +70,7 @@ class DatabaseLedger:
         """
         if order.leg not in EXITS or self._venue.is_shared_with_owner:
             return False
-        adopted = Discrepancy.on(self._bot.market).objects.filter(
-            venue=self._venue.name, instrument=order.instrument
-        )
-        return not adopted.exclude(adopted_by="").exists()
+        return not discrepancies.has_adopted(self._bot.market, self._venue, order.instrument)
 
     def move(self, order: Order, state: State, detail: str) -> None:
         """Change an order's state, with its event."""

@@ -124,9 +124,7 @@ def explained(market: str, venue: Venue) -> Quantities:
     held: dict[str, Decimal] = {}
     rows = Position.on(market).objects.filter(venue=venue.name)
     _add(held, _sums(rows.values_list("instrument", "quantity")))
-    adopted = Discrepancy.on(market).objects.filter(venue=venue.name).exclude(adopted_by="")
-    rest = F("venue_quantity") - F("ledger_quantity")
-    _add(held, _sums(adopted.values_list("instrument", rest)))
+    _add(held, _adopted(market, venue))
     if venue.is_shared_with_owner:
         _add(held, _owners(market, venue.trades(clock.market() - TRADES_SINCE)))
     return {name: quantity for name, quantity in held.items() if quantity}
@@ -134,13 +132,22 @@ def explained(market: str, venue: Venue) -> Quantities:
 
 def owners_share(market: str, venue: Venue, instrument: str) -> Decimal:
     """Return what the owner holds of an instrument in a venue's account, as it was last fetched."""
-    adopted = Discrepancy.on(market).objects.filter(venue=venue.name, instrument=instrument)
-    rest = F("venue_quantity") - F("ledger_quantity")
-    held = _sums(adopted.exclude(adopted_by="").values_list("instrument", rest))
+    held = _adopted(market, venue)
     if venue.is_shared_with_owner:
         rows = OwnerTrade.on(market).objects.filter(instrument=instrument, given_by=GivenBy.OWNER)
         _add(held, _sums(rows.values_list("instrument", "quantity")))
     return held.get(instrument, Decimal(0))
+
+
+def has_adopted(market: str, venue: Venue, instrument: str) -> bool:
+    """Return whether a person ever took something of an instrument over as the owner's."""
+    return instrument in _adopted(market, venue)
+
+
+def _adopted(market: str, venue: Venue) -> dict[str, Decimal]:
+    """Return what people have taken over as the owner's in a venue's account."""
+    rows = Discrepancy.on(market).objects.filter(venue=venue.name).exclude(adopted_by="")
+    return _sums(rows.values_list("instrument", F("venue_quantity") - F("ledger_quantity")))
 
 
 def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_safe
 from bots import causes
 from bots.live import discrepancies, givingup, halting, limits, shortfall
 from bots.models import Discrepancy, Order, Position, RiskState, ShadowAccount
+from bots.modelstore import services as modelstore
 from monitoring.dashboard import confirm
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.dashboard.broker import CALM, FAIL
@@ -101,8 +102,9 @@ def page(request: HttpRequest) -> HttpResponse:
         except DOES_NOT_ANSWER:
             context["errors"].append(f"the {market} database does not answer")
     context["orders"].sort(key=lambda row: row.order.created_at, reverse=True)
-    context["orders"] = context["orders"][:ORDERS_SHOWN]
+    # However old: they stand in the way of new ones.
     context["unknown"] = [row for row in context["orders"] if row.is_doubtful]
+    context["orders"] = context["orders"][:ORDERS_SHOWN]
     context["cause_titles"] = [
         (cause, title)
         for cause, title in causes.TITLES.items()
@@ -230,33 +232,28 @@ def _read(market: str, context: dict[str, Any]) -> None:
     ]
     open_rows = Discrepancy.on(market).objects.filter(closed_at=None).order_by("instrument")
     found = [(market, row) for row in open_rows]
-    # The unknown ones first, however old: they stand in the way of new ones.
     orders = Order.on(market).objects
     newest = list(orders.order_by("-created_at", "-id")[:ORDERS_SHOWN])
     doubtful = list(orders.filter(state=Order.State.UNKNOWN).exclude(pk__in=[o.pk for o in newest]))
     since = clock.market() - dt.timedelta(days=5)
     slots = [slot for slot in SLOTS.values() if slot.market == market]
     days = [(slot.slug, day) for slot in slots for day in causes.by_day(slot, since)[:1]]
-    costs = [row for bot in bots for row in shortfall.report(bot, clock.market()) if not row.hour]
-    shadows = list(_shadows(market))
+    costs = [row for bot in bots for row in shortfall.report(bot, clock.market())]
     context["bots"] += rows
     context["discrepancies"] += found
     context["orders"] += [_order(market, order) for order in newest + doubtful]
     context["causes"] += days
     context["shortfalls"] += [row for row in costs if row.hour is None]
-    context["shadows"] += shadows
+    context["shadows"] += _shadows(market, held)
 
 
-def _shadows(market: str) -> list[tuple[ShadowAccount, float]]:
-    """Return the newest shadow of each slot, with what the slot itself won over the same bars."""
-    found: dict[str, ShadowAccount] = {}
-    for row in ShadowAccount.on(market).objects.order_by("-since", "-id"):
-        found.setdefault(row.slot, row)
-    held = {row.slot: row for row in Position.on(market).objects.all()}
+def _shadows(market: str, held: dict[str, Position]) -> list[tuple[ShadowAccount, float]]:
+    """Return the shadows of the models that wait, with what their slots won over the same bars."""
+    waiting = [str(version) for slot in held if (version := modelstore.challenger(slot))]
+    rows = ShadowAccount.on(market).objects.filter(model__in=waiting, bars__gt=0)
     return [
-        (row, float(held[slot].equity - row.champion_equity) / float(row.notional))
-        for slot, row in sorted(found.items())
-        if slot in held and row.bars
+        (row, float(held[row.slot].equity - row.champion_equity) / float(row.notional))
+        for row in rows.order_by("slot")
     ]
 
 

@@ -209,6 +209,24 @@ def test_a_machine_that_shows_another_key_is_given_nothing(lab: Lab) -> None:
     assert found["active"] and "ship" not in found["steps"]
 
 
+@whole
+def test_a_key_that_may_only_move_files_in_pcs_folder_is_enough(lab: Lab) -> None:
+    taken = lab.pc.folder / "ssh" / "authorized_keys"
+    ours, told = taken.read_text(), lab.prod.environment["PC_DATA_DIR"]
+    taken.write_text(f'command="rrsync {lab.pc.folder / "var"}",restrict {ours}')
+    lab.prod.kill("prod,collect", signal.SIGTERM)
+    lab.prod.environment["PC_DATA_DIR"] = "."
+    lab.prod.start_worker("prod,collect")
+    try:
+        found = ended(lab, begin(lab))
+    finally:
+        taken.write_text(ours)
+        lab.prod.kill("prod,collect", signal.SIGTERM)
+        lab.prod.environment["PC_DATA_DIR"] = told
+        lab.prod.start_worker("prod,collect")
+    assert found["state"] == "done", found["detail"]
+
+
 def test_a_machine_that_does_not_take_our_key_is_told(lab: Lab) -> None:
     taken = lab.pc.folder / "ssh" / "authorized_keys"
     ours = taken.read_text()

@@ -40,7 +40,7 @@ from tradingsite import clock, leases
 from tradingsite.models import Notice
 from tradingsite.registry import SLOTS
 from training import dataset, pipeline, stages, tasks
-from training.models import TrainingRun
+from training.models import Copy, TrainingRun
 from training.pipeline import STAGES, STEPS
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc", "nifty"])
@@ -463,3 +463,20 @@ def test_a_slot_is_trained_again_only_on_new_bars() -> None:
     assert pipeline.nothing_new(SLOT, closes_at + dt.timedelta(hours=2)) == (
         "no new bar since its last training"
     )
+
+
+def test_a_copy_that_was_lost_is_sent_anew_once_and_then_refused(
+    steps: Callable[..., list[int]],
+) -> None:
+    def stale(run: TrainingRun) -> str:
+        raise dataset.StaleCopy("PC has other rows")
+
+    steps(train=stale)
+    Copy.objects.create(slot=SLOT.slug, holding={}, at=clock.real())
+    run = make_run()
+    pipeline.advance(run.pk, 1)
+    pipeline.advance(run.pk, 3)
+    assert (fresh(run).state, finished(run)) == (State.RUNNING, []), "it begins again"
+    pipeline.advance(run.pk, 1)
+    pipeline.advance(run.pk, 3)
+    assert fresh(run).state == State.REFUSED, "a whole export that does not fit ends it"

@@ -13,6 +13,8 @@ from django.http import HttpResponseBase
 from django.test import Client
 
 from bots.models import Decision, Discrepancy, Order, Position, RiskState, ShadowAccount
+from bots.modelstore.models import ModelVersion
+from monitoring.dashboard import trading
 from tests.desk import Desk
 from tests.monitoring import desks
 from tradingsite.format import GLUE
@@ -94,6 +96,18 @@ def test_orders_causes_costs_and_shadows_are_shown(client: Client, desk: Desk) -
         bars=34,
         trades=9,
         since=at - dt.timedelta(hours=34),
+    )
+    assert "No model waits" in words(client.get("/trading/"))
+    ModelVersion.objects.create(
+        slot="btc-1h",
+        number=7,
+        run_id=1,
+        state=ModelVersion.State.VERIFIED,
+        path="btc-1h/v7",
+        manifest_sha256="0" * 64,
+        trained_from=at,
+        trained_until=at,
+        created_at=at,
     )
     text = words(client.get("/trading/"))
     assert "Buy 0.02 BTC-PERP Filled BTC 1h +2 open 60,000.00 60,069.01 11.5" in text
@@ -184,3 +198,12 @@ def test_five_wrong_passwords_sign_out(staff: Client, desk: Desk) -> None:
 def test_unknown_bots_and_markets_are_not_found(staff: Client) -> None:
     for address in ("doge/halt", "doge/resume", "doge/adopt/1", "doge/giveup/T1X"):
         assert staff.get(f"/trading/{address}/").status_code == 404
+
+
+def test_an_unknown_order_is_shown_however_many_came_after_it(client: Client, desk: Desk) -> None:
+    order = lost(desk)
+    for number in range(trading.ORDERS_SHOWN + 1):
+        desk.go(desk.now + dt.timedelta(minutes=1))
+        desk.order({"btc-4h": 1}, bar=desk.now + dt.timedelta(hours=2 + number))
+    text = words(client.get("/trading/"))
+    assert f"Order {order.tag} may or may not have arrived." in text
