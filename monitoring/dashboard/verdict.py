@@ -283,6 +283,8 @@ def _calm(facts: Facts) -> Verdict:
     parts = [f"{models} of {len(facts.models)} slots have a model, the others hold flat."]
     if models == 0:
         parts = ["No slot has a model yet, so every slot holds flat."]
+    elif models == len(facts.models):
+        parts = [f"All {models} slots have a model."]
     if running:
         parts.append(f"{running.title} is training.")
     if facts.rail.upcoming:
