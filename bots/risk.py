@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Any
 
 from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, trading_date
 
 Amount = Any
 """A float or a Decimal."""
-
-# A float that should be a whole number of steps is one if it is this close to it.
-STEP_TOLERANCE = Decimal("0.000001")
 
 
 def bounded_lots(lots: int, wanted_lots: int, limit_lots: int, reduce_only: bool) -> int:
@@ -90,41 +86,3 @@ class RiskGate:
     def state(self) -> GateState:
         """Return what to store, so that a restart neither forgets nor repeats a latch."""
         return GateState(self._date, self._opening_equity, self._last_equity, self.is_latched)
-
-
-@dataclass(frozen=True, slots=True)
-class OrderTerms:
-    """Hold the signed quantity and the limit price of an order, on the venue's grids."""
-
-    quantity: Decimal
-    price: Decimal
-
-
-def to_order(
-    target_quantity: float, held: Decimal, step: Decimal, price: float, tick: Decimal
-) -> OrderTerms | None:
-    """Return the next order from a held quantity towards a float target, or None at the target.
-
-    The door from float to Decimal, rounding towards less risk: the target towards zero in steps of
-    the venue, a buyer's limit price down to the tick and a seller's up. Through zero is two
-    orders: this one closes, and the call after its fill opens.
-    """
-    target = _to_grid(target_quantity, step, ROUND_DOWN)
-    # Less than a step held cannot be closed: such a rest must not keep the other side shut.
-    if target * held < 0 and abs(held) >= step:
-        target = Decimal(0)
-    quantity = _to_grid(target - held, step, ROUND_DOWN)
-    if not quantity:
-        return None
-    return OrderTerms(
-        quantity, _to_grid(price, tick, ROUND_FLOOR if quantity > 0 else ROUND_CEILING)
-    )
-
-
-def _to_grid(value: float | Decimal, step: Decimal, rounding: str) -> Decimal:
-    # repr gives the shortest decimal that is this float: 0.03 and not 0.0299999999999999988897769.
-    steps = Decimal(repr(float(value)) if not isinstance(value, Decimal) else value) / step
-    nearest = steps.to_integral_value()
-    if abs(steps - nearest) > STEP_TOLERANCE:
-        nearest = steps.to_integral_value(rounding)
-    return nearest * step

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.risk import GateState, OrderTerms, RiskGate, bounded_lots, to_order
+from bots.risk import GateState, RiskGate, bounded_lots
 
 IST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
@@ -68,48 +68,3 @@ def test_a_restart_keeps_the_latch() -> None:
 def test_a_limit_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         RiskGate(Decimal(0))
-
-
-LOT, TICK = Decimal(65), Decimal("0.05")
-
-
-@pytest.mark.parametrize(
-    ("target", "held", "price", "expected"),
-    [
-        (130.0, Decimal(0), 24_000.07, OrderTerms(Decimal(130), Decimal("24000.05"))),
-        (129.0, Decimal(0), 24_000.05, OrderTerms(Decimal(65), Decimal("24000.05"))),
-        (-129.0, Decimal(0), 24_000.07, OrderTerms(Decimal(-65), Decimal("24000.10"))),
-        (0.0, Decimal(130), 24_000.0, OrderTerms(Decimal(-130), Decimal("24000.00"))),
-        (65.0, Decimal(65), 24_000.0, None),
-        (-65.0, Decimal(130), 24_000.0, OrderTerms(Decimal(-130), Decimal("24000.00"))),
-    ],
-)
-def test_to_order_rounds_towards_less_risk(
-    target: float, held: Decimal, price: float, expected: OrderTerms | None
-) -> None:
-    assert to_order(target, held, LOT, price, TICK) == expected
-
-
-def test_to_order_takes_float_dust_for_what_it_is() -> None:
-    step = Decimal("0.01")
-    order = to_order(3 * 0.01 + 1e-12, Decimal(0), step, 60_000.0, Decimal(1))
-    assert order is not None
-    assert order.quantity == Decimal("0.03")
-    assert to_order(0.1 + 0.2, Decimal("0.30"), step, 60_000.0, Decimal(1)) is None
-
-
-def test_a_rest_below_one_step_does_not_keep_the_other_side_shut() -> None:
-    order = to_order(0.02, Decimal("-0.003"), Decimal("0.01"), 60_000.0, Decimal(1))
-    assert order is not None
-    assert order.quantity == Decimal("0.02")
-
-
-@given(st.floats(-1e4, 1e4), st.integers(-100, 100))
-def test_orders_end_at_or_inside_the_target(target: float, held_lots: int) -> None:
-    held = held_lots * LOT
-    for _ in range(2):
-        order = to_order(target, held, LOT, 24_000.0, TICK)
-        held += order.quantity if order else Decimal(0)
-    assert to_order(target, held, LOT, 24_000.0, TICK) is None
-    assert abs(held) <= abs(Decimal(target)) + Decimal("0.001")
-    assert held % LOT == 0
