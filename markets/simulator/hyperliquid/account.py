@@ -15,14 +15,17 @@ from markets.simulator.hyperliquid.market import BY_NAME
 TAKER_RATE = Decimal("0.00045")
 MAKER_RATE = Decimal("0.00015")
 DEFAULT_LEVERAGE = 20
-NONCES_KEPT = 100
 _ZERO = Decimal(0)
 _CENT = Decimal("0.000001")
 
 OPEN = "open"
 FILLED = "filled"
 CANCELED = "canceled"
-MARGIN_CANCELED = "marginCanceled"
+LIQUIDATED_CANCELED = "liquidatedCanceled"
+DELISTED_CANCELED = "delistedCanceled"
+REDUCE_ONLY_CANCELED = "reduceOnlyCanceled"
+SCHEDULED_CANCEL = "scheduledCancel"
+LIQUIDATED = "Liquidated Cross"
 
 Marks = Mapping[str, Decimal]
 
@@ -76,6 +79,24 @@ class Fill:
     direction: str
     time_ms: int
     liquidation_mark: Decimal | None = None
+    liquidation_method: str = "market"
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Say what closes a position that nobody asked to close."""
+
+    direction: str
+    """The execution's, "Auto-Deleveraging"; of a liquidation without the side."""
+    mark: Decimal | None = None
+    """Of a liquidation, the mark by which it fell due."""
+    method: str = "market"
+    """Of a liquidation, whether the book took it or the exchange's backstop."""
+
+    @property
+    def is_free(self) -> bool:
+        """Return whether it costs no fee: what is settled meets no book."""
+        return self.mark is None or self.method != "market"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +138,19 @@ class Account:
     funding: Decimal = _ZERO
     """Received since the account was opened."""
     nonces: list[int] = field(default_factory=list)
-    """The highest that were used, ascending."""
+    """The highest that its own key has used, ascending."""
+    agents: dict[str, list[int]] = field(default_factory=dict)
+    """The addresses that may sign for it, each with the nonces it has used."""
+    requests: int = 0
+    """What it has asked for by signed actions, each order of a batch counted."""
+    spared_ms: int = 0
+    """Real time of the last request that was taken over the limit."""
+    scheduled_cancel_ms: int | None = None
+    """Real time at which its orders are to be cancelled."""
     builders: dict[str, str] = field(default_factory=dict)
     """The most that each builder may add to a fee."""
+    liquidation_pause_until: float = 0.0
+    """Market time until which nothing is left of a position that is liquidated."""
     changed: set[int] = field(default_factory=set)
     """Orders not written to disk since they changed."""
 
@@ -154,15 +185,17 @@ class Account:
     def end(self, order: Order, status: str, at_ms: int) -> None:
         """Give an order its last status, or another."""
         order.status, order.status_ms = status, at_ms
-        self.changed.add(order.oid)
+        self._note(order)
 
-    def use_nonce(self, nonce: int) -> bool:
-        """Remember a nonce; return False for one used before, or below all that are remembered."""
-        full = len(self.nonces) >= NONCES_KEPT
-        if nonce in self.nonces or (full and nonce < self.nonces[0]):
-            return False
-        self.nonces = sorted([*self.nonces, nonce])[-NONCES_KEPT:]
-        return True
+    def end_all(self, status: str, at_ms: int, coin: str | None = None) -> None:
+        """End the orders that rest in the book, of one asset or of all."""
+        for order in self.open_orders():
+            if coin in (None, order.coin):
+                self.end(order, status, at_ms)
+
+    def traded(self) -> Decimal:
+        """Return what has been bought and sold, in USDC."""
+        return sum((each.price * each.size for each in self.fills), _ZERO)
 
     def equity(self, marks: Marks) -> Decimal:
         """Return what the account is worth."""
@@ -211,7 +244,7 @@ class Account:
         at_ms: int,
         *,
         crossed: bool,
-        liquidation_mark: Decimal | None = None,
+        forced: Forced | None = None,
     ) -> Fill:
         """Execute a part of an order, and return how."""
         held = self.positions.setdefault(order.coin, Position())
@@ -219,7 +252,8 @@ class Account:
         after = before + change
         closing = min(abs(before), size) if before * change < 0 else _ZERO
         closed = (closing * (price - held.entry) * (1 if before > 0 else -1)).quantize(_CENT)
-        fee = (price * size * (TAKER_RATE if crossed else MAKER_RATE)).quantize(_CENT)
+        rate = TAKER_RATE if crossed else MAKER_RATE
+        fee = _ZERO if forced and forced.is_free else (price * size * rate).quantize(_CENT)
         if not after:
             del self.positions[order.coin]
         elif before * after <= 0:
@@ -242,12 +276,16 @@ class Account:
             crossed=crossed,
             start_position=before,
             closed_pnl=closed,
-            direction=_direction(before, after),
+            direction=_direction(before, after, forced),
             time_ms=at_ms,
-            liquidation_mark=liquidation_mark,
+            liquidation_mark=forced.mark if forced else None,
+            liquidation_method=forced.method if forced else "market",
         )
         self.fills.append(done)
-        self.end(order, order.status if order.left else FILLED, at_ms)
+        if order.left:
+            self._note(order)
+        else:
+            self.end(order, FILLED, at_ms)
         return done
 
     def pay_funding(self, coin: str, oracle: Decimal, rate: Decimal, at_ms: int) -> None:
@@ -261,8 +299,16 @@ class Account:
         held.funding += amount
         self.payments.append(Payment(coin, amount, held.size, rate, at_ms))
 
+    def _note(self, order: Order) -> None:
+        # What closed a position by force may be an order of somebody else's.
+        if order.oid in self.orders:
+            self.changed.add(order.oid)
 
-def _direction(before: Decimal, after: Decimal) -> str:
+
+def _direction(before: Decimal, after: Decimal, forced: Forced | None) -> str:
+    if forced:
+        side = " Long" if before > 0 else " Short"
+        return forced.direction + (side if forced.direction == LIQUIDATED else "")
     if before * after < 0:
         return "Long > Short" if before > 0 else "Short > Long"
     side = "Long" if (before or after) > 0 else "Short"

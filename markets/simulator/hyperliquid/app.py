@@ -12,7 +12,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -22,8 +22,8 @@ from aiohttp import web
 
 from markets.simulator.credentials import EXCHANGE_WALLET
 from markets.simulator.faults import HTML, Fault, Faults, Handler
+from markets.simulator.hyperliquid import events, exchange, refusals
 from markets.simulator.hyperliquid.account import Account
-from markets.simulator.hyperliquid.exchange import Exchange, Refused
 from markets.simulator.hyperliquid.info import BadQuestion, Info
 from markets.simulator.hyperliquid.limits import (
     WEIGHT_PER_MINUTE,
@@ -33,6 +33,7 @@ from markets.simulator.hyperliquid.limits import (
 )
 from markets.simulator.hyperliquid.market import PerpMarket
 from markets.simulator.hyperliquid.matching import Engine
+from markets.simulator.hyperliquid.rules import Rules
 from markets.simulator.hyperliquid.store import Store
 from markets.simulator.world import World
 
@@ -40,16 +41,18 @@ PATH = "/_sim/exchange"
 FILE = "hyperliquid.sqlite3"
 DEPOSIT = Decimal(10_000)
 STEP_SECONDS = 0.3
-UNREADABLE = "Failed to deserialize the JSON body into the target type"
+# What a desk that trades by its own orders has reason to sign.
+ASKED = frozenset({"order", "cancel", "cancelByCloid", "noop", "updateLeverage"})
 FAULTS = {
     "timeout_after_acceptance": "takes the order, and says nothing for `seconds`",
-    "late_acceptance": "answers 502 with an HTML page, and takes the order `seconds` later",
+    "late_acceptance": "answers 502 with an HTML page; the order arrives `seconds` later",
+    "delivered_twice": "takes the order, and answers the same request that comes again",
     "rate_limit": "answers 429, and does nothing",
-    "partial_fill": "fills `quantity` steps of size (0: half) of the next order; what is left of "
-    "an immediate order is cancelled, of another waits for `seconds`",
-    "reject": "refuses the next order for want of margin",
     "stale_prices": "shows the prices of now for `seconds`, while the market goes on",
     "absurd_price": "shows ten times the price, once",
+    **exchange.FAULTS,
+    **refusals.FAULTS,
+    **events.FAULTS,
 }
 
 
@@ -63,19 +66,27 @@ class Hyperliquid:
         *,
         deposit: Decimal = DEPOSIT,
         weight_per_minute: float = WEIGHT_PER_MINUTE,
+        rules: Rules | None = None,
+        agents: Collection[str] = (),
     ) -> None:
-        """Take the market, and a folder that the account is kept in over a restart."""
+        """Take the market, a folder that the account is kept in over a restart, and its agents."""
         self.faults = Faults(FAULTS)
+        self.rules = rules or Rules()
         self.received: Counter[str] = Counter()
         """Requests by what they asked, those that a fault swallowed among them."""
+        self.unasked: list[Mapping[str, Any]] = []
+        """Actions that were signed though no desk has reason to, and orders that pay a builder."""
         self._world = world
         self._store = Store(home / FILE) if home else None
         accounts, lived_to = self._store.load() if self._store else ({}, None)
-        accounts.setdefault(EXCHANGE_WALLET, Account(EXCHANGE_WALLET, deposit))
+        account = accounts.setdefault(EXCHANGE_WALLET, Account(EXCHANGE_WALLET, deposit))
+        for each in agents:
+            account.agents.setdefault(each.lower(), [])
         start = world.now() if lived_to is None else lived_to
-        self.engine = Engine(PerpMarket(world.prices), accounts, start)
+        self.engine = Engine(PerpMarket(world.prices), accounts, start, self.rules)
+        self.events = events.Events(self.engine, account, self.faults)
         self._info = Info(self.engine, self.faults)
-        self._exchange = Exchange(self.engine, self.faults)
+        self._exchange = exchange.Exchange(self.engine, self.faults)
         self._bucket = Bucket(weight_per_minute, time.monotonic)
         self._late: set[asyncio.Task[None]] = set()
 
@@ -87,6 +98,7 @@ class Hyperliquid:
                 web.post("/info", self._on_info),
                 web.post("/exchange", self._on_exchange),
                 web.get(PATH, self._on_dump),
+                web.post(f"{PATH}/rules", self._on_rules),
                 *self.faults.routes(),
             ]
         )
@@ -101,7 +113,9 @@ class Hyperliquid:
 
     def step(self) -> None:
         """Bring the accounts to the market's now, and keep what changed."""
-        self.engine.step(self._world.now(), time.time())
+        real = time.time()
+        self.engine.step(self._world.now(), real)
+        self.events.happen(real)
         for account in self.engine.accounts.values():
             if self._store and self._store.is_behind(account):
                 self._save(account)
@@ -112,6 +126,8 @@ class Hyperliquid:
         return {
             "at": self.engine.at,
             "received": dict(self.received),
+            "unasked": self.unasked,
+            "rules": asdict(self.rules),
             "accounts": {
                 wallet: {
                     "cash": str(account.cash),
@@ -134,7 +150,7 @@ class Hyperliquid:
         try:
             answer = self._info.answer(body)
         except BadQuestion:
-            return web.Response(status=422, text=UNREADABLE)
+            return web.Response(status=422, text=refusals.UNREADABLE)
         self._bucket.add(weight_of_answer(str(body.get("type")), answer))
         return web.json_response(answer)
 
@@ -144,13 +160,15 @@ class Hyperliquid:
             return refusal
         action = body.get("action")
         if not isinstance(action, Mapping) or action.get("type") not in self._exchange.actions:
-            return web.Response(status=422, text=UNREADABLE)
+            return web.Response(status=422, text=refusals.UNREADABLE)
         self.step()
         if action["type"] == "order" and (fault := self.faults.take("late_acceptance")):
             task = asyncio.create_task(self._act_late(body, fault))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
             return _bad_gateway()
+        if action["type"] == "order" and self.faults.take("delivered_twice"):
+            self._act(body)
         answer = self._act(body)
         if action["type"] == "order" and (fault := self.faults.take("timeout_after_acceptance")):
             await asyncio.sleep(fault.seconds)
@@ -164,10 +182,10 @@ class Hyperliquid:
                 answer = self._exchange.act(account, body["action"])
             finally:
                 self._save(account)
-        except Refused as refusal:
+        except refusals.Refused as refusal:
             answer = {"status": "err", "response": str(refusal)}
         except (KeyError, TypeError, ValueError):
-            return web.Response(status=422, text=UNREADABLE)
+            return web.Response(status=422, text=refusals.UNREADABLE)
         return web.json_response(answer)
 
     async def _act_late(self, body: Mapping[str, Any], fault: Fault) -> None:
@@ -177,6 +195,10 @@ class Hyperliquid:
 
     def _limited(self, request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
         is_fault = self.faults.take("rate_limit", f"{request.method} {request.path}")
+        kind = _kind(request.path, body)
+        for name, (code, words) in refusals.STATUSES.items():
+            if self.faults.take(name, f"{request.method} {request.path} {kind}"):
+                return web.Response(status=code, text=words)
         if is_fault or not self._bucket.take(weight_of(request.path, body)):
             return web.json_response(None, status=429)
         return None
@@ -190,9 +212,11 @@ class Hyperliquid:
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.method == "POST" and not request.path.startswith("/_sim/"):
                 body = await _body(request)
-                asked = body.get("action") if request.path == "/exchange" else body
-                kind = asked.get("type") if isinstance(asked, Mapping) else None
+                kind = _kind(request.path, body)
                 self.received[f"{request.path.strip('/')}/{kind}"] += 1
+                action = body.get("action")
+                if isinstance(action, Mapping) and (kind not in ASKED or "builder" in action):
+                    self.unasked.append(action)
             return await handler(request)
 
         return count
@@ -200,6 +224,13 @@ class Hyperliquid:
     async def _on_dump(self, request: web.Request) -> web.Response:
         self.step()
         return web.json_response(self.dump(), dumps=_dumped)
+
+    async def _on_rules(self, request: web.Request) -> web.Response:
+        try:
+            self.rules.set(await request.json())
+        except (AttributeError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(asdict(self.rules))
 
     async def _living(self, app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(self.run())
@@ -220,8 +251,13 @@ async def _body(request: web.Request) -> Mapping[str, Any]:
     return body if isinstance(body, Mapping) else {}
 
 
-def _dumped(value: Any) -> str:
+def _kind(path: str, body: Mapping[str, Any]) -> str | None:
+    """Return what a request asks for."""
+    asked = body.get("action") if path == "/exchange" else body
+    return asked.get("type") if isinstance(asked, Mapping) else None
 
+
+def _dumped(value: Any) -> str:
     return json.dumps(value, default=str)
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from markets.simulator.faults import Faults
-from markets.simulator.hyperliquid.account import MAKER_RATE, TAKER_RATE, Account
+from markets.simulator.hyperliquid.account import MAKER_RATE, OPEN, TAKER_RATE, Account
 from markets.simulator.hyperliquid.market import (
     BY_NAME,
     DAY,
@@ -22,7 +22,7 @@ from markets.simulator.hyperliquid.market import (
     Asset,
     Book,
 )
-from markets.simulator.hyperliquid.matching import Engine
+from markets.simulator.hyperliquid.matching import GOOD_TILL_CANCELED, POST_ONLY, Engine
 from markets.simulator.hyperliquid.shapes import (
     NO_HASH,
     SPOT_META,
@@ -36,6 +36,8 @@ from markets.simulator.hyperliquid.shapes import (
 from markets.simulator.hyperliquid.wire import milliseconds, text
 
 MOST_FILLS = 2_000
+FILLS_KEPT = 10_000
+AGENT_DAYS = 180
 MOST_FUNDINGS = 500
 MOST_ORDERS = 2_000
 ABSURDITY = 10
@@ -61,6 +63,7 @@ class Info:
             "candleSnapshot": self._candles,
             "clearinghouseState": self._clearinghouse,
             "exchangeStatus": self._status,
+            "extraAgents": self._agents,
             "frontendOpenOrders": self._open_orders,
             "fundingHistory": self._funding_history,
             "historicalOrders": self._historical_orders,
@@ -79,6 +82,7 @@ class Info:
             "userFillsByTime": self._fills_by_time,
             "userFunding": self._user_funding,
             "userRateLimit": self._rate_limit,
+            "userRole": self._role,
         }
 
     def answer(self, body: Body) -> Any:
@@ -241,7 +245,8 @@ class Info:
         rows: list[dict[str, Any]] = []
         for order in reversed(self._account(body).orders.values()):
             rows.append(status_row(order))
-            if order.status in ("filled", "canceled") and order.tif in ("Gtc", "Alo"):
+            is_over = order.status != OPEN and not order.status.lower().endswith("rejected")
+            if is_over and order.tif in (GOOD_TILL_CANCELED, POST_ONLY):
                 shown = {**order_row(order), "sz": text(order.size)}
                 rows.append({"order": shown, "status": "open", "statusTimestamp": order.placed_ms})
         return rows[:MOST_ORDERS]
@@ -257,10 +262,13 @@ class Info:
         return {"status": "order", "order": status_row(order)}
 
     def _fills(self, body: Body) -> list[dict[str, Any]]:
+        """Return the newest executions, oldest first."""
         account = self._account(body)
-        return [fill_row(each, account.wallet) for each in account.fills]
+        fills = sorted(account.fills, key=lambda each: each.time_ms)[-FILLS_KEPT:]
+        return [fill_row(each, account.wallet) for each in fills]
 
     def _fills_by_time(self, body: Body) -> list[dict[str, Any]]:
+        """Return the oldest executions of a window, whatever they are in, as many as fit a page."""
         start = int(body["startTime"])
         end = int(body.get("endTime") or milliseconds(self._engine.at))
         return [row for row in self._fills(body) if start <= row["time"] <= end][:MOST_FILLS]
@@ -297,9 +305,26 @@ class Info:
 
     def _rate_limit(self, body: Body) -> dict[str, Any]:
         account = self._account(body)
-        traded = sum((each.price * each.size for each in account.fills), Decimal(0))
+        traded, most = account.traded(), self._engine.rules.address_requests
         return {
             "cumVlm": text(traded),
-            "nRequestsUsed": len(account.orders),
-            "nRequestsCap": REQUESTS_ALLOWED + int(traded),
+            "nRequestsUsed": account.requests,
+            "nRequestsCap": (REQUESTS_ALLOWED if most is None else most) + int(traded),
         }
+
+    def _role(self, body: Body) -> dict[str, Any]:
+        """Return what an address is: whoever asks for an agent's gets no error, only nothing."""
+        asked = str(body["user"]).lower()
+        if asked in self._engine.accounts:
+            return {"role": "user"}
+        for wallet, account in self._engine.accounts.items():
+            if asked in account.agents:
+                return {"role": "agent", "data": {"user": wallet}}
+        return {"role": "missing"}
+
+    def _agents(self, body: Body) -> list[dict[str, Any]]:
+        until = int((time.time() + AGENT_DAYS * DAY) * _SECOND)
+        return [
+            {"address": each, "name": "desk", "validUntil": until}
+            for each in self._account(body).agents
+        ]

@@ -1,13 +1,15 @@
-"""The exchange's limit on requests: a weight for each, and 1200 a minute for each address.
+"""The exchange's limits: 1200 a minute by a request's weight; signed actions by what was traded.
 
-Source: the exchange's documentation, "Rate limits". The limits by address and by traded volume
-(10,000 requests to begin with) are not kept.
+The first is of the caller's network address, the second of the account, and off unless asked for.
+Source: the exchange's documentation, "Rate limits".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from markets.simulator.hyperliquid.account import Account
 
 WEIGHT_PER_MINUTE = 1_200.0
 _INFO_WEIGHT = 20
@@ -30,6 +32,9 @@ _ROWS = {
     "candleSnapshot": 60,
 }
 _BATCH = 40
+# Who is over the limit of an account may ask once in this time; cancellations may go further.
+_SPARED_EVERY_MS = 10_000
+_MORE_CANCELS = 100_000
 
 
 class Bucket:
@@ -62,8 +67,29 @@ def weight_of(path: str, body: Mapping[str, Any]) -> float:
     if path != "/exchange":
         return _WEIGHTS.get(str(body.get("type")), _INFO_WEIGHT)
     action = body.get("action")
-    batch = action.get("orders") or action.get("cancels") if isinstance(action, Mapping) else None
-    return 1 + (len(batch) // _BATCH if isinstance(batch, list) else 0)
+    return 1 + (size_of_action(action) // _BATCH if isinstance(action, Mapping) else 0)
+
+
+def size_of_action(action: Mapping[str, Any]) -> int:
+    """Return how many requests of an account an action counts for: each row of a batch is one."""
+    batch = action.get("orders") or action.get("cancels")
+    return len(batch) if isinstance(batch, list) else 1
+
+
+def exceeded(account: Account, action: Mapping[str, Any], most: int, now_ms: int) -> int | None:
+    """Return the limit of an account that an action would exceed, None where it is within.
+
+    The limit is `most` and one for each USDC traded.
+    """
+    allowed = most + int(account.traded())
+    if str(action.get("type")).startswith("cancel"):
+        allowed = min(allowed + _MORE_CANCELS, 2 * allowed)
+    if account.requests + size_of_action(action) <= allowed:
+        return None
+    if now_ms - account.spared_ms >= _SPARED_EVERY_MS:
+        account.spared_ms = now_ms
+        return None
+    return allowed
 
 
 def weight_of_answer(kind: str, answer: Any) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from markets.simulator.hyperliquid.account import Account, Fill, Order
+from markets.simulator.hyperliquid.account import OPEN, Account, Fill, Order
 from markets.simulator.hyperliquid.market import BY_NAME, UNIVERSE
 from markets.simulator.hyperliquid.wire import text
 
@@ -101,9 +101,16 @@ def order_row(order: Order) -> dict[str, Any]:
 
 
 def status_row(order: Order) -> dict[str, Any]:
-    """Return an order with the last that happened to it."""
+    """Return an order with the last that happened to it.
+
+    What is left of an open order is told as it was when it came: the exchange brings `sz` up to
+    date only where the status changes (hyperliquid-python-sdk, issue 141).
+    """
+    row = order_row(order)
+    if order.status == OPEN:
+        row["sz"] = text(order.size)
     return {
-        "order": order_row(order),
+        "order": row,
         "status": order.status,
         "statusTimestamp": order.status_ms or order.placed_ms,
     }
@@ -132,5 +139,6 @@ def fill_row(fill: Fill, wallet: str) -> dict[str, Any]:
         row["cloid"] = fill.cloid
     if fill.liquidation_mark is not None:
         mark = text(fill.liquidation_mark)
-        row["liquidation"] = {"liquidatedUser": wallet, "markPx": mark, "method": "market"}
+        method = fill.liquidation_method
+        row["liquidation"] = {"liquidatedUser": wallet, "markPx": mark, "method": method}
     return row

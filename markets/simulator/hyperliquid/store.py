@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from markets.simulator.hyperliquid.account import Account, Fill, Order, Payment, Position
 
+# What an account written by an older version does not have.
+_LATER = ("agents", "requests", "scheduled_cancel_ms")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS exchange (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS account (wallet TEXT PRIMARY KEY, body TEXT NOT NULL);
@@ -23,7 +25,7 @@ CREATE TABLE IF NOT EXISTS entry (
     PRIMARY KEY (wallet, kind, number)
 );
 """
-_SIMPLE = ("cash", "leverage", "funding", "nonces", "builders")
+_SIMPLE = ("cash", "leverage", "funding", "nonces", "builders", *_LATER)
 
 _Row = TypeVar("_Row", Order, Fill, Payment, Position)
 
@@ -89,6 +91,7 @@ class Store:
             funding=Decimal(body["funding"]),
             nonces=body["nonces"],
             builders=body["builders"],
+            **{name: body[name] for name in _LATER if name in body},
         )
         held = body["positions"].items()
         account.positions = {coin: _made(Position, each) for coin, each in held}

@@ -251,8 +251,13 @@ def test_partial_fills_wait_or_are_cancelled(
     price = round(mid(client) * 1.02)
     order = client.create_order(SYMBOL, "limit", "buy", 0.02, price)
     clock.pass_by(60)
+    [trade] = client.fetch_my_trades(SYMBOL)[1:]
+    assert trade["amount"] == 0.01
+    # The status of one that is open says what was left when it came.
     found = client.fetch_order(order["id"], SYMBOL)
-    assert (found["status"], found["filled"], found["remaining"]) == ("open", 0.01, 0.01)
+    assert (found["status"], found["filled"], found["remaining"]) == ("open", 0.0, 0.02)
+    [waiting] = client.fetch_open_orders(SYMBOL)
+    assert waiting["remaining"] == 0.01
     time.sleep(1.1)
     clock.pass_by(60)
     assert client.fetch_order(order["id"], SYMBOL)["status"] == "closed"
