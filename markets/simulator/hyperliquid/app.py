@@ -21,7 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from markets.simulator.credentials import EXCHANGE_WALLET
-from markets.simulator.faults import HTML, Fault, Faults, Handler
+from markets.simulator.faults import HTML, Fault, Faults, Handler, cut
 from markets.simulator.hyperliquid import events, exchange, refusals
 from markets.simulator.hyperliquid.account import Account
 from markets.simulator.hyperliquid.info import BadQuestion, Info
@@ -46,6 +46,7 @@ ASKED = frozenset({"order", "cancel", "cancelByCloid", "noop", "updateLeverage"}
 FAULTS = {
     "timeout_after_acceptance": "takes the order, and says nothing for `seconds`",
     "late_acceptance": "answers 502 with an HTML page; the order arrives `seconds` later",
+    "lost": "closes the connection after `seconds`; the action never arrives",
     "delivered_twice": "takes the order, and answers the same request that comes again",
     "rate_limit": "answers 429, and does nothing",
     "stale_prices": "shows the prices of now for `seconds`, while the market goes on",
@@ -115,7 +116,8 @@ class Hyperliquid:
         """Bring the accounts to the market's now, and keep what changed."""
         real = time.time()
         self.engine.step(self._world.now(), real)
-        self.events.happen(real)
+        if self.events.happen(real):
+            self._save(self.events.account)
         for account in self.engine.accounts.values():
             if self._store and self._store.is_behind(account):
                 self._save(account)
@@ -162,6 +164,9 @@ class Hyperliquid:
         if not isinstance(action, Mapping) or action.get("type") not in self._exchange.actions:
             return web.Response(status=422, text=refusals.UNREADABLE)
         self.step()
+        if fault := self.faults.take("lost", _what(request, body)):
+            await asyncio.sleep(fault.seconds)
+            return cut(request)
         if action["type"] == "order" and (fault := self.faults.take("late_acceptance")):
             task = asyncio.create_task(self._act_late(body, fault))
             self._late.add(task)
@@ -195,9 +200,8 @@ class Hyperliquid:
 
     def _limited(self, request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
         is_fault = self.faults.take("rate_limit", f"{request.method} {request.path}")
-        kind = _kind(request.path, body)
         for name, (code, words) in refusals.STATUSES.items():
-            if self.faults.take(name, f"{request.method} {request.path} {kind}"):
+            if self.faults.take(name, _what(request, body)):
                 return web.Response(status=code, text=words)
         if is_fault or not self._bucket.take(weight_of(request.path, body)):
             return web.json_response(None, status=429)
@@ -255,6 +259,11 @@ def _kind(path: str, body: Mapping[str, Any]) -> str | None:
     """Return what a request asks for."""
     asked = body.get("action") if path == "/exchange" else body
     return asked.get("type") if isinstance(asked, Mapping) else None
+
+
+def _what(request: web.Request, body: Mapping[str, Any]) -> str:
+    """Return what a fault is matched with, "POST /exchange order"."""
+    return f"{request.method} {request.path} {_kind(request.path, body)}"
 
 
 def _dumped(value: Any) -> str:

@@ -45,40 +45,49 @@ class Events:
 
     def __init__(self, engine: Engine, account: Account, faults: Faults) -> None:
         self._engine = engine
-        self._account = account
+        self.account = account
         self._faults = faults
 
-    def happen(self, real: float) -> None:
-        """Do all that waits and has its occasion; take the real time."""
-        due_ms = self._account.scheduled_cancel_ms
-        if due_ms is not None and real * 1_000 >= due_ms:
-            self._account.scheduled_cancel_ms = None
-            self._account.end_all(SCHEDULED_CANCEL, milliseconds(self._engine.at))
-        if not self._faults.waiting():
-            return
+    def happen(self, real: float) -> bool:
+        """Do all that waits and has its occasion at a real time; return whether anything may have.
+
+        A fault that finds nothing to happen to goes on waiting.
+        """
+        due_ms = self.account.scheduled_cancel_ms
+        is_due = due_ms is not None and real * 1_000 >= due_ms
+        if is_due:
+            self.account.scheduled_cancel_ms = None
+            self.account.end_all(SCHEDULED_CANCEL, milliseconds(self._engine.at))
+        before = self._left()
+        if not before:
+            return is_due
         for asset in UNIVERSE:
             self._happen_to(asset)
         if fault := self._faults.take("foreign_fills", FOREIGN_COIN):
             self.show_foreign(fault.quantity)
         if self._faults.take("agent_pruned"):
-            self._account.agents.clear()
+            self.account.agents.clear()
+        return is_due or self._left() < before
+
+    def _left(self) -> int:
+        return sum(fault.times for fault in self._faults.waiting())
 
     def _happen_to(self, asset: Asset) -> None:
         coin = asset.name
         if fault := self._faults.take("owner_trade", coin):
             self.trade_by_hand(coin, fault.quantity * asset.size_step)
         if (order := self._oldest(coin)) and self._faults.take("owner_cancel", coin):
-            self._engine.cancel(self._account, order, coin)
+            self._engine.cancel(self.account, order, coin)
         if (order := self._oldest(coin)) and (fault := self._faults.take("owner_modify", coin)):
             self.modify(order, fault.quantity * asset.size_step)
         for kind in CLOSES:
-            if coin in self._account.positions and (fault := self._faults.take(kind, coin)):
+            if coin in self.account.positions and (fault := self._faults.take(kind, coin)):
                 self.close(kind, coin, _size(fault, asset))
 
     def close(self, kind: str, coin: str, size: Decimal | None = None) -> None:
         """Close a position by force, or a part of it; `CLOSES` names the kinds."""
-        held = abs(self._account.size_of(coin))
-        CLOSES[kind](self._engine, self._account, coin, min(size or held, held))
+        held = abs(self.account.size_of(coin))
+        CLOSES[kind](self._engine, self.account, coin, min(size or held, held))
 
     def trade_by_hand(self, coin: str, signed: Decimal) -> Order | None:
         """Buy, or with a minus sell, at the market without a client's id; None if refused."""
@@ -87,16 +96,16 @@ class Events:
         limit = (book.asks if signed > 0 else book.bids)[-1].price
         ask = Ask(asset, signed > 0, limit, abs(signed), FRONTEND, False, None)
         try:
-            return self._engine.place(self._account, ask)
+            return self._engine.place(self.account, ask)
         except Refusal:
             return None
 
     def modify(self, order: Order, size: Decimal) -> Order | None:
         """Put an order of another size in an order's place; None if that is refused."""
-        self._account.end(order, CANCELED, milliseconds(self._engine.at))
+        self.account.end(order, CANCELED, milliseconds(self._engine.at))
         shape = (order.is_buy, order.limit, size, order.tif, order.reduce_only, order.cloid)
         try:
-            return self._engine.place(self._account, Ask(BY_NAME[order.coin], *shape), again=True)
+            return self._engine.place(self.account, Ask(BY_NAME[order.coin], *shape), again=True)
         except Refusal:
             return None
 
@@ -105,7 +114,7 @@ class Events:
         now_ms = milliseconds(self._engine.at)
         for place in range(count):
             number, is_buy = self._engine.next_number(), place % 2 == 0
-            self._account.fills.append(
+            self.account.fills.append(
                 Fill(
                     tid=number,
                     oid=number,
@@ -124,7 +133,7 @@ class Events:
             )
 
     def _oldest(self, coin: str) -> Order | None:
-        return next((each for each in self._account.open_orders() if each.coin == coin), None)
+        return next((each for each in self.account.open_orders() if each.coin == coin), None)
 
 
 def _size(fault: Fault, asset: Asset) -> Decimal | None:

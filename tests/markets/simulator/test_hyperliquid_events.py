@@ -1,5 +1,7 @@
 """What befalls orders and positions at the simulated exchange: ends, force, the owner's hand."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 
 from markets.simulator.credentials import EXCHANGE_WALLET
-from markets.simulator.hyperliquid.app import Hyperliquid
+from markets.simulator.hyperliquid.app import PATH, Hyperliquid
 from markets.simulator.hyperliquid.exchange import ENDS
 from markets.simulator.hyperliquid.info import MOST_FILLS
 from markets.simulator.hyperliquid.market import UNIVERSE
+from markets.simulator.hyperliquid.rules import Rules
 from markets.simulator.world import World
 from tests.markets.simulator.exchange_client import (
     CLOID,
@@ -119,6 +122,18 @@ def test_a_cloid_may_be_taken_again_if_that_is_the_rule(
     for _ in range(2):
         market_order(client, "buy", 0.01, clientOrderId=CLOID)
     assert held(url) == Decimal("0.02")
+
+
+def test_rules_are_set_from_outside(url: str, exchange: Hyperliquid) -> None:
+    def ask(body: bytes) -> int:
+        request = urllib.request.Request(f"{url}{PATH}/rules", body)  # noqa: S310 - our own address
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            return int(answer.status)
+
+    assert ask(b'{"ioc_as_filled": true, "address_requests": 10000}') == 200
+    assert exchange.rules == Rules(ioc_as_filled=True, address_requests=10_000)
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        ask(b'{"no_such_rule": true}')
 
 
 # --- Reduce-only -----------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Signed requests at the simulated exchange: nonces, expiry, agents, limits, and how it refuses."""
 
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import pytest
 
 from markets.simulator.credentials import EXCHANGE_WALLET
 from markets.simulator.hyperliquid import refusals
-from markets.simulator.hyperliquid.app import PATH, Hyperliquid
-from markets.simulator.hyperliquid.rules import Rules
+from markets.simulator.hyperliquid.app import Hyperliquid
 from markets.simulator.world import World
 from tests.markets.simulator.exchange_client import (
     CLOID,
@@ -131,6 +129,18 @@ def test_a_noop_that_comes_after_the_order_is_told_that_its_nonce_was_used(
     with pytest.raises(ccxt.ExchangeError, match=f"duplicate nonce {nonce}"):
         act(client, NOOP, nonce)
     assert client.fetch_order(CLOID, SYMBOL)["status"] == "closed"
+
+
+def test_a_lost_order_never_arrives(
+    client: ccxt.hyperliquid, exchange: Hyperliquid, url: str
+) -> None:
+    action, nonce = an_order(client), client.incrementing_nonce()
+    exchange.faults.put("lost", match="exchange order", seconds=0.1)
+    client.set_leverage(5, SYMBOL)
+    with pytest.raises(ccxt.NetworkError):
+        act(client, action, nonce)
+    assert truth(url)["orders"] == []
+    assert act(client, NOOP, nonce)["status"] == "ok"
 
 
 def test_a_request_delivered_twice_is_answered_as_a_duplicate_though_it_was_taken(
@@ -373,15 +383,8 @@ def test_what_is_remembered_of_requests_lives_over_a_restart(
     assert again.engine.accounts[EXCHANGE_WALLET].requests == 1
     with served(again.app()) as url, pytest.raises(ccxt.ExchangeError, match="duplicate nonce"):
         act(client_of(url, AGENTS_KEY), NOOP, nonce)
-
-
-def test_rules_are_set_from_outside(url: str, exchange: Hyperliquid) -> None:
-    def ask(body: bytes) -> int:
-        request = urllib.request.Request(f"{url}{PATH}/rules", body)  # noqa: S310 - our own address
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            return int(answer.status)
-
-    assert ask(b'{"ioc_as_filled": true, "address_requests": 10000}') == 200
-    assert exchange.rules == Rules(ioc_as_filled=True, address_requests=10_000)
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        ask(b'{"no_such_rule": true}')
+    again = Hyperliquid(world, tmp_path, weight_per_minute=PLENTY)
+    again.faults.put("agent_pruned")
+    again.step()
+    again = Hyperliquid(world, tmp_path, weight_per_minute=PLENTY)
+    assert again.engine.accounts[EXCHANGE_WALLET].agents == {}
