@@ -50,6 +50,9 @@ class Order(BoundModel):
     slippage = models.DecimalField(**MONEY, default=0)
     message = models.CharField(max_length=300, blank=True)
     mode = models.CharField(max_length=10)
+    product = models.CharField(
+        max_length=10, blank=True, help_text="the broker's, like NRML; legs of two do not close"
+    )
 
     class Meta:
         ordering = ["-created_at"]
@@ -151,6 +154,9 @@ class Position(BoundModel):
     slot = models.CharField(max_length=20, unique=True)
     bot = models.CharField(max_length=20)
     venue = models.CharField(max_length=20, default="paper", help_text="whose account holds it")
+    product = models.CharField(
+        max_length=10, blank=True, help_text="the broker's, like NRML; empty where it has none"
+    )
     instrument = models.CharField(max_length=40)
     lots = models.IntegerField(default=0)
     quantity = models.DecimalField(**QUANTITY, default=0)
@@ -240,8 +246,9 @@ class RiskState(BoundModel):
 class Discrepancy(BoundModel):
     """What neither the bots' fills nor the owner's trades explain; open, it stops an instrument.
 
-    It ends when the two sides agree again, or when a person adopts it: then what the venue has
-    over the ledger counts as the owner's from that moment on, and no bot touches it.
+    It ends when the two sides agree again, when what the bots held was closed for them and is
+    booked so, or when a person adopts it: then what the venue has over the ledger counts as the
+    owner's from that moment on, and no bot touches it.
     """
 
     venue = models.CharField(max_length=20, default="paper")
@@ -268,6 +275,30 @@ class Discrepancy(BoundModel):
             return self.detail
         ledger, venue = self.ledger_quantity.normalize(), self.venue_quantity.normalize()
         return f"the ledger has {ledger:f}, the venue has {venue:f}"
+
+
+@bound
+class AccountHolding(BoundModel):
+    """What the account itself held at the last look: the bots', the owner's and all, by product."""
+
+    venue = models.CharField(max_length=20)
+    instrument = models.CharField(max_length=60)
+    product = models.CharField(max_length=10, blank=True)
+    quantity = models.DecimalField(**QUANTITY, help_text="signed: positive is long")
+    average_price = models.DecimalField(**PRICE, null=True)
+    seen_at = models.DateTimeField(help_text="market time")
+
+    class Meta:
+        ordering = ["venue", "instrument", "product"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["venue", "instrument", "product"], name="one_account_holding"
+            )
+        ]
+
+    def __str__(self) -> str:
+        product = f" {self.product}" if self.product else ""
+        return f"{self.quantity.normalize():+f} {self.instrument}{product}"
 
 
 @bound

@@ -5,72 +5,96 @@ what is counted cannot change before the order that was allowed by it is committ
 """
 
 import datetime as dt
-import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import Q, Sum
 
-from bots.live import discrepancies, fills, halting, ledger, limits
+from bots.live import discrepancies, fills, fitting, halting, ledger, limits
+from bots.live.account import AccountView
 from bots.live.limits import Limits, Refusal, Standing
-from bots.live.netting import EXITS
+from bots.live.netting import EXITS, FLATTEN
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
-from bots.models import Fill, Order, OrderEvent, Position, RiskState
+from bots.models import Order, OrderEvent, Position, RiskState
 from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock
-from tradingsite.errors import Degraded, Retry
-from tradingsite.registry import MARKETS, Bot
+from tradingsite.registry import Bot
 
 MINUTE = dt.timedelta(minutes=1)
 SECOND = dt.timedelta(seconds=1)
 BOOK_CLOSES_AFTER_SECONDS = 600
 """After a session's end, until whatever was on its way has been refused."""
-
-log = logging.getLogger(__name__)
+RECONCILED_AT = dt.time(16, 15)
+"""Indian time from which a broker's book of the day is final: research/brokers.md 2.3."""
+BOOK_BEGINS_AT = dt.time(9, 0)
+"""Indian time before which a book without an order may only be one without its day."""
+RESTS_SECONDS = 60.0
+"""In an open market: our orders are to fill at once, and one that does not stands in the way."""
 
 
 class DatabaseLedger:
     """The orders of one bot, in its account's own database."""
 
-    def __init__(self, bot: Bot, venue: Venue, instruments: Instruments) -> None:
+    def __init__(
+        self, bot: Bot, venue: Venue, instruments: Instruments, view: AccountView | None = None
+    ) -> None:
+        """Take the account as it was seen for these orders; without, it is looked at for each."""
         self._bot = bot
         self._venue = venue
         self._instruments = instruments
+        self._view = view
         self._orders = Order.on(bot.market).objects
 
     def begin(self, order: Order) -> bool:
         """Move an intent to SUBMITTING, or to DENIED where a limit says no."""
+        lot_size = self._instruments.parse(order.instrument).lot_size
         # What must be asked of the venue is asked before the rows are locked.
-        price = self._price(order.instrument)
-        margin = None if order.leg in EXITS else self._margin(order)
+        view = self._view or AccountView(self._venue, [order.instrument], lot_size)
+        price = view.price(order.instrument)
+        is_exit = order.leg in EXITS
+        margin = None if is_exit else view.margin(order.instrument, order.quantity)
+        legs = view.legs(order.instrument)
+        asked = order.quantity
         with transaction.atomic(using=self._bot.market, durable=True):
             risk = locked_risk(self._bot)
-            standing = replace(self.standing(order, risk, price), margin=margin)
-            lot_size = self._instruments.parse(order.instrument).lot_size
-            refused = limits.refusal(order, standing, limits_of(self._bot, lot_size))
+            refused = None
+            if is_exit:
+                refused = fitting.fit_exit(order, self._venue, legs, lot_size)
+            if refused is None:
+                standing = self.standing(order, risk, price, view, margin)
+                refused = limits.refusal(order, standing, limits_of(self._bot, lot_size))
             if refused is not None:
                 ledger.move(order, State.DENIED, refused.reason)
             else:
                 risk.orders_today += 1
                 risk.updated_at = clock.market()
                 risk.save(update_fields=["orders_today", "updated_at"])
-                ledger.move(order, State.SUBMITTING, arrival_price=price, sent_at=clock.real())
-        if refused is not None and refused.is_loop:
-            self._stop_loop(refused)
-        return refused is None
+                ledger.move(
+                    order,
+                    State.SUBMITTING,
+                    arrival_price=price,
+                    sent_at=clock.real(),
+                    **{name: getattr(order, name) for name in fitting.FIELDS},
+                )
+        if refused is not None:
+            if refused.is_loop:
+                self._stop_loop(refused)
+            elif is_exit and refused.is_told:
+                fitting.tell_refused(self._bot, order, refused)
+            return False
+        view.sent(order.instrument, order.product, order.quantity)
+        if order.quantity != asked:
+            fitting.tell_cut(self._bot, order, asked, legs)
+        return True
 
     def only_reduces(self, order: Order) -> bool:
         """Return whether an order can but make the account's position smaller.
 
-        Where the owner trades there too, or has taken something over, the account's position is
-        not the bot's alone, and an exit of ours may make it larger.
+        Every exit can: it was held against the account's position, and fitted to it, before.
         """
-        if order.leg not in EXITS or self._venue.is_shared_with_owner:
-            return False
-        return not discrepancies.has_adopted(self._bot.market, self._venue, order.instrument)
+        return order.leg in EXITS
 
     def move(self, order: Order, state: State, detail: str) -> None:
         """Change an order's state, with its event."""
@@ -89,41 +113,75 @@ class DatabaseLedger:
         """Return this bot's and other bots' orders of some tags."""
         return {order.tag: order for order in self._orders.filter(tag__in=tags)}
 
+    def own(self, tags: Collection[str]) -> Mapping[str, Order]:
+        """Return this bot's orders of some tags."""
+        rows = self._orders.filter(tag__in=tags, bot=self._bot.slug) if tags else []
+        return {order.tag: order for order in rows}
+
     def unseen(self, trades: Sequence[VenueTrade]) -> Sequence[VenueTrade]:
         """Return those of the executions that are not booked yet."""
-        rows = Fill.on(self._bot.market).objects.filter(
-            trade_id__in=[trade.trade_id for trade in trades]
-        )
-        known = set(rows.values_list("trade_id", flat=True))
-        return [trade for trade in trades if trade.trade_id not in known]
+        return fills.unseen(self._bot.market, trades)
 
     def take(self, order: Order, trade: VenueTrade) -> bool:
         """Book one execution, once."""
         return fills.take_trade(self._bot, order.pk, trade, self._instruments)
 
-    def cannot_arrive(self, order: Order) -> bool:
-        """Return whether the session it was sent in is over: no order outlives an exchange's day.
+    def was_accepted(self, order: Order) -> bool:
+        """Return whether the venue ever said that it has the order."""
+        events = OrderEvent.on(self._bot.market).objects.filter(order_id=order.pk)
+        return events.filter(state=State.ACKED).exists()
 
-        Only on that day: the next day's book does not hold what came of it.
+    def has_ended(self, order: Order) -> bool:
+        """Return whether whatever came of an order has come and would show by now.
+
+        Only where no order outlives a session: on its own day once the broker has reconciled that
+        with the exchange, and on a later trading day once that day's book has begun.
         """
-        if MARKETS[self._bot.market].calendar != "NSE":
+        if not self._venue.keeps_day_book:
             return False
-        now = clock.market_seconds()
-        over = self._instruments.calendar.previous_session(int(now))
-        sent_on = clock.trading_date(order.created_at)
+        now = clock.market().astimezone(clock.IST)
+        sent_on, today = clock.trading_date(order.created_at), now.date()
+        calendar = self._instruments.calendar
+        if sent_on < today:
+            return calendar.session_on(today) is not None and now.time() >= BOOK_BEGINS_AT
+        session = calendar.session_on(sent_on)
         return (
-            over is not None
-            and over.date == sent_on == clock.trading_date(clock.market())
-            and order.created_at.timestamp() < over.closes_at
-            and now >= over.closes_at + BOOK_CLOSES_AFTER_SECONDS
+            session is not None
+            and order.created_at.timestamp() < session.closes_at
+            and now.timestamp() >= session.closes_at + BOOK_CLOSES_AFTER_SECONDS
+            and now.time() >= RECONCILED_AT
         )
+
+    def rests_too_long(self, order: Order) -> bool:
+        """Return whether an accepted order has been waiting in an open market for too long."""
+        if order.state not in (State.ACKED, State.PARTIAL) or order.sent_at is None:
+            return False
+        now = clock.market()
+        session = self._instruments.calendar.session_at(int(now.timestamp()))
+        if session is None or not self._instruments.calendar.is_open(int(now.timestamp())):
+            return False
+        # What was given before the session waits since its opening only.
+        since_open = now.timestamp() - session.opens_at
+        waited = (clock.real() - order.sent_at).total_seconds()
+        return min(waited, since_open) >= RESTS_SECONDS
+
+    def outlives_halt(self, order: Order) -> bool:
+        """Return whether an order is a person's own closing of a halted bot's position."""
+        return order.leg == FLATTEN
 
     def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
         """Return whether the account holds of an instrument just what is booked."""
         booked = discrepancies.explained(self._bot.market, self._venue)
         return positions.get(instrument, Decimal(0)) == booked.get(instrument, Decimal(0))
 
-    def standing(self, order: Order, risk: RiskState, price: Decimal | None) -> Standing:
+    def standing(
+        self,
+        order: Order,
+        risk: RiskState,
+        price: Decimal | None,
+        view: AccountView | None = None,
+        margin: tuple[Decimal, Decimal] | None = None,
+    ) -> Standing:
         """Return what the limits need to know of the account; its risk rows must be locked."""
         market = self._bot.market
         positions = Position.on(market).objects.filter(bot=self._bot.slug)
@@ -148,26 +206,9 @@ class DatabaseLedger:
             ).count(),
             sent_today=risk.orders_today,
             price=price,
-            owners=discrepancies.owners_share(market, self._venue, order.instrument),
+            owners=fitting.owners_share(market, self._venue, order.instrument, view),
+            margin=margin,
         )
-
-    def _price(self, instrument: str) -> Decimal | None:
-        try:
-            return self._venue.quote(instrument)
-        except (Retry, Degraded) as error:
-            # The venue itself has the last word on the price; an exit must not wait for a quote.
-            log.warning("%s: no price of %s: %s", self._bot.slug, instrument, error)
-            return None
-
-    def _margin(self, order: Order) -> tuple[Decimal, Decimal] | None:
-        """Return what an order would bind and what is free, None where the venue does not say."""
-        try:
-            needed = self._venue.margin_needed(order.instrument, order.quantity)
-            return needed, self._venue.margins().available
-        except (Retry, Degraded) as error:
-            # Its refusal for want of margin is one we know, and costs nothing.
-            log.warning("%s: no margin of %s: %s", self._bot.slug, order.tag, error)
-            return None
 
     def _stop_loop(self, refused: Refusal) -> None:
         halting.halt(self._bot, f"{refused.reason}: that looks like a loop", "the bot")

@@ -20,7 +20,7 @@ from bots.live import ledger, marking, orders
 from bots.live.agenda import Due
 from bots.live.discrepancies import stopped
 from bots.live.marking import Marked
-from bots.live.netting import FLATTEN, Leg, Target, flatten, plan
+from bots.live.netting import FLATTEN, LEAVE, Leg, Target, flatten, plan
 from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Order, Position, RiskState
 from bots.observation import WINDOW, Float32Array
@@ -29,13 +29,13 @@ from markets import instruments_today, store
 from markets.venues.base import Venue
 from markets.venues.instruments import Instruments
 from tradingsite import clock
-from tradingsite.errors import Degraded, StopTrading
+from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.registry import Bot, Slot
 
 REASON_CHARACTERS = 200
 CAUSE = Decision.Cause
-LAST_CALL_SECONDS = 25 * 60
-"""Before a session's end: a bar closes then, and brokers begin to square off ten minutes later."""
+LAST_CALL_SECONDS = 11 * 60
+"""Before the venue squares off and takes no exit any more: a quarter-hour's bar closes then."""
 # Reaches over weekends and holidays from a window's last row to its first.
 WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
 
@@ -115,7 +115,7 @@ class Decider:
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
         wanted = {each.slot: each.lots_after for each in made}
-        if self._is_last_call(now):
+        if self.is_last_call(now):
             wanted = dict.fromkeys(rows, 0)
         with transaction.atomic(using=self._bot.market, durable=True):
             marking.save_gate(self._bot, gate)
@@ -140,23 +140,37 @@ class Decider:
     def flatten(self, minute: int) -> list[Order]:
         """Intend the closing of all that is held, named after the minute; an exit needs no model.
 
-        A minute that was tried before, by a process that died, is not tried again.
+        What is less than a lot too. A minute that was tried before, by a process that died, is not
+        tried again.
         """
+        return self._close_all(minute, FLATTEN)
+
+    def leave(self, minute: int) -> list[Order]:
+        """Intend the closing of what the venue is about to square off, where no bar has done so."""
+        return self._close_all(minute, LEAVE)
+
+    def _close_all(self, minute: int, leg: str) -> list[Order]:
         at = clock.from_seconds(minute)
+        rows = ledger.positions(self._bot)
+        held = [row for row in rows.values() if row.quantity]
+        prices = {
+            row.instrument: self._quote(row.instrument) or row.average_price or Decimal(0)
+            for row in held
+        }
         with transaction.atomic(using=self._bot.market, durable=True):
             earlier = Order.on(self._bot.market).objects.filter(
-                bot=self._bot.slug, bar_closes_at=at, leg=FLATTEN
+                bot=self._bot.slug, bar_closes_at=at, leg=leg
             )
             if earlier.exists():
                 return []
-            rows = ledger.positions(self._bot)
-            legs = flatten([(slot, row.instrument, row.lots) for slot, row in rows.items()])
-            prices = {
-                leg.instrument: self._venue.quote(leg.instrument)
-                or next(row.average_price or Decimal(0) for row in rows.values() if row.lots)
-                for leg in legs
-            }
+            legs = flatten([(row.slot, row.instrument, row.lots) for row in held], leg)
             return orders.intend(self._bot, legs, at, prices, self._instruments)
+
+    def _quote(self, instrument: str) -> Decimal | None:
+        try:
+            return self._venue.quote(instrument)
+        except (Retry, Degraded):
+            return None  # an exit must not wait for a quote
 
     def obstacle(self, risk: RiskState, now: int) -> str:
         """Return what keeps the whole bot from new orders now, or nothing."""
@@ -183,12 +197,14 @@ class Decider:
         words = instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
         return CAUSE.CLOSED, words
 
-    def _is_last_call(self, now: int) -> bool:
+    def is_last_call(self, now: int) -> bool:
         """Return whether the venue is about to square off what we hold, so that we leave first."""
         session = self._instruments.calendar.session_at(now)
-        if session is None or not self._venue.closes_positions_daily:
+        if session is None:
             return False
-        return now >= session.closes_at - LAST_CALL_SECONDS
+        product = orders.product_of(ledger.positions(self._bot).values()) or self._venue.product
+        ends_at = self._venue.squares_off_at(product, session.date)
+        return ends_at is not None and now >= ends_at.timestamp() - LAST_CALL_SECONDS
 
     def _choose(
         self,
@@ -201,7 +217,7 @@ class Decider:
         held = mark.row.lots
         if obstacle[1]:
             return Choice(HOLD, held, *obstacle)
-        if self._is_last_call(int(clock.market_seconds())):
+        if self.is_last_call(int(clock.market_seconds())):
             words = f"{self._venue.name} squares off what is held at the session's end"
             return Choice(HOLD, 0, CAUSE.CLOSED, words)
         if loaded is None:
@@ -277,7 +293,9 @@ class Decider:
         legs = plan(targets, front)
         prices = self._reference_prices(legs, underlying, fills_at)
         bar_closes_at = clock.from_seconds(closes_at)
-        return orders.intend(self._bot, legs, bar_closes_at, prices, self._instruments)
+        return orders.intend(
+            self._bot, legs, bar_closes_at, prices, self._instruments, self._venue.product
+        )
 
     def _reference_prices(
         self, legs: Sequence[Leg], underlying: float, fills_at: int
@@ -292,4 +310,4 @@ class Decider:
         return prices
 
     def _last_price(self, row: Position) -> Decimal:
-        return self._venue.quote(row.instrument) or row.average_price or Decimal(0)
+        return self._quote(row.instrument) or row.average_price or Decimal(0)

@@ -2,7 +2,8 @@
 
 The bots' fills and the owner's trades and whatever a person has adopted must add up to the
 venue's position. Where they do not, the instrument is stopped with both numbers on show, until
-they agree again or a person adopts the rest as the owner's. No bot touches what is not its own.
+they agree again, until what closed a bot's position is found (`bots.live.closures`), or until a
+person says what it was. No bot touches what is not its own.
 """
 
 import datetime as dt
@@ -12,10 +13,12 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import F
 
+from bots.live.cover import lacking
+from bots.live.netting import BY_OWNER
 from bots.live.states import IN_FLIGHT
 from bots.models import Discrepancy, Fill, Order, Position
 from markets.models import GivenBy, OwnerTrade
-from markets.venues.base import BookOrder, Venue, VenueTrade
+from markets.venues.base import BookOrder, Venue, VenueTrade, net
 from markets.venues.instruments import BadInstrument, Instruments
 from markets.venues.kite_rows import venue_trade_id
 from tradingsite import clock, notices
@@ -23,6 +26,10 @@ from tradingsite import clock, notices
 Quantities = Mapping[str, Decimal]
 # A broker's list of executions is of its day; the ones before are in the ledger.
 TRADES_SINCE = dt.timedelta(hours=16)
+BY_WORD = "word-"
+"""How the execution of a closing begins that a person told of, and no list of the venue's."""
+SETTLES_WITHIN = dt.timedelta(minutes=1)
+"""Real time after its sending in which an order may still explain a difference; no longer."""
 
 
 def compare(
@@ -30,17 +37,17 @@ def compare(
 ) -> list[str]:
     """Open a discrepancy where the account is not explained, close those that are by now.
 
-    Returns every open one in words. While an order is in flight, or a fill came in between, the
-    two sides may rightly differ and nothing is changed.
+    Returns every open one in words. While an order was sent within the last minute, or a fill came
+    in between, the two sides may rightly differ and nothing is changed.
     """
     for each in strangers:
         text = f"{venue.name} has order {each.tag} ({each.quantity:+f} {each.instrument}), "
         text += "the ledger not"
         _open(market, venue.name, each.instrument, Decimal(0), each.quantity, text)
-    before = None if _is_moving(market, venue.name) else explained(market, venue)
+    before = None if is_moving(market, venue.name) else explained(market, venue)
     if before is not None:
-        there = venue.positions()
-        if not _is_moving(market, venue.name) and explained(market, venue) == before:
+        there = net(venue.holdings())
+        if not is_moving(market, venue.name) and explained(market, venue) == before:
             names = {name for name in (*before, *there) if _is_ours(instruments, name)}
             lost = {each.instrument for each in strangers}
             for name in sorted(names | set(stopped(market, venue.name))):
@@ -58,8 +65,18 @@ def stopped(market: str, venue: str) -> Mapping[str, str]:
     return {row.instrument: str(row) for row in rows}
 
 
+def bots_hold(market: str, venue: str, instrument: str) -> Decimal:
+    """Return what all bots together hold of an instrument in a venue's account, as booked."""
+    rows = Position.on(market).objects.filter(venue=venue, instrument=instrument)
+    return sum(rows.values_list("quantity", flat=True), Decimal(0))
+
+
 def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
-    """Take what the venue has over the ledger for the owner's; return what was adopted."""
+    """Take what the venue has over the ledger for the owner's; return what was adopted.
+
+    Raises ValueError where the venue has less than the bots hold: that is nobody's to take over,
+    something closed it (`bots.live.closures.close_by_word`).
+    """
     with transaction.atomic(using=market):
         row = (
             Discrepancy.on(market)
@@ -69,6 +86,13 @@ def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
         )
         if row is None:
             return None
+        held = bots_hold(market, row.venue, instrument)
+        if missing := lacking(held, row.venue_quantity):
+            raise ValueError(
+                f"{row.venue} has {row.venue_quantity.normalize():+f} of {instrument} and the bots "
+                f"hold {held.normalize():+f}: {missing.normalize():f} of it was closed for them. "
+                f"Say by whom, the venue or the owner, and at what price"
+            )
         row.closed_at = clock.market()
         row.adopted_by = by
         row.save(update_fields=["closed_at", "adopted_by"])
@@ -103,8 +127,8 @@ def _open(
         "critical",
         _key(market, name),
         f"{name}: {row}, and neither the bots' fills nor the owner's trades explain it. No bot "
-        f"trades it until the two agree again, or a person says that the rest is the owner's: "
-        f'manage.py adopt {market} "{name}" --yes',
+        f"trades it until the two agree again, or a person says what it is: "
+        f'manage.py adopt {market} "{name}" shows the choices and what each of them books',
     )
 
 
@@ -114,9 +138,17 @@ def _close(market: str, venue: str, name: str) -> None:
         notices.resolve(_key(market, name))
 
 
-def _is_moving(market: str, venue: str) -> bool:
+def is_moving(market: str, venue: str, instrument: str = "") -> bool:
+    """Return whether an order in flight may still explain a difference at a venue.
+
+    Of one instrument, where it is named. An order older than a minute explains nothing: an open
+    position must not hide behind one that is never heard of again.
+    """
     bots = Position.on(market).objects.filter(venue=venue).values("bot")
-    return Order.on(market).objects.filter(bot__in=bots, state__in=IN_FLIGHT).exists()
+    rows = Order.on(market).objects.filter(bot__in=bots, state__in=IN_FLIGHT)
+    if instrument:
+        rows = rows.filter(instrument=instrument)
+    return rows.filter(sent_at__gt=clock.real() - SETTLES_WITHIN).exists()
 
 
 def explained(market: str, venue: Venue) -> Quantities:
@@ -136,12 +168,8 @@ def owners_share(market: str, venue: Venue, instrument: str) -> Decimal:
     if venue.is_shared_with_owner:
         rows = OwnerTrade.on(market).objects.filter(instrument=instrument, given_by=GivenBy.OWNER)
         _add(held, _sums(rows.values_list("instrument", "quantity")))
+        _add(held, _closed_by_owner(market))
     return held.get(instrument, Decimal(0))
-
-
-def has_adopted(market: str, venue: Venue, instrument: str) -> bool:
-    """Return whether a person ever took something of an instrument over as the owner's."""
-    return instrument in _adopted(market, venue)
 
 
 def _adopted(market: str, venue: Venue) -> dict[str, Decimal]:
@@ -155,6 +183,7 @@ def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
     # What the broker itself did, squaring off, is exactly what a person must see.
     rows = OwnerTrade.on(market).objects.filter(given_by=GivenBy.OWNER)
     held = _sums(rows.values_list("instrument", "quantity"))
+    _add(held, _closed_by_owner(market))
     recent = OwnerTrade.on(market).objects.filter(at__gte=clock.market() - 2 * TRADES_SINCE)
     fetched = {
         venue_trade_id(row.traded_on, row.exchange, row.trade_id)
@@ -172,6 +201,16 @@ def _owners(market: str, trades: Sequence[VenueTrade]) -> Quantities:
     ]
     _add(held, _sums((each.instrument, each.quantity) for each in fresh))
     return held
+
+
+def _closed_by_owner(market: str) -> Quantities:
+    """Return what of the owner's trades closed a bot's position, with the sign that takes it off.
+
+    It is booked with the bot, so it is no position of the owner's any more.
+    """
+    rows = Fill.on(market).objects.filter(order__leg=BY_OWNER)
+    rows = rows.exclude(trade_id__startswith=BY_WORD)
+    return _sums(rows.values_list("instrument", -F("quantity")))
 
 
 def _sums(rows: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:

@@ -4,7 +4,7 @@ One transaction holds the fill, the order's new state with its event, and every 
 its part of the charges: either all of it happened or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -13,6 +13,7 @@ from django.db import transaction
 from bots import accounting
 from bots.live import ledger
 from bots.live.ledger import divided, next_lot_size, take_fill
+from bots.live.netting import portions
 from bots.models import Fill, Order
 from markets.charges import itemise
 from markets.venues.base import VenueTrade
@@ -20,6 +21,8 @@ from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.registry import Bot
 
+TRADE_ID_CHARACTERS = 28
+"""Kept of a number that was used again, beside ten of its order's tag."""
 STEPS_A_LOT = 10
 """Of a lot that is less than one unit: no exchange we trade at has coarser steps."""
 
@@ -29,19 +32,24 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
     instrument = instruments.parse(trade.instrument)
     with transaction.atomic(using=bot.market, durable=True):
         order = Order.on(bot.market).objects.select_for_update().get(pk=order_id)
-        if Fill.on(bot.market).objects.filter(trade_id=trade.trade_id).exists():
+        booked = set(
+            Fill.on(bot.market)
+            .objects.filter(trade_id__in=_ids(trade))
+            .values_list("trade_id", "order__tag")
+        )
+        if any(tag == order.tag for _, tag in booked):
             return False
+        # A venue that uses a number again must not make an execution vanish.
+        trade_id = _ids(trade)[1] if booked else trade.trade_id
         charges = charges_of(bot, order, trade)
         slippage = ledger.money(
             accounting.slippage_cost(trade.quantity, trade.price, order.reference_price)
         )
         shares = shares_of(order, trade.quantity, instrument.lot_size)
+        weights = _weights(order, instrument.lot_size)
         rows = ledger.positions(bot, lock=True)
         parts = zip(
-            shares.items(),
-            divided(charges, order.shares.values()),
-            divided(slippage, order.shares.values()),
-            strict=True,
+            shares.items(), divided(charges, weights), divided(slippage, weights), strict=True
         )
         for (slot, quantity), slot_charges, slot_slippage in parts:
             take_fill(
@@ -55,11 +63,12 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
                 charges=slot_charges,
                 slippage=slot_slippage,
                 at=trade.at,
+                product=order.product,
             )
             rows[slot].save()
         Fill.on(bot.market).objects.create(
             order_id=order.pk,
-            trade_id=trade.trade_id,
+            trade_id=trade_id,
             bot=bot.slug,
             instrument=trade.instrument,
             quantity=trade.quantity,
@@ -72,6 +81,29 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
         )
         _move_on(order, trade, charges, slippage)
     return True
+
+
+def unseen(market: str, trades: Sequence[VenueTrade]) -> list[VenueTrade]:
+    """Return those of the executions that no order of theirs has been given yet."""
+    wanted = [each for trade in trades for each in _ids(trade)]
+    rows = Fill.on(market).objects.filter(trade_id__in=wanted)
+    known = set(rows.values_list("trade_id", "order__tag"))
+    return [
+        trade
+        for trade in trades
+        if not any((trade_id, trade.tag) in known for trade_id in _ids(trade))
+    ]
+
+
+def _ids(trade: VenueTrade) -> tuple[str, str]:
+    """Return an execution's number as it is kept, and as where another has the same."""
+    return trade.trade_id, f"{trade.trade_id[:TRADE_ID_CHARACTERS]}#{trade.tag[2:12]}"
+
+
+def _weights(order: Order, lot_size: Decimal) -> list[Decimal]:
+    """Return the sizes by which the slots of an order share what it costs."""
+    rests = {slot: Decimal(rest) for slot, rest in order.rests.items()}
+    return list(portions(order.shares, rests, lot_size).values())
 
 
 def charges_of(bot: Bot, order: Order, trade: VenueTrade) -> Decimal:
@@ -96,10 +128,8 @@ def _parted(order: Order, filled: Decimal, lot_size: Decimal) -> dict[str, Decim
     In steps that can be traded again, should the rest never come; the last slot takes what is
     left over of them.
     """
-    wanted = {
-        slot: lots * lot_size - Decimal(order.rests.get(slot, 0))
-        for slot, lots in order.shares.items()
-    }
+    rests = {slot: Decimal(rest) for slot, rest in order.rests.items()}
+    wanted = portions(order.shares, rests, lot_size)
     if filled == order.quantity:
         return wanted
     step = lot_size if lot_size >= 1 else lot_size / STEPS_A_LOT
@@ -118,10 +148,16 @@ def _move_on(order: Order, trade: VenueTrade, charges: Decimal, slippage: Decima
     filled = order.filled_quantity + trade.quantity
     paid = order.filled_quantity * (order.average_price or 0) + trade.quantity * trade.price
     is_whole = abs(filled) >= abs(order.quantity)
+    state = Order.State.FILLED if is_whole else Order.State.PARTIAL
+    if not is_whole and order.state == Order.State.CANCELLED:
+        state = Order.State.CANCELLED  # told late of an order that is over
+    detail = f"{trade.quantity:+f} at {trade.price:f}"
+    if abs(filled) > abs(order.quantity):
+        detail += f"; {abs(order.quantity).normalize():f} was asked: it was enlarged at the venue"
     ledger.move(
         order,
-        Order.State.FILLED if is_whole else Order.State.PARTIAL,
-        f"{trade.quantity:+f} at {trade.price:f}",
+        state,
+        detail,
         filled_quantity=filled,
         average_price=(paid / filled).quantize(ledger.CENT),
         charges=order.charges + charges,

@@ -134,6 +134,7 @@ def take_fill(
     charges: Decimal,
     slippage: Decimal,
     at: dt.datetime,
+    product: str = "",
 ) -> None:
     """Book one slot's share of a fill into its row, without saving it."""
     held = position.quantity
@@ -149,6 +150,7 @@ def take_fill(
     position.slippage += slippage
     if held == 0:
         position.instrument = instrument.name
+        position.product = product
         position.opened_at = at
     if position.quantity == 0:
         position.opened_at = None
@@ -162,10 +164,24 @@ def positions(bot: Bot, *, lock: bool = False) -> dict[str, Position]:
     return {row.slot: row for row in rows}
 
 
-def divided(amount: Decimal, weights: Iterable[int]) -> list[Decimal]:
+def held_of(bot: Bot, instrument: str) -> Decimal:
+    """Return what the bot holds of an instrument, all its slots together."""
+    rows = Position.on(bot.market).objects.filter(bot=bot.slug, instrument=instrument)
+    return sum(rows.values_list("quantity", flat=True), Decimal(0))
+
+
+def product_of(bot: Bot, instrument: str) -> str:
+    """Return the product in which the bot holds an instrument; nothing where it holds none."""
+    rows = Position.on(bot.market).objects.filter(bot=bot.slug, instrument=instrument)
+    return next((row.product for row in rows if row.quantity), "")
+
+
+def divided(amount: Decimal, weights: Iterable[int | Decimal]) -> list[Decimal]:
     """Return an amount divided by the sizes of weights, in whole steps that add up to it."""
-    sizes = [abs(weight) for weight in weights]
-    total, parts, before, given = sum(sizes), [], 0, Decimal(0)
+    sizes = [abs(Decimal(weight)) for weight in weights]
+    if not any(sizes):
+        sizes = [Decimal(1) for _ in sizes]
+    total, parts, before, given = sum(sizes, Decimal(0)), [], Decimal(0), Decimal(0)
     for size in sizes:
         before += size
         upto = (amount * before / total).quantize(CENT)

@@ -1,7 +1,8 @@
 """What every order must pass in the transaction that sends it. Pure: the ledger gives the numbers.
 
 What reduces the position passes the limits on price and size, which are there against new risk;
-nothing passes a halt, a doubtful order in its instrument, or the counts of orders.
+nothing passes a halt, a doubtful order in its instrument, or the counts of orders. A person's word
+to flatten passes a halt and a stop: it was fitted to what the account holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,40 +116,46 @@ class Refusal:
     reason: str
     is_loop: bool = False
     """The bot looks like one that runs away: a person must look."""
+    is_told: bool = False
+    """People must hear of it now: something is not as the ledger has it."""
 
 
 def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
     """Return why an order must not go out, or None."""
     if standing.halted and not (standing.flattens and order.leg == FLATTEN):
         return Refusal(f"halted: {standing.halted}")
-    if order.instrument in standing.stopped:
+    if order.instrument in standing.stopped and order.leg != FLATTEN:
         return Refusal(f"{order.instrument} is stopped: {standing.stopped[order.instrument]}")
     if found := _too_many(standing, limits):
         return found
     siblings, waiting = _around(order, standing.in_flight)
     if waiting:
         return Refusal(waiting)
-    # The legs of a flip and of a roll go out together: each starts from what the other leaves.
-    before = {
-        slot: standing.lots.get(slot, 0) + sum(each.shares.get(slot, 0) for each in siblings)
-        for slot in order.shares
-    }
-    for slot, lots in order.shares.items():
-        after = before[slot] + lots
-        if (
-            standing.reduces_only
-            and order.leg != ROLL_OPEN
-            and not _reduces(Decimal(before[slot]), Decimal(lots))
-        ):
-            return Refusal("the daily loss limit is reached: the bot may only reduce")
-        if order.leg == FLATTEN and not _reduces(Decimal(before[slot]), Decimal(lots)):
-            return Refusal(f"{slot} holds {before[slot]} lots: {lots:+d} does not close them")
-        if abs(after) > limits.lots:
-            return Refusal(f"{slot} would hold {after} lots, its limit is {limits.lots}")
+    if found := _slots_refused(order, siblings, standing, limits):
+        return found
     held = standing.held + sum((each.quantity for each in siblings), Decimal(0))
-    if _reduces(held, order.quantity):
+    if _reduces(held, order.quantity) or not order.quantity:
         return None
+    if order.leg == FLATTEN:
+        return Refusal(f"the bot holds {held:+f}: {order.quantity:+f} does not close that")
     return _too_large(order, held, standing, limits)
+
+
+def _slots_refused(
+    order: Asked, siblings: Sequence[Asked], standing: Standing, limits: Limits
+) -> Refusal | None:
+    """Return why one of the slots of an order must not trade its lots; none of them may be zero."""
+    for slot, lots in order.shares.items():
+        # The legs of a flip and of a roll go out together: each starts from what the other leaves.
+        before = standing.lots.get(slot, 0) + sum(each.shares.get(slot, 0) for each in siblings)
+        does_reduce = _reduces(Decimal(before), Decimal(lots)) or not lots
+        if standing.reduces_only and order.leg != ROLL_OPEN and not does_reduce:
+            return Refusal("the daily loss limit is reached: the bot may only reduce")
+        if order.leg == FLATTEN and not does_reduce:
+            return Refusal(f"{slot} holds {before} lots: {lots:+d} does not close them")
+        if abs(before + lots) > limits.lots:
+            return Refusal(f"{slot} would hold {before + lots} lots, its limit is {limits.lots}")
+    return None
 
 
 def _around(order: Asked, in_flight: Sequence[Asked]) -> tuple[list[Asked], str]:
@@ -188,10 +195,16 @@ def _too_large(order: Asked, held: Decimal, standing: Standing, limits: Limits) 
     after = abs(held + order.quantity)
     if limits.quantity is not None and after > limits.quantity:
         return Refusal(f"the bot would hold {after:f}, its limit is {limits.quantity:f}")
-    # One account, one risk: what the owner holds counts too, unless this makes it smaller.
+    # A broker nets them: what the bot then holds would be there in the ledger only.
+    if standing.owners * (held + order.quantity) < 0:
+        return Refusal(
+            f"the owner holds {standing.owners:+f} of {order.instrument} in the same account: "
+            f"{order.quantity:+f} would only close that"
+        )
+    # One account, one risk: what the owner holds counts too.
     before = held + standing.owners
     worth = abs(before + order.quantity) * price
-    if worth > limits.notional and abs(before + order.quantity) > abs(before):
+    if worth > limits.notional:
         whose = f"with the owner's {standing.owners:+f} it" if standing.owners else "the bot"
         return Refusal(f"{whose} would hold {worth:.0f}, its limit is {limits.notional:f}")
     if standing.margin is not None and standing.margin[0] > standing.margin[1]:

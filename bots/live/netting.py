@@ -7,13 +7,18 @@ nothing is left over the leg's net is zero and no order goes out (the sleeves cr
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 OPEN, CLOSE, CROSS = "open", "close", "cross"
 ROLL_CLOSE, ROLL_OPEN = "roll-close", "roll-open"
 FLATTEN = "flatten"
 """Closes all that a halted bot holds, at a person's word."""
-EXITS = frozenset({CLOSE, ROLL_CLOSE, FLATTEN})
+LEAVE = "leave"
+"""Closes all that is held before the venue does so itself."""
+EXITS = frozenset({CLOSE, ROLL_CLOSE, FLATTEN, LEAVE})
 """Legs that only make the bot's position smaller."""
+BY_VENUE, BY_OWNER = "by_venue", "by_owner"
+"""What a bot held was closed for it: booked as it happened, never sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """Describe one order: whole lots of each slot, none of them zero."""
+    """Describe one order: whole lots of each slot, zero only to close less than a lot."""
 
     name: str
     instrument: str
@@ -62,13 +67,47 @@ def plan(targets: Sequence[Target], front: str) -> list[Leg]:
     ]
 
 
-def flatten(held: Iterable[tuple[str, str, int]]) -> list[Leg]:
-    """Return the legs that close what slots hold, given as slot, instrument and lots."""
+def flatten(held: Iterable[tuple[str, str, int]], name: str = FLATTEN) -> list[Leg]:
+    """Return the legs that close what slots hold, given as slot, instrument and lots.
+
+    A slot that holds less than a lot is among them with none.
+    """
     closing: dict[str, dict[str, int]] = {}
     for slot, instrument, lots in held:
-        if lots:
-            closing.setdefault(instrument, {})[slot] = -lots
-    return [Leg(FLATTEN, name, shares) for name, shares in sorted(closing.items())]
+        closing.setdefault(instrument, {})[slot] = -lots
+    return [Leg(name, instrument, shares) for instrument, shares in sorted(closing.items())]
+
+
+def portions(
+    shares: Mapping[str, int], rests: Mapping[str, Decimal], lot_size: Decimal
+) -> dict[str, Decimal]:
+    """Return what each slot trades in an order, in units: its lots, and away what it had beyond."""
+    return {slot: lots * lot_size - rests.get(slot, Decimal(0)) for slot, lots in shares.items()}
+
+
+def in_lots(
+    parts: Mapping[str, Decimal], lot_size: Decimal
+) -> tuple[dict[str, int], dict[str, Decimal]]:
+    """Return the whole lots of each slot's portion, and what keeps it from being only those."""
+    shares = {slot: int(part / lot_size) for slot, part in parts.items()}
+    rests = {slot: shares[slot] * lot_size - part for slot, part in parts.items()}
+    return shares, {slot: rest for slot, rest in rests.items() if rest}
+
+
+def cut(parts: Mapping[str, Decimal], most: Decimal) -> dict[str, Decimal]:
+    """Return the portions with their net cut to a size, from the last slots on.
+
+    Slots that trade against the others keep what they trade: it is met inside the order.
+    """
+    over = abs(sum(parts.values(), Decimal(0))) - most
+    side = 1 if sum(parts.values()) > 0 else -1
+    left = dict(parts)
+    for slot in reversed(list(left)):
+        if over > 0 and left[slot] * side > 0:
+            taken = min(abs(left[slot]), over)
+            left[slot] -= side * taken
+            over -= taken
+    return left
 
 
 def sliced(leg: Leg, most_lots: int) -> list[Leg]:

@@ -3,7 +3,7 @@
 import base64
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import count
 
@@ -11,13 +11,14 @@ from django.conf import settings
 from django.db import transaction
 
 from bots.live import halting, ledger, limits, protocol
+from bots.live.account import AccountView
 from bots.live.database import DatabaseLedger, limits_of, locked_risk
-from bots.live.netting import Leg, sliced
+from bots.live.netting import FLATTEN, LEAVE, Leg, sliced
 from bots.models import Order, Position
 from markets.contracts import freeze_quantity
 from markets.venues.base import Venue
 from markets.venues.instruments import Instruments
-from tradingsite import clock
+from tradingsite import clock, notices
 from tradingsite.registry import Bot
 
 TAG_PREFIX = "T1"
@@ -37,8 +38,12 @@ def intend(
     bar_closes_at: dt.datetime,
     reference_prices: Mapping[str, Decimal],
     instruments: Instruments,
+    product: str = "",
 ) -> list[Order]:
     """Write the INTENT of each leg; call it inside the transaction that records the decision.
+
+    A bot that holds something goes on in the product it holds that in; a flat one begins in the
+    given one.
 
     A leg of more than the exchange takes at once becomes several orders, and what a slot holds
     beyond whole lots, of an order filled in part, is traded away with its next. Raises
@@ -48,6 +53,7 @@ def intend(
     now = clock.market()
     orders = []
     rows = ledger.positions(bot)
+    product = product_of(rows.values()) or product
     for leg, part in _parts(legs, reference_prices, instruments, now):
         lot_size = instruments.parse(leg.instrument).lot_size
         rests = _rests(leg, rows, lot_size)
@@ -67,6 +73,7 @@ def intend(
             created_at=now,
             updated_at=now,
             mode=settings.MODE,
+            product=product,
         )
         orders.append(order)
     for order in orders:
@@ -74,23 +81,51 @@ def intend(
     return orders
 
 
-def submit_all(bot: Bot, orders: Sequence[Order], venue: Venue, instruments: Instruments) -> None:
-    """Send the legs of one decision in order; a leg that is not taken ends those after it."""
+def product_of(rows: Iterable[Position]) -> str:
+    """Return the product in which a bot holds what it holds; nothing where it is flat."""
+    return next((row.product for row in rows if row.quantity), "")
+
+
+def submit_all(
+    bot: Bot,
+    orders: Sequence[Order],
+    venue: Venue,
+    instruments: Instruments,
+    view: AccountView | None = None,
+) -> None:
+    """Send the legs of one decision in order; a leg that is not taken ends those after it.
+
+    The account is looked at once for all of them, unless the look was begun with the decision.
+    """
+    names = {order.instrument for order in orders if order.quantity}
+    if names and (view is None or not names <= view.instruments):
+        lot_size = max(instruments.parse(name).lot_size for name in names)
+        view = AccountView(venue, names, lot_size)
 
     def send_one(order: Order) -> None:
         if order.quantity == 0:
             cross(bot, order, venue, instruments)
         else:
-            submit(bot, order, venue, instruments)
+            submit(bot, order, venue, instruments, view)
 
     protocol.send_all(orders, send_one, _drop)
 
 
-def submit(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> None:
+def submit(
+    bot: Bot,
+    order: Order,
+    venue: Venue,
+    instruments: Instruments,
+    view: AccountView | None = None,
+) -> None:
     """Take one intended order through the protocol; halt a bot that is only refused."""
-    protocol.send(DatabaseLedger(bot, venue, instruments), venue, order, bot.slippage_bps)
+    protocol.send(DatabaseLedger(bot, venue, instruments, view), venue, order, bot.slippage_bps)
     if order.state == Order.State.REJECTED:
         _halt_after_refusals(bot)
+    elif order.state == Order.State.NOT_PLACED:
+        text = f"{bot.title} bot's order for {order.quantity.normalize():+f} {order.instrument} "
+        text += f"was not sent: {order.message}"
+        notices.notify("trading", "warning", f"not-sent:{bot.slug}", text)
 
 
 def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> None:
@@ -144,7 +179,7 @@ def _parts(
 def _rests(leg: Leg, rows: dict[str, Position], lot_size: Decimal) -> dict[str, Decimal]:
     """Take out of the rows, and return, what a leg's slots hold of it beyond whole lots."""
     found = {}
-    for slot in leg.shares if leg.lots else ():
+    for slot in leg.shares if leg.lots or leg.name in (FLATTEN, LEAVE) else ():
         row = rows.get(slot)
         if row is not None and row.instrument == leg.instrument:
             rest = row.quantity - row.lots * lot_size

@@ -1,9 +1,14 @@
 """The order protocol, in one place: committed before it is sent, sent once, never guessed at.
 
-1. INTENT is committed with the decision that asked for it. 2. SUBMITTING is committed by
-`Ledger.begin`, in the transaction that has checked every limit; only now may bytes leave. 3. One
-`place`, never retried. 4. Its answer: ACKED, or REJECTED for a refusal the venue is known to make;
-whatever else happened leaves the order UNKNOWN, until the venue's book shows it or rules it out.
+1. INTENT is committed with the decision that asked for it. 2. The turn at the venue is waited for,
+so that nothing waits afterwards. 3. SUBMITTING is committed by `Ledger.begin`, in the transaction
+that has checked every limit; only now may bytes leave, and only for some seconds. 4. One `place`,
+never retried. 5. Its answer: ACKED, or REJECTED for a refusal the venue is known to make; whatever
+else happened leaves the order UNKNOWN, until the venue's book shows it or rules it out.
+
+Every order has an end. What a book shows as over is over, with what filled of it; what a book of
+the day no longer shows is in doubt, and ends by the position or by a person; what rests for too
+long is cancelled.
 
 Pure, so that the property tests run this very code: the ledger behind it is PostgreSQL's
 (`bots.live.database`) or the tests' own. A failpoint is named at every place where dying differs.
@@ -13,13 +18,12 @@ import datetime as dt
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Protocol, TypeVar
 
-from bots.live.states import DOUBTFUL, REVIVABLE, State
-from markets.venues.base import BookOrder, OrderRefused, Venue, VenueTrade
+from bots.live.ports import Ledger, R, Row
+from bots.live.states import DOUBTFUL, IN_FLIGHT, REVIVABLE, State
+from markets.venues.base import BookOrder, OrderRefused, Venue
 from tradingsite.errors import Degraded, Retry
 
 FAILPOINTS = (
@@ -35,71 +39,6 @@ CLOCKS_APART = dt.timedelta(minutes=5)
 log = logging.getLogger(__name__)
 
 
-class Row(Protocol):
-    """An order of the ledger's, as far as the protocol looks at it."""
-
-    @property
-    def tag(self) -> str:
-        """Return its name at the venue."""
-
-    @property
-    def instrument(self) -> str:
-        """Return what it trades."""
-
-    @property
-    def quantity(self) -> Decimal:
-        """Return the signed quantity."""
-
-    @property
-    def state(self) -> str:
-        """Return what is known of it."""
-
-    @property
-    def filled_quantity(self) -> Decimal:
-        """Return the signed quantity of the fills taken in."""
-
-    @property
-    def created_at(self) -> dt.datetime:
-        """Return when it was intended, in market time."""
-
-
-R = TypeVar("R", bound=Row)
-
-
-class Ledger(Protocol[R]):
-    """What the protocol asks of a ledger; each call is one committed transaction."""
-
-    def begin(self, order: R) -> bool:
-        """Move an intent to SUBMITTING, or to DENIED where a limit says no."""
-
-    def only_reduces(self, order: R) -> bool:
-        """Return whether an order can but make the account's position smaller."""
-
-    def move(self, order: R, state: State, detail: str) -> None:
-        """Change an order's state, with its event."""
-
-    def intents(self) -> Sequence[R]:
-        """Return the orders that were never begun."""
-
-    def in_flight(self) -> Sequence[R]:
-        """Return the orders that may still change what is held, oldest first."""
-
-    def rows(self, tags: Collection[str]) -> Mapping[str, R]:
-        """Return this bot's and other bots' orders of some tags."""
-
-    def unseen(self, trades: Sequence[VenueTrade]) -> Sequence[VenueTrade]:
-        """Return those of the executions that are not booked yet."""
-
-    def take(self, order: R, trade: VenueTrade) -> bool:
-        """Book one execution, once."""
-
-    def cannot_arrive(self, order: R) -> bool:
-        """Return whether whatever came of the order would be in the venue's book by now."""
-
-    def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
-        """Return whether the account holds of an instrument just what is booked."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Count what became of the orders in flight."""
@@ -113,7 +52,8 @@ class Reconciled:
     """Count what a reconciliation changed, and name the orders of our form that are not ours."""
 
     not_placed: int
-    cancelled: int
+    cancelled: tuple[str, ...]
+    """The tags of the orders that were asked to be taken out of the book."""
     settled: int
     unknown: int
     fills: int
@@ -135,6 +75,11 @@ def fail_at(point: str) -> None:
 
 def send(ledger: Ledger[R], venue: Venue, order: R, slippage_bps: float) -> None:
     """Take one intended order through SUBMITTING to what the venue made of it."""
+    try:
+        venue.take_turn(order.instrument)
+    except (Retry, Degraded) as error:
+        ledger.move(order, State.NOT_PLACED, str(error))
+        return
     if not ledger.begin(order):
         return
     fail_at("after_submitting")
@@ -145,6 +90,8 @@ def send(ledger: Ledger[R], venue: Venue, order: R, slippage_bps: float) -> None
             order.quantity,
             slippage_bps,
             reduces=ledger.only_reduces(order),
+            product=order.product,
+            sent_at=order.sent_at,
         )
     except OrderRefused as refused:
         fail_at("after_refusal")
@@ -178,18 +125,24 @@ def reconcile(ledger: Ledger[R], venue: Venue, since: dt.datetime, is_halted: bo
     """Bring the orders up to what the venue knows; doing it twice changes nothing more.
 
     1. An INTENT whose process is gone was never sent. 2. What we had given up and the book shows
-    is LATE. 3. A halted bot's open orders are cancelled. 4. SUBMITTING, UNKNOWN and LATE become
-    what the book says. 5. Fills are taken in, and with them all, a cancelled order is over.
+    is LATE. 3. A halted bot's open orders are cancelled, and any that rests for too long. 4. What
+    is in doubt becomes what the book says, and what is over is over. 5. Fills are taken in, those
+    of orders that were over already, too; and with them all, an order that is over ends.
     """
     not_placed = drop_intents(ledger)
     strangers = find_late(ledger, venue, since)
-    cancelled = cancel_open(ledger, venue) if is_halted else 0
+    cancelled = cancel_open(ledger, venue, is_halted)
     first = settle(ledger, venue)
-    fills = take_trades(ledger, venue)
-    # An order that was cancelled with fills we had not taken in yet.
+    fills = take_trades(ledger, venue, since)
+    # An order that is over, with fills we had not taken in yet.
     more = settle(ledger, venue) if fills else Settled(0, first.unknown)
     return Reconciled(
-        not_placed, cancelled, first.settled + more.settled, more.unknown, fills, tuple(strangers)
+        not_placed,
+        tuple(cancelled),
+        first.settled + more.settled,
+        more.unknown,
+        fills,
+        tuple(strangers),
     )
 
 
@@ -221,7 +174,11 @@ def settle(ledger: Ledger[R], venue: Venue) -> Settled:
         found = book.get(order.tag)
         if found is not None:
             settled += _adopt(ledger, order, found)
-        elif order.state in DOUBTFUL:  # an accepted one that the book does not show stays so
+            continue
+        if order.state not in DOUBTFUL and ledger.has_ended(order):
+            text = f"over, as its session is; {venue.name}'s book no longer says what filled of it"
+            ledger.move(order, State.UNKNOWN, text)
+        if order.state in DOUBTFUL:
             is_proved = _rule_out(ledger, venue, order)
             settled += is_proved
             unknown += not is_proved
@@ -239,23 +196,47 @@ def find_late(ledger: Ledger[R], venue: Venue, since: dt.datetime) -> list[BookO
     return [each for tag, each in there.items() if tag not in known]
 
 
-def take_trades(ledger: Ledger[R], venue: Venue) -> int:
-    """Take in the new executions of the orders in flight; return how many."""
+def take_trades(ledger: Ledger[R], venue: Venue, since: dt.datetime | None = None) -> int:
+    """Take in the new executions of the orders in flight; return how many.
+
+    With an instant, those since then of every order of the bot's, whatever we thought had become
+    of it: an execution is the truth.
+    """
     waiting = {order.tag: order for order in ledger.in_flight()}
-    if not waiting:
+    starts = [order.created_at - CLOCKS_APART for order in waiting.values()]
+    if since is not None:
+        starts.append(since)
+    if not starts:
         return 0
-    trades = venue.trades(min(order.created_at for order in waiting.values()) - CLOCKS_APART)
+    tagged = [each for each in venue.trades(min(starts)) if each.tag]
+    fresh = [each for each in ledger.unseen(tagged) if since is not None or each.tag in waiting]
+    others = ledger.own({each.tag for each in fresh} - waiting.keys())
     taken = 0
-    for trade in ledger.unseen([each for each in trades if each.tag in waiting]):
-        taken += ledger.take(waiting[trade.tag], trade)
+    for trade in fresh:
+        order = waiting.get(trade.tag) or others.get(trade.tag)
+        if order is None:
+            continue
+        if order.state in REVIVABLE:
+            ledger.move(order, State.LATE, f"{venue.name} has traded it after all")
+        taken += ledger.take(order, trade)
         fail_at("during_fills")
     return taken
 
 
-def cancel_open(ledger: Ledger[R], venue: Venue) -> int:
-    """Ask that what is open be taken out of the book; ask again until it is. Return how many."""
-    asked = 0
-    for found in venue.orders([order.tag for order in ledger.in_flight()]):
+def cancel_open(ledger: Ledger[R], venue: Venue, is_halted: bool) -> list[str]:
+    """Ask that what is open be taken out of the book; ask again until it is. Return the tags.
+
+    All that a halted bot has open but its closing, else what rests there for too long.
+    """
+    waiting = [
+        each
+        for each in ledger.in_flight()
+        if (is_halted and not ledger.outlives_halt(each)) or ledger.rests_too_long(each)
+    ]
+    if not waiting:
+        return []
+    asked = []
+    for found in venue.orders([order.tag for order in waiting]):
         if found.state != "open":
             continue
         try:
@@ -264,7 +245,7 @@ def cancel_open(ledger: Ledger[R], venue: Venue) -> int:
             log.warning("order %s could not be cancelled yet: %s", found.tag, error)
             continue
         fail_at("after_cancel")
-        asked += 1
+        asked.append(found.tag)
     return asked
 
 
@@ -277,31 +258,33 @@ def next_doubt_read(reads: int) -> float:
 
 
 def _rule_out(ledger: Ledger[R], venue: Venue, order: R) -> bool:
-    """Take an order that the book lacks for never placed, where that is proved."""
+    """End an order that the book lacks, where it is proved that nothing more comes of it."""
     if order.state == State.LATE:
+        if ledger.has_ended(order):
+            ledger.move(order, State.UNKNOWN, f"it came late, and {venue.name}'s book is gone")
         return False
     # A book may be empty for want of an answer, so the position, read apart from it, must agree.
-    if ledger.cannot_arrive(order) and ledger.explains(venue.positions(), order.instrument):
-        proof = f"{venue.name}'s book of the day is closed without it, and the position agrees"
-    elif venue.rule_out(order.tag):
+    if ledger.has_ended(order) and ledger.explains(venue.positions(), order.instrument):
+        proof = f"its session is over at {venue.name}, and the position is what is booked"
+    elif not order.filled_quantity and venue.rule_out(order.tag, order.sent_at):
         proof = f"{venue.name} rules out that it ever arrives"
     else:
         if order.state == State.SUBMITTING:
             text = f"perhaps sent, not in {venue.name}'s book: no new order until it is known"
             ledger.move(order, State.UNKNOWN, text)
         return False
-    ledger.move(order, State.NOT_PLACED, proof)
+    was_there = order.filled_quantity or ledger.was_accepted(order)
+    ledger.move(order, State.CANCELLED if was_there else State.NOT_PLACED, proof)
     return True
 
 
 def _adopt(ledger: Ledger[R], order: R, found: BookOrder) -> bool:
-    if found.state == "rejected":
-        if order.filled_quantity:
-            return False  # it cannot be: what has traded is compared, and stops the instrument
-        ledger.move(order, State.REJECTED, found.message)
-        return True
-    if found.state == "cancelled" and found.filled_quantity == order.filled_quantity:
-        ledger.move(order, State.CANCELLED, found.message)
+    if _is_over(order, found):
+        # With less than we had asked, too: the owner may have changed it, or the rest was refused.
+        state = State.CANCELLED
+        if found.state == "rejected" and not order.filled_quantity:
+            state = State.REJECTED
+        ledger.move(order, state, found.message or _ending(order, found))
         return True
     if order.state not in DOUBTFUL:
         return False
@@ -309,6 +292,22 @@ def _adopt(ledger: Ledger[R], order: R, found: BookOrder) -> bool:
     state = State.PARTIAL if order.filled_quantity else State.ACKED
     ledger.move(order, state, "found in the venue's book")
     return True
+
+
+def _is_over(order: Row, found: BookOrder) -> bool:
+    """Return whether the venue is done with an order and all that filled of it is booked."""
+    if found.state == "open" or order.state not in IN_FLIGHT:
+        return False
+    if found.state == "filled" and not order.filled_quantity:
+        return False  # its fills are still to come
+    return abs(found.filled_quantity) <= abs(order.filled_quantity)
+
+
+def _ending(order: Row, found: BookOrder) -> str:
+    filled, asked = abs(order.filled_quantity).normalize(), abs(order.quantity).normalize()
+    if not filled:
+        return ""
+    return f"over at the venue ({found.state}) with {filled:f} of {asked:f}"
 
 
 def _has_effect(found: BookOrder) -> bool:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Max
 
 from bots.live import funding, halting, ledger, marking, protocol
+from bots.live.account import AccountView
 from bots.live.agenda import Agenda, Due
 from bots.live.database import DatabaseLedger
 from bots.live.decisions import Decider, load_inputs
@@ -21,14 +22,14 @@ from bots.live.orders import submit_all
 from bots.live.policies import Policies
 from bots.live.reconcile import reconcile
 from bots.live.shadow import Shadows
-from bots.live.states import DOUBTFUL
+from bots.live.states import DOUBTFUL, State
 from bots.models import Decision, Order, Position, RiskState
 from markets import store
 from markets.calendar import Calendar
 from markets.models import Bar
 from markets.venues.base import TokenRefused, Venue
 from markets.venues.instruments import Instruments
-from tradingsite import clock
+from tradingsite import clock, notices
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.locks import ProcessLock
@@ -36,6 +37,8 @@ from tradingsite.registry import MARKETS, Bot
 
 LOOP_SECONDS = 0.2
 RECONCILE_SECONDS = 60.0
+IN_FLIGHT_SECONDS = 5.0
+"""Real time between looks at the book while an accepted order has not ended."""
 OPENED_SECONDS = 2.0
 """Market time after a session's open, until a venue that is closed at night surely takes orders."""
 FILLS_AT_ONCE_SECONDS = 5.0
@@ -89,7 +92,8 @@ class Runner:
         self._snapshot_at = 0
         self._rolled_at = 0
         self._funded_at = 0
-        self._flattened_at = 0
+        self._closed_at = 0
+        self._view: AccountView | None = None
         self._said_at = float("-inf")
         self._idle = ""
 
@@ -137,7 +141,7 @@ class Runner:
         if due is not None:
             self._decide(due)
         elif takes_orders:
-            self._flatten(now)
+            self._close_all(now)
             self._roll(now)
         if due is None:
             self._snapshot(now)
@@ -200,7 +204,8 @@ class Runner:
         now = time.monotonic()
         if not self._unsettled & set(DOUBTFUL):
             self._doubt_since = None
-            return now - self._reconciled_at >= RECONCILE_SECONDS
+            pause = IN_FLIGHT_SECONDS if self._unsettled else RECONCILE_SECONDS
+            return now - self._reconciled_at >= pause
         if self._doubt_since is None:
             self._doubt_since, self._doubt_reads = now, 0
         if now - self._doubt_since < protocol.next_doubt_read(self._doubt_reads):
@@ -209,6 +214,8 @@ class Runner:
         return True
 
     def _decide(self, due: Due) -> None:
+        if due.newest not in self._waits_since:
+            self._look_at_account()
         inputs = {slot.slug: load_inputs(slot, at) for slot, at in due.closes.items()}
         if not all(inputs.values()) and self._has_no_feed(due):
             self._agenda.done(due)
@@ -217,14 +224,26 @@ class Runner:
             since = self._waits_since.setdefault(due.newest, time.monotonic())
             if time.monotonic() - since < LATE_SECONDS:
                 return
+            self._look_at_account()
         self._idle = ""
         self._waits_since.clear()
         self._send(self._decider.decide(due, inputs))
         self._agenda.done(due)
         self._shadows.decide(due, inputs)
 
+    def _look_at_account(self) -> None:
+        """Begin to ask the venue what an order will need to know, while the decision is made."""
+        self._view = None
+        if not self._venue.is_remote:
+            return
+        now = int(clock.market_seconds())
+        front = self._instruments.front(self._instruments.tradable_at(now) or now)
+        held = {row.instrument for row in self._rows.values() if row.quantity}
+        self._view = AccountView(self._venue, {front.name, *held}, front.lot_size)
+
     def _send(self, intended: list[Order]) -> None:
-        submit_all(self._bot, intended, self._venue, self._instruments)
+        view, self._view = self._view, None
+        submit_all(self._bot, intended, self._venue, self._instruments, view)
         self._sent_at = time.monotonic()
         self._look()
 
@@ -255,16 +274,42 @@ class Runner:
             return
         self._send(self._decider.roll(newest, bar))
 
-    def _flatten(self, now: int) -> None:
-        """Close what is held, where a person asked that of a halted bot; once for each minute."""
-        if not any(row.lots for row in self._rows.values()) or self._unsettled:
+    def _close_all(self, now: int) -> None:
+        """Close what is held, where a person asked that of a halted bot, or the venue is about to.
+
+        Once for each minute, until it is gone.
+        """
+        minute = now - now % 60
+        if minute == self._closed_at or self._unsettled or not self._holds():
             return
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
-        minute = now - now % 60
-        if not (risk.halted and risk.flatten) or minute == self._flattened_at:
+        if risk.halted and risk.flatten:
+            close = self._decider.flatten
+        elif not risk.halted and self._decider.is_last_call(now):
+            close = self._decider.leave
+        else:
             return
-        self._flattened_at = minute
-        self._send(self._decider.flatten(minute))
+        self._closed_at = minute
+        intended = close(minute)
+        self._send(intended)
+        for order in intended:
+            if order.state in (State.DENIED, State.REJECTED, State.NOT_PLACED):
+                self._tell_left(order)
+
+    def _tell_left(self, order: Order) -> None:
+        """Say what could not be closed, dust that the venue does not take among it."""
+        notices.notify(
+            "trading",
+            "critical",
+            f"left:{self._bot.slug}:{order.instrument}",
+            f"{self._bot.title} bot could not close {abs(order.quantity).normalize():f} of "
+            f"{order.instrument}: {order.message}. It tries again each minute; what the venue "
+            f"takes no order for must be closed there by hand.",
+        )
+
+    def _holds(self) -> bool:
+        """Return whether a slot holds anything, less than a lot too."""
+        return any(row.quantity for row in self._rows.values())
 
     def _has_rolled(self, newest: int) -> bool:
         rows = Order.on(self._bot.market).objects.filter(

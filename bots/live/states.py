@@ -1,7 +1,8 @@
 """The states of an order and the moves between them. Pure; the ledger refuses every other move.
 
-Nothing but proof leads out of UNKNOWN. NOT_PLACED and REJECTED are final unless the venue's book
-shows the order after all: then it is LATE, and counts again.
+Nothing but proof, or a person, leads out of UNKNOWN. An accepted order whose day is over without an
+answer goes there too. NOT_PLACED and REJECTED are final unless the venue shows the order after all:
+then it is LATE, and counts again. What is over still takes in executions that were told late.
 """
 
 from enum import StrEnum
@@ -44,11 +45,12 @@ MOVES: dict[State, frozenset[State]] = {
     ),
     State.SUBMITTING: frozenset(_PROVED | {State.UNKNOWN, State.NOT_PLACED}),
     State.UNKNOWN: frozenset(_PROVED | {State.NOT_PLACED}),
-    State.LATE: frozenset(_PROVED),
-    State.ACKED: frozenset(_PROVED - {State.ACKED}),
-    State.PARTIAL: frozenset({State.PARTIAL, State.FILLED, State.CANCELLED}),
-    State.FILLED: frozenset(),
-    State.CANCELLED: frozenset(),
+    State.LATE: frozenset(_PROVED | {State.UNKNOWN}),
+    State.ACKED: frozenset(_PROVED - {State.ACKED} | {State.UNKNOWN}),
+    State.PARTIAL: frozenset({State.PARTIAL, State.FILLED, State.CANCELLED, State.UNKNOWN}),
+    # An execution told late, or one of an order that somebody enlarged at the venue.
+    State.FILLED: frozenset({State.FILLED}),
+    State.CANCELLED: frozenset({State.CANCELLED, State.FILLED}),
     State.DENIED: frozenset({State.LATE}),
     State.REJECTED: frozenset({State.LATE}),
     State.NOT_PLACED: frozenset({State.LATE}),

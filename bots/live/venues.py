@@ -15,14 +15,13 @@ from bots.models import Position
 from markets.calendar import Calendar
 from markets.venues import configured
 from markets.venues.base import PricedVenue, Venue
-from markets.venues.exchange import ExchangeVenue, from_settings
 from markets.venues.paper import PaperAtPrices, PaperVenue
 from tradingsite.registry import Bot
 
 # The venue behind each market's calendar.
 ACCOUNTS: dict[str, Callable[[Calendar], PricedVenue]] = {
     "nifty": configured.kite_venue,
-    "btc": lambda calendar: ExchangeVenue(from_settings()),
+    "btc": lambda calendar: configured.exchange_venue(),
 }
 
 

@@ -9,7 +9,7 @@ from markets import store
 from markets.calendar import Calendar
 from markets.venues import configured
 from markets.venues.base import DataVenue
-from markets.venues.exchange import ExchangeVenue, from_settings
+from markets.venues.exchange import ExchangeVenue
 from tradingsite.registry import MARKETS
 
 # NIFTY is trained on the index and traded by its future.
@@ -50,7 +50,7 @@ def forget(market: str | None = None) -> None:
 
 
 def _exchange(calendar: Calendar) -> DataVenue:
-    return ExchangeVenue(from_settings())
+    return configured.exchange_venue()
 
 
 MAKERS: dict[str, Maker] = {"nifty": configured.kite_venue, "btc": _exchange}

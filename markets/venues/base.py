@@ -11,7 +11,7 @@ arrived, and only the venue's book can tell.
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -38,6 +38,14 @@ class TokenRefused(Degraded):
 
 class RateLimited(Retry):
     """The venue wants us slower."""
+
+
+class RefusedForToken(OrderRefused, TokenRefused):
+    """The order was refused, or not sent, because the venue does not take our token."""
+
+
+class RefusedForRate(OrderRefused, RateLimited):
+    """The order was refused, or not sent, because we are too fast."""
 
 
 class NotListed(Degraded):
@@ -103,6 +111,17 @@ class Margins:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """Hold what an account has of an instrument in one product; the quantity is signed."""
+
+    instrument: str
+    quantity: Decimal
+    product: str = ""
+    """Legs of different products do not close each other; "" where the venue has none."""
+    average_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BookOrder:
     """Describe an order as the venue's book has it; the quantity is signed, positive buys."""
 
@@ -131,6 +150,26 @@ class VenueTrade:
     at: dt.datetime
     by_venue: bool = False
     """The venue gave the order itself: a square-off, a liquidation."""
+    product: str = ""
+
+
+SEND_WITHIN = dt.timedelta(seconds=5)
+"""After the ledger's commit; an order that did not leave by then was decided on other prices."""
+
+
+def refuse_if_late(sent_at: dt.datetime | None, now: dt.datetime) -> None:
+    """Raise OrderRefused for an order that did not leave in time: the last look before it does."""
+    if sent_at is not None and now - sent_at > SEND_WITHIN:
+        late = (now - sent_at).total_seconds()
+        raise OrderRefused(f"not sent: it was to leave {late:.0f} s ago, on the prices of then")
+
+
+def net(holdings: Iterable[Holding]) -> dict[str, Decimal]:
+    """Return the quantity of each instrument, its products added up; none of them is zero."""
+    held: dict[str, Decimal] = {}
+    for each in holdings:
+        held[each.instrument] = held.get(each.instrument, Decimal(0)) + each.quantity
+    return {name: quantity for name, quantity in held.items() if quantity}
 
 
 class TickStream(Protocol):
@@ -174,8 +213,21 @@ class Venue(Protocol):
     """The owner trades by hand in the same account."""
     takes_orders_when_closed: bool
     """It keeps an order given outside a session for the next one; else that is refused."""
-    closes_positions_daily: bool
-    """It squares off what is still held shortly before each session's end."""
+    product: str
+    """What new positions are opened in; "" where the venue has no products."""
+    keeps_day_book: bool
+    """Its book and its executions are of the day, and no order outlives it."""
+    honours_reduce_only: bool
+    """It cuts an order that only reduces to what is held, whatever else happens meanwhile."""
+    is_remote: bool
+    """Its answers come over the network, so that several are best asked for at once."""
+
+    def take_turn(self, instrument: str) -> None:
+        """Wait until an order may go out at once; raise OrderRefused where it may not.
+
+        Called before the ledger says that the order is on its way: whatever takes long is done
+        here, and what is refused here was provably never sent.
+        """
 
     def place(
         self,
@@ -185,12 +237,15 @@ class Venue(Protocol):
         slippage_bps: float,
         *,
         reduces: bool = False,
+        product: str = "",
+        sent_at: dt.datetime | None = None,
     ) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.
 
         One that `reduces` may only make the account's position smaller; a venue that cannot
-        promise that ignores it. Raises OrderRefused for a known refusal; after any other error
-        the order may exist.
+        promise that ignores it. `sent_at` is the real time at which the ledger committed it: an
+        order is not sent later than SEND_WITHIN after it. Raises OrderRefused for a known refusal
+        and for what was not sent; after any other error the order may exist.
         """
 
     def cancel(self, order: BookOrder) -> None:
@@ -202,14 +257,20 @@ class Venue(Protocol):
     def strangers(self, since: dt.datetime) -> list[BookOrder]:
         """Return the orders accepted since an instant that carry a tag of our form."""
 
-    def rule_out(self, tag: str) -> bool:
+    def rule_out(self, tag: str, sent_at: dt.datetime | None = None) -> bool:
         """Return whether an order that the book does not hold is proved never to arrive."""
 
     def trades(self, since: dt.datetime) -> list[VenueTrade]:
         """Return the executions since an instant, oldest first."""
 
     def positions(self) -> dict[str, Decimal]:
-        """Return the account's quantity in each instrument it holds."""
+        """Return the account's net quantity in each instrument it holds."""
+
+    def holdings(self) -> list[Holding]:
+        """Return what the account holds, each product apart."""
+
+    def squares_off_at(self, product: str, date: dt.date) -> dt.datetime | None:
+        """Return when it closes positions of a product on a date, None where it does not."""
 
     def quote(self, instrument: str) -> Decimal | None:
         """Return the last price of an instrument, None before the first."""
@@ -218,7 +279,7 @@ class Venue(Protocol):
         """Return what the account can still use."""
 
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
-        """Return what a market order would bind, as the account stands now."""
+        """Return what a market order of a quantity would bind at most, on whichever side it is."""
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted."""

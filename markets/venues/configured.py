@@ -7,6 +7,9 @@ from pathlib import Path
 from django.conf import settings
 
 from markets.calendar import Calendar
+from markets.venues import telling
+from markets.venues.exchange import ExchangeVenue
+from markets.venues.exchange_client import from_settings
 from markets.venues.kite import KiteVenue
 from markets.venues.kite_token import KiteConfig, TokenStore
 from markets.venues.limiter import KITE_RULES, RateLimiter
@@ -43,6 +46,15 @@ def kite_limiter() -> RateLimiter:
 
 def kite_venue(calendar: Calendar) -> KiteVenue:
     """Return the broker's venue on this machine's token and limiter."""
-    return KiteVenue(
+    venue = KiteVenue(
         kite_config(), kite_token(), kite_limiter(), calendar, product=settings.KITE_PRODUCT
     )
+    venue.odd_rows.tell_people = telling.tell
+    return venue
+
+
+def exchange_venue() -> ExchangeVenue:
+    """Return the exchange's venue with this machine's keys."""
+    venue = ExchangeVenue(from_settings())
+    venue.odd_rows.tell_people = telling.tell
+    return venue

@@ -11,12 +11,25 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from markets.venues.base import BookOrder, Margins, OrderRefused, TokenRefused, VenueTrade
+from markets.venues import exchange_signing
+from markets.venues.base import (
+    BookOrder,
+    Holding,
+    Margins,
+    OrderRefused,
+    TokenRefused,
+    VenueTrade,
+    net,
+    refuse_if_late,
+)
 from markets.venues.exchange_client import ExchangeConfig, Wire, cloid_of, tag_of
 from markets.venues.exchange_data import MILLISECONDS, ExchangeData, decimal_of
+from markets.venues.exchange_rows import is_forced, state_of
+from markets.venues.odd_rows import UNREADABLE, OddRows
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 
@@ -24,13 +37,14 @@ from tradingsite.errors import Degraded, Retry
 COLLAR_FACTOR = 10.0
 LEAST_COLLAR_BPS = 50.0
 TRADES_PER_PAGE = 1_000
-STATES = {
-    "open": "open",
-    "closed": "filled",
-    "canceled": "cancelled",
-    "expired": "cancelled",
-    "rejected": "rejected",
-}
+# Hyperliquid's page, of all coins together: a filter by symbol after it would hide our own.
+FILLS_PER_PAGE = 2_000
+FILLS_LAG_SECONDS = 10.0
+"""Real time after an order ended in which its executions may still come to be shown."""
+TURN_SECONDS = 5.0
+"""Real time for which a look at the book, taken with an order's turn, is good enough for it."""
+NONCE_SETTLES = dt.timedelta(seconds=60)
+"""After its sending, until a nonce that is used and an order that is not there are a proof."""
 _BASIS_POINTS = 10_000.0
 _MINUTE_SECONDS = 60.0
 
@@ -42,7 +56,10 @@ class ExchangeVenue(ExchangeData):
     """Nobody fetches the owner's trades: what he does there stops the bot until it is adopted."""
     takes_orders_when_closed = True
     """It never closes."""
-    closes_positions_daily = False
+    product = ""
+    keeps_day_book = False
+    honours_reduce_only = True
+    is_remote = True
 
     def __init__(self, config: ExchangeConfig) -> None:
         """Take where and who; nothing is asked of the exchange before the first call."""
@@ -51,8 +68,25 @@ class ExchangeVenue(ExchangeData):
         self._tags: dict[str, str] = {}
         self._fees: dict[str, Decimal] = {}
         self._leverage_is_set = False
+        self._turn: tuple[tuple[Decimal, Decimal] | None, float] | None = None
+        self._ended_at: dict[str, float] = {}
+        self.odd_rows = OddRows(self.name)
 
     # --- Orders ------------------------------------------------------------------------------
+
+    def take_turn(self, instrument: str) -> None:
+        """Look at the book and set the leverage, so that an order then goes out at once.
+
+        A leverage that cannot be set is no reason to keep an exit: it is asked for again then.
+        """
+        try:
+            self._symbol(instrument)
+            book = self._book(self._account)
+            if not self.config.has_keys:
+                raise TokenRefused(f"there are no keys for {self.name}")
+        except (Degraded, Retry) as error:
+            raise OrderRefused(f"not sent: {error}") from error
+        self._turn = (book[:2] if book else None), time.monotonic()
 
     def place(
         self,
@@ -62,6 +96,8 @@ class ExchangeVenue(ExchangeData):
         slippage_bps: float,
         *,
         reduces: bool = False,
+        product: str = "",
+        sent_at: dt.datetime | None = None,
     ) -> str:
         """Send one order and return the exchange's id; called once for a tag, never retried.
 
@@ -73,7 +109,8 @@ class ExchangeVenue(ExchangeData):
             cloid = cloid_of(tag)
             amount = self._amount(instrument, abs(quantity))
             price = self._collar(side, slippage_bps)
-            self._set_leverage()
+            if not reduces:
+                self._set_leverage()
         except OrderRefused:
             raise
         except (Degraded, Retry, ValueError) as error:
@@ -81,8 +118,9 @@ class ExchangeVenue(ExchangeData):
         how: dict[str, Any] = {"timeInForce": "IOC", "clientOrderId": cloid}
         if reduces:
             how["reduceOnly"] = True
+        refuse_if_late(sent_at, clock.real())
         self._note()
-        return self._account.order(self.config.symbol, "limit", side, amount, price, how)
+        return self._account.order(sent_at, self.config.symbol, "limit", side, amount, price, how)
 
     def cancel(self, order: BookOrder) -> None:
         """Ask that what is left of an order be cancelled; one that is over is none of our worry."""
@@ -97,7 +135,7 @@ class ExchangeVenue(ExchangeData):
 
     def orders(self, tags: Collection[str]) -> list[BookOrder]:
         """Return those of the tagged orders that the exchange's book holds."""
-        found = []
+        rows = []
         for tag in tags:
             try:
                 cloid = cloid_of(tag)
@@ -105,21 +143,34 @@ class ExchangeVenue(ExchangeData):
                 continue  # never sent by us, so it cannot be there
             row = self._order_row(cloid, {"clientOrderId": cloid})
             if row is not None:
-                found.append(self._book_order(row, tag))
-        return found
+                rows.append((row, tag))
+        return self.odd_rows.read("order", rows, lambda each: self._own_order(*each))
 
     def strangers(self, since: dt.datetime) -> list[BookOrder]:
         """Return the orders accepted since an instant whose client order id is of our form."""
         rows = self._signed("fetch_orders", self.config.symbol, _ms(since))
-        tagged = [(row, tag_of(row.get("clientOrderId"))) for row in rows]
-        return [self._book_order(row, tag) for row, tag in tagged if tag]
+        tagged = [(row, tag) for row in rows if (tag := tag_of(row.get("clientOrderId")))]
+        return self.odd_rows.read("order", tagged, lambda each: self._book_order(*each))
 
-    def rule_out(self, tag: str) -> bool:
-        """Return False: an order may arrive however late, and no exchange promises that none will.
+    def rule_out(self, tag: str, sent_at: dt.datetime | None = None) -> bool:
+        """Return whether an order the book does not hold can never arrive, by its nonce.
 
-        A person who has looked says so instead.
+        Only where orders are signed with one: a `noop` that uses it up makes the order impossible.
+        A nonce that was used already proves it too, once the book has had the time to show what
+        used it, and so does one that is too old. Elsewhere an order may arrive however late.
         """
-        return False
+        if self.config.id != exchange_signing.CHAIN or sent_at is None:
+            return False
+        age = clock.real() - sent_at
+        self._note()
+        against = self._account.use_up_nonce(sent_at)
+        if not against:
+            return True
+        if exchange_signing.USED in against and age < NONCE_SETTLES:
+            return False
+        is_gone = exchange_signing.USED in against or exchange_signing.TOO_LOW in against
+        cloid = cloid_of(tag)
+        return is_gone and self._order_row(cloid, {"clientOrderId": cloid}) is None
 
     # --- The account -------------------------------------------------------------------------
 
@@ -127,25 +178,43 @@ class ExchangeVenue(ExchangeData):
         """Return the executions since an instant, oldest first."""
         found: dict[str, dict[str, Any]] = {}
         cursor = _ms(since)
+        is_chain = self.config.id == exchange_signing.CHAIN
+        symbol = None if is_chain else self.config.symbol
+        most = FILLS_PER_PAGE if is_chain else TRADES_PER_PAGE
         while True:
-            page = self._signed("fetch_my_trades", self.config.symbol, cursor, TRADES_PER_PAGE)
+            page = self._signed("fetch_my_trades", symbol, cursor, most)
             fresh = {str(row["id"]): row for row in page if str(row["id"]) not in found}
             found |= fresh
-            if not fresh or len(page) < TRADES_PER_PAGE:
+            if not fresh or len(page) < most:
                 break
             cursor = max(int(row["timestamp"]) for row in page)
-        rows = sorted(found.values(), key=lambda row: (row["timestamp"], str(row["id"])))
-        return [self._trade(row) for row in rows]
+        ours = [row for row in found.values() if row["symbol"] == self.config.symbol]
+        rows = sorted(ours, key=lambda row: (row["timestamp"] or 0, str(row["id"])))
+        return self.odd_rows.read("execution", rows, self._trade, lambda row: row["id"])
 
     def positions(self) -> dict[str, Decimal]:
-        """Return the account's quantity in each contract; a foreign one has its symbol as name."""
-        held = {}
+        """Return the account's net quantity; a foreign contract has its symbol as name."""
+        return net(self.holdings())
+
+    def holdings(self) -> list[Holding]:
+        """Return what the account holds; both sides of an account that hedges are rows.
+
+        Raises Degraded where our own contract's row cannot be read.
+        """
+        found = []
         for row in self._signed("fetch_positions"):
-            units = decimal_of(row["contracts"] or 0) * decimal_of(row.get("contractSize") or 1)
-            if units:
-                sign = 1 if row["side"] == "long" else -1
-                held[self._name(row["symbol"])] = sign * units
-        return held
+            try:
+                found.append(self._holding(row))
+            except UNREADABLE as error:
+                symbol = str(row.get("symbol"))
+                if symbol in (self.config.symbol, "None", ""):
+                    raise Degraded(f"{self.name}'s position cannot be read: {row}") from error
+                self.odd_rows.tell("position", symbol, error)
+        return [each for each in found if each.quantity]
+
+    def squares_off_at(self, product: str, date: dt.date) -> dt.datetime | None:
+        """Return None: it never closes, and squares nothing off by the clock."""
+        return None
 
     def margins(self) -> Margins:
         """Return what the account can still use, and what its positions bind."""
@@ -154,7 +223,7 @@ class ExchangeVenue(ExchangeData):
         return Margins(currency, decimal_of(row.get("free") or 0), decimal_of(row.get("used") or 0))
 
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
-        """Return what a market order would bind: its worth over the leverage that we set."""
+        """Return what a market order would bind on either side: its worth over our leverage."""
         book = self._book(self._account)
         if book is None or self._symbol(instrument) != self.config.symbol:
             raise Degraded(f"{self.name} shows no two sides of {instrument}")
@@ -219,7 +288,12 @@ class ExchangeVenue(ExchangeData):
 
     def _collar(self, side: str, slippage_bps: float) -> float:
         """Return the worst price an order may fill at, from the far side of the book of now."""
-        book = self._book(self._account)
+        turn, self._turn = self._turn, None
+        if turn is not None and time.monotonic() - turn[1] < TURN_SECONDS:
+            book = turn[0]
+        else:
+            looked = self._book(self._account)
+            book = looked[:2] if looked else None
         if book is None:
             raise OrderRefused("the order was not sent: a side of the book is empty")
         ratio = max(COLLAR_FACTOR * slippage_bps, LEAST_COLLAR_BPS) / _BASIS_POINTS
@@ -240,13 +314,33 @@ class ExchangeVenue(ExchangeData):
         except ccxt.OrderNotFound:
             return None
 
+    def _own_order(self, row: dict[str, Any], tag: str) -> BookOrder:
+        """Return one of our orders with the sum of its executions, which alone say what filled.
+
+        A status may say filled of an order that filled in part, and a size may be an old one. An
+        order that is over counts as open until its executions agree with it, or had the time to.
+        """
+        order = self._book_order(row, tag)
+        if order.state in ("open", "rejected"):
+            return order
+        since = order.accepted_at - dt.timedelta(minutes=1)
+        trades = [trade for trade in self.trades(since) if trade.tag == tag]
+        filled = sum((trade.quantity for trade in trades), Decimal(0))
+        said = order.quantity if order.state == "filled" else order.filled_quantity
+        ended_at = self._ended_at.setdefault(tag, time.monotonic())
+        is_settled = filled == said or time.monotonic() - ended_at > FILLS_LAG_SECONDS
+        if not is_settled or (order.state == "filled" and not filled):
+            return replace(order, state="open", filled_quantity=filled)
+        return replace(order, filled_quantity=filled)
+
     def _book_order(self, row: dict[str, Any], tag: str) -> BookOrder:
-        state = STATES.get(row["status"] or "")
-        if state is None:
-            raise Degraded(f"{self.name} calls an order {row['status']!r}, which we do not know")
-        size = decimal_of(self._market(self._account).get("contractSize") or 1)
-        sign = 1 if row["side"] == "buy" else -1
         raw = row.get("info") or {}
+        state = state_of(row["status"])
+        if not state:
+            # Whatever it means, the order may still change what is held.
+            self.odd_rows.tell("order status", str(row["status"]), ValueError("an unknown word"))
+            state = "open"
+        size, sign = self._size(row["symbol"]), 1 if row["side"] == "buy" else -1
         return BookOrder(
             tag=tag,
             instrument=self._name(row["symbol"]),
@@ -258,38 +352,43 @@ class ExchangeVenue(ExchangeData):
             venue_id=str(row["id"]),
         )
 
+    def _holding(self, row: dict[str, Any]) -> Holding:
+        sign = {"long": 1, "short": -1}[row["side"]] if row["contracts"] else 1
+        size = decimal_of(row.get("contractSize") or self._size(row["symbol"]))
+        price = row.get("entryPrice")
+        return Holding(
+            self._name(row["symbol"]),
+            sign * decimal_of(row["contracts"] or 0) * size,
+            average_price=decimal_of(price) if price else None,
+        )
+
     def _trade(self, row: dict[str, Any]) -> VenueTrade:
-        trade_id, order_id = str(row["id"]), str(row["order"])
+        trade_id, order_id, raw = str(row["id"]), str(row["order"]), row.get("info") or {}
+        forced = is_forced(raw, self.config.wallet)
+        if cloid := raw.get("cloid"):
+            self._tags[order_id] = tag_of(cloid)
         # An order that the book does not show yet is asked for again: absence proves nothing.
-        if order_id not in self._tags and (order := self._order_row(order_id, {})):
+        if not forced and order_id not in self._tags and (order := self._order_row(order_id, {})):
             self._tags[order_id] = tag_of(order.get("clientOrderId"))
         market, fee = self._market(self._account), row.get("fee") or {}
         # A fee in another currency is none we could add up.
         if fee.get("cost") is not None and fee.get("currency") == market["settle"]:
             self._fees[trade_id] = decimal_of(fee["cost"])
-        sign = 1 if row["side"] == "buy" else -1
+        sign = {"buy": 1, "sell": -1}[row["side"]]
         return VenueTrade(
             trade_id=trade_id,
-            tag=self._tags.get(order_id, ""),
+            tag="" if forced else self._tags.get(order_id, ""),
             instrument=self._name(row["symbol"]),
-            quantity=sign * decimal_of(row["amount"]) * decimal_of(market.get("contractSize") or 1),
+            quantity=sign * decimal_of(row["amount"]) * self._size(row["symbol"]),
             price=decimal_of(row["price"]),
             at=clock.from_seconds(row["timestamp"] / MILLISECONDS),
+            by_venue=forced,
         )
 
-
-def from_settings() -> ExchangeConfig:
-    """Return where the exchange is and who we are there, as the settings say."""
-    from django.conf import settings
-
-    return ExchangeConfig(
-        id=settings.EXCHANGE_ID,
-        wallet=settings.EXCHANGE_WALLET,
-        private_key=settings.EXCHANGE_PRIVATE_KEY,
-        api_key=settings.EXCHANGE_API_KEY,
-        secret=settings.EXCHANGE_SECRET,
-        url=settings.EXCHANGE_URL,
-    )
+    def _size(self, symbol: str) -> Decimal:
+        """Return the units of one contract, by the exchange's own list."""
+        market = self._account.client().markets.get(symbol) or {}
+        return decimal_of(market.get("contractSize") or 1)
 
 
 def _ms(at: dt.datetime) -> int:

@@ -7,23 +7,20 @@ never speak to one.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import logging
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from markets.venues.base import (
-    InsufficientFunds,
-    OrderRefused,
-    OrderUncertain,
-    RateLimited,
-    TokenRefused,
-)
+from markets.venues import exchange_errors, exchange_signing
+from markets.venues.base import OrderUncertain, RateLimited, TokenRefused
+from markets.venues.exchange_errors import Answer
 from tradingsite.errors import Degraded, Retry
 
 CLOID_PREFIX = bytes.fromhex("4e444b01")
@@ -37,9 +34,6 @@ _LONGEST_MESSAGE = 300
 # What each exchange needs besides: as few requests as possible, and nothing signed unasked.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "hyperliquid": {
-        # Left alone, ccxt signs away a basis point of every order to itself, and a referral.
-        "builderFee": False,
-        "refSet": True,
         "fetchMarkets": {"types": ["swap"]},
     },
     "binance": {
@@ -48,15 +42,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "fetchCurrencies": False,
     },
 }
-# Refusals that ccxt has no class for, in the venue's documented words.
-KNOWN_REFUSALS = (
-    "Builder fee has not been approved",
-    "increase open interest",
-    "open interest cap",
-    "margin tier limit",
-)
-# Whoever says so may mean an order of ours that arrived before.
-_DUPLICATES = ("duplicat", "cloid", "-4116")
 # What ccxt's parsers raise for an answer of a shape they did not expect.
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -99,6 +84,20 @@ class ExchangeConfig:
         message = message.replace(self.secret, "***") if self.secret else message
         message = re.sub(r"\?\S*", "?…", " ".join(message.split()))
         return f"{type(error).__name__}: {message[:_LONGEST_MESSAGE]}"
+
+
+def from_settings() -> ExchangeConfig:
+    """Return where the exchange is and who we are there, as the settings say."""
+    from django.conf import settings
+
+    return ExchangeConfig(
+        id=settings.EXCHANGE_ID,
+        wallet=settings.EXCHANGE_WALLET,
+        private_key=settings.EXCHANGE_PRIVATE_KEY,
+        api_key=settings.EXCHANGE_API_KEY,
+        secret=settings.EXCHANGE_SECRET,
+        url=settings.EXCHANGE_URL,
+    )
 
 
 def cloid_of(tag: str) -> str:
@@ -157,6 +156,8 @@ def connect(config: ExchangeConfig, *, with_keys: bool) -> Any:
     client = kind(settings)
     if config.url:
         client.urls["api"] = _moved(client.urls["api"], config.url)
+    if config.id == exchange_signing.CHAIN:
+        exchange_signing.without_approvals(client)
     # At DEBUG ccxt writes whole requests, with the keys in their headers.
     client.logger = logging.getLogger(f"{__name__}.wire")
     client.logger.setLevel(logging.INFO)
@@ -211,16 +212,41 @@ class Wire:
                 raise Degraded(f"{self.config.id} answered {method} with something else than JSON")
             return answer
 
-    def order(self, *arguments: Any) -> str:
-        """Send one order, once, and return the exchange's id of it; raise as `placing` does."""
+    def order(self, sent_at: dt.datetime | None, *arguments: Any) -> str:
+        """Send one order, once, and return the exchange's id of it; raise as `placing` does.
+
+        Where the exchange is a chain, it is signed with the instant's nonce and an expiry.
+        """
         with self._lock:
             client = self.client()
-            with placing(self.config):
+            signs = self.config.id == exchange_signing.CHAIN and sent_at is not None
+            how = (
+                exchange_signing.signed_at(client, sent_at) if signs and sent_at else nullcontext()
+            )
+            with placing(self.config, client), how:
                 sent = client.create_order(*arguments)
                 found = sent["id"]
             if not found:
                 raise OrderUncertain(f"{self.config.id} answered an order without an id for it")
             return str(found)
+
+    def use_up_nonce(self, sent_at: dt.datetime) -> str:
+        """Make an order of an instant impossible; return what the exchange says against it.
+
+        Nothing where it agreed. Raises as `reading` does where its answer is not known.
+        """
+        with self._lock:
+            client = self.client()
+            client.last_json_response = None
+            try:
+                with reading("noop", self.config):
+                    exchange_signing.use_up_nonce(client, sent_at)
+            except (Degraded, Retry):
+                said = client.last_json_response
+                if isinstance(said, dict) and said.get("status") == "err":
+                    return str(said.get("response"))
+                raise
+            return ""
 
 
 @contextmanager
@@ -243,26 +269,29 @@ def reading(what: str, config: ExchangeConfig) -> Iterator[None]:
 
 
 @contextmanager
-def placing(config: ExchangeConfig) -> Iterator[None]:
+def placing(config: ExchangeConfig, client: Any) -> Iterator[None]:
     """Turn what ccxt raises for an order into a refusal where it is one, else OrderUncertain."""
     import ccxt
 
+    seen = _watch_status(client)
     try:
         yield
-    except ccxt.BaseError as error:
-        told = config.told(error)
-        if isinstance(error, ccxt.InsufficientFunds):
-            raise InsufficientFunds(f"{config.id} wants more margin: {told}") from error
-        if _is_refusal(error, isinstance(error, ccxt.InvalidOrder)):
-            raise OrderRefused(f"{config.id} refuses the order: {told}") from error
-        raise OrderUncertain(f"{config.id} may have taken the order: {told}") from error
-    except _UNREADABLE as error:
-        told = config.told(error)
-        raise OrderUncertain(f"{config.id} answered an order unreadably: {told}") from error
+    except (ccxt.BaseError, *_UNREADABLE) as error:
+        answer = Answer(seen[-1] if seen else None, client.last_json_response)
+        raise exchange_errors.of_placing(error, config.id, answer, config.told(error)) from error
+    finally:
+        vars(client).pop("on_rest_response", None)
 
 
-def _is_refusal(error: Exception, is_invalid: bool) -> bool:
-    message = str(error)
-    if any(word in message.lower() for word in _DUPLICATES):
-        return False
-    return is_invalid or any(words in message for words in KNOWN_REFUSALS)
+def _watch_status(client: Any) -> list[int]:
+    """Return a list that fills with the HTTP status of each answer to a client."""
+    seen: list[int] = []
+    client.last_json_response = None
+    keep = type(client).on_rest_response
+
+    def watch(code: int, *arguments: Any) -> Any:
+        seen.append(code)
+        return keep(client, code, *arguments)
+
+    client.on_rest_response = watch
+    return seen

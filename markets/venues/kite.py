@@ -1,41 +1,50 @@
 """The broker Zerodha, through its own client: prices, orders, and what the account holds.
 
-The client's sessions do not belong to more than one thread, so each thread has its own. Every call
-waits its turn at the limiter that all processes of the account share, and uses the token that the
-store has now. There is no client order id: a tag of ours is all by which an order is found again.
+There is no client order id: a tag of ours is all by which an order is found again. Its book and its
+executions are of the day, and its positions are legs by product. How it is called is in
+`kite_calls`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from markets.bars import Bars
-from markets.calendar import DAY_SECONDS, Calendar, trading_date
+from markets.calendar import DAY_SECONDS, trading_date
 from markets.contracts import freeze_quantity
-from markets.venues import kite_account, kite_errors, kite_rows
+from markets.venues import (
+    kite_account,
+    kite_errors,
+    kite_notes,
+    kite_products,
+    kite_rows,
+)
 from markets.venues.base import (
     BookOrder,
+    Holding,
     Margins,
     MarketQuote,
     NotListed,
     OrderRefused,
     RateLimited,
+    RefusedForRate,
+    RefusedForToken,
     TickStream,
     TokenRefused,
     VenueInstrument,
     VenueTrade,
+    net,
+    refuse_if_late,
 )
 from markets.venues.kite_account import DayBook
-from markets.venues.kite_errors import RefusedForRate, RefusedForToken
-from markets.venues.kite_login import client
+from markets.venues.kite_calls import KiteCalls
 from markets.venues.kite_rows import Directory
-from markets.venues.kite_token import KiteConfig, TokenStore
-from markets.venues.limiter import HISTORICAL, ORDERS, OTHER, QUOTE, RateLimiter
+from markets.venues.limiter import HISTORICAL, ORDERS, OTHER, QUOTE
+from markets.venues.odd_rows import UNREADABLE
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 
@@ -55,42 +64,23 @@ INTERVALS = {
 QUOTES_A_CALL = 500
 TAG_CHARACTERS = 20
 PROTECTION_BY_THE_BROKER = -1
-INTRADAY = "MIS"
-"""The product that the broker squares off before each session's end."""
 # The broker's older pages speak of a cool-down of ten seconds after a 429.
 COOL_DOWN_SECONDS = 10.0
 # An order that had to wait longer was decided on other prices.
 ORDER_PATIENCE_SECONDS = 5.0
 # The list of the day is made in the early morning.
 LISTED_AT = dt.time(8, 30)
-PAISA = Decimal("0.01")
 
 
-class KiteVenue:
+class KiteVenue(KiteCalls):
     """Trade and read one account at the broker."""
 
     name = "kite"
     is_shared_with_owner = True
     takes_orders_when_closed = False
-
-    def __init__(
-        self,
-        config: KiteConfig,
-        tokens: TokenStore,
-        limiter: RateLimiter,
-        calendar: Calendar,
-        product: str = "NRML",
-    ) -> None:
-        self._config = config
-        self._tokens = tokens
-        self._limiter = limiter
-        self._calendar = calendar
-        self._product = product
-        self.closes_positions_daily = product == INTRADAY
-        self._local = threading.local()
-        self._listed: tuple[object, Directory] | None = None
-        self._listing = threading.Lock()
-        self._last: dict[str, Decimal] = {}
+    keeps_day_book = True
+    honours_reduce_only = False
+    is_remote = True
 
     # --- Prices ----------------------------------------------------------------------------------
 
@@ -112,7 +102,7 @@ class KiteVenue:
         for first, last in _spans(start, end, days):
             rows += self._read(HISTORICAL, "historical_data", token, first, last, interval)
         now = clock.market_seconds()
-        return kite_rows.bars(rows, seconds, self._calendar, start, end, now)
+        return kite_rows.bars(rows, seconds, self._calendar, start, end, now, self.odd_rows)
 
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
         """Return the quotes of instruments; one the venue says nothing of is not among them."""
@@ -124,9 +114,9 @@ class KiteVenue:
             # Not by the client's `quote`: it parses each row's times by guessing their form, which
             # takes longer than all the rest of a minute of the option chain.
             rows = self._read(QUOTE, "_get", "market.quote", None, {"i": symbols})
-            for symbol, row in rows.items():
-                if symbol in names:
-                    found[names[symbol]] = kite_rows.quote(names[symbol], row)
+            asked = [(names[symbol], row) for symbol, row in rows.items() if symbol in names]
+            read = self.odd_rows.read("quote", asked, lambda each: kite_rows.quote(*each))
+            found |= {quote.instrument: quote for quote in read}
         self._last |= {name: quote.last for name, quote in found.items()}
         return found
 
@@ -149,6 +139,19 @@ class KiteVenue:
 
     # --- Orders ----------------------------------------------------------------------------------
 
+    def take_turn(self, instrument: str) -> None:
+        """Wait for an order's turn at the limiter; raise OrderRefused where it does not come."""
+        try:
+            self._directory().find(instrument)
+            self._client()
+            self._limiter.acquire(ORDERS, ORDER_PATIENCE_SECONDS)
+        except TokenRefused as error:
+            raise RefusedForToken(f"not sent: {error}") from error
+        except RateLimited as error:
+            raise RefusedForRate(f"not sent: {error}") from error
+        except (NotListed, Retry, Degraded) as error:
+            raise OrderRefused(f"not sent: {error}") from error
+
     def place(
         self,
         tag: str,
@@ -157,26 +160,32 @@ class KiteVenue:
         slippage_bps: float,
         *,
         reduces: bool = False,
+        product: str = "",
+        sent_at: dt.datetime | None = None,
     ) -> str:
         """Send one market order and return the venue's id; called once for a tag, never retried.
 
-        The broker protects the price by its own rule; the slippage is what the desk reckons with
-        and is not sent. It knows no order that only reduces. Raises OrderRefused for what is known
-        to be a refusal, or was never sent, and OrderUncertain after any other error: the order
-        may exist.
+        Its turn was taken before (`take_turn`). The broker protects the price by its own rule; the
+        slippage is what the desk reckons with and is not sent. It knows no order that only
+        reduces. Raises OrderRefused for what is known to be a refusal, or was never sent, and
+        OrderUncertain after any other error: the order may exist.
         """
         listed = self._fit_to_send(tag, instrument, quantity)
         exchange, symbol = listed.symbol.split(":", 1)
-        kite = self._ready_to_send()
+        try:
+            kite = self._client()
+        except TokenRefused as error:
+            raise RefusedForToken(f"not sent: {error}") from error
+        refuse_if_late(sent_at, clock.real())
         try:
             return str(
                 kite.place_order(
                     variety="regular",
                     exchange=exchange,
                     tradingsymbol=symbol,
-                    transaction_type=_side(quantity),
+                    transaction_type=kite_rows.side_of(quantity),
                     quantity=int(abs(quantity)),
-                    product=self._product,
+                    product=product or self.product,
                     order_type="MARKET",
                     validity="DAY",
                     market_protection=PROTECTION_BY_THE_BROKER,
@@ -206,7 +215,7 @@ class KiteVenue:
             if kite_rows.OUR_TAG.fullmatch(order.tag) and order.accepted_at >= second
         ]
 
-    def rule_out(self, tag: str) -> bool:
+    def rule_out(self, tag: str, sent_at: dt.datetime | None = None) -> bool:
         """Return False: this broker's orders may come late, and nothing takes a tag back."""
         return False
 
@@ -219,9 +228,14 @@ class KiteVenue:
         # The orders after the trades, so that no trade is older than the list that names its tag.
         rows = self._read(OTHER, "trades")
         orders = self._read(OTHER, "orders")
-        tags = {str(row["order_id"]): str(row.get("tag") or "") for row in orders}
+        tags = {str(row.get("order_id")): str(row.get("tag") or "") for row in orders}
         forced = kite_account.forced(orders, self._tokens.state().user)
-        found = [kite_rows.trade(row, directory, tags, forced) for row in rows]
+        found = self.odd_rows.read(
+            "trade",
+            rows,
+            lambda row: kite_rows.trade(row, directory, tags, forced),
+            lambda row: row["trade_id"],
+        )
         return sorted(
             (trade for trade in found if trade.at >= second),
             key=lambda trade: (trade.at, trade.trade_id),
@@ -235,31 +249,55 @@ class KiteVenue:
         return kite_account.day_book(orders, trades, directory, self._tokens.state().user)
 
     def positions(self) -> dict[str, Decimal]:
-        """Return the account's quantity in each instrument it holds, in whichever product."""
+        """Return the account's net quantity in each instrument, its products added up."""
+        return net(self.holdings())
+
+    def holdings(self) -> list[Holding]:
+        """Return what the account holds of each instrument in each product.
+
+        Raises Degraded where a row that may be of our instruments cannot be read: whoever looks
+        must not take it for nothing.
+        """
         directory = self._directory()
         rows = self._read(OTHER, "positions")
-        return kite_rows.positions(rows["net"], directory)
+        found = []
+        for row in rows["net"]:
+            try:
+                found.append(kite_rows.holding(row, directory))
+            except UNREADABLE as error:
+                if kite_rows.may_be_future(row):
+                    raise Degraded(f"a position of the broker's cannot be read: {row}") from error
+                self.odd_rows.tell("position", str(row.get("tradingsymbol")), error)
+        return [each for each in found if each.quantity]
+
+    def squares_off_at(self, product: str, date: dt.date) -> dt.datetime | None:
+        """Return when the broker closes a product's positions on a date, None where it does not."""
+        return kite_products.squares_off_at(product or self.product, date)
 
     def margins(self) -> Margins:
         """Return what the account can still use."""
         return kite_rows.margins(self._read(OTHER, "margins", "equity"))
 
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
-        """Return what a market order would bind, as the account stands now."""
+        """Return what a market order of a quantity would bind at most, on whichever side it is."""
         exchange, symbol = self._directory().symbol_of(instrument).split(":", 1)
-        asked = {
-            "exchange": exchange,
-            "tradingsymbol": symbol,
-            "transaction_type": _side(quantity),
-            "variety": "regular",
-            "product": self._product,
-            "order_type": "MARKET",
-            "quantity": int(abs(quantity)),
-            "price": 0,
-            "trigger_price": 0,
-        }
-        (row,) = self._read(OTHER, "order_margins", [asked])
-        return Decimal(str(row["total"]))
+        asked = [
+            {
+                "exchange": exchange,
+                "tradingsymbol": symbol,
+                "transaction_type": side,
+                "variety": "regular",
+                "product": self.product,
+                "order_type": "MARKET",
+                "quantity": int(abs(quantity)),
+                "price": 0,
+                "trigger_price": 0,
+            }
+            for side in ("BUY", "SELL")
+        ]
+        rows = self._read(OTHER, "order_margins", asked)
+        # What is held may make one side free, and an order on the other side of it is none.
+        return max(Decimal(str(row["total"])) for row in rows)
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted.
@@ -268,73 +306,21 @@ class KiteVenue:
         """
         if not trades:
             return []
-        directory = self._directory()
-        together: dict[tuple[object, ...], list[int]] = {}
-        for place, trade in enumerate(trades):
-            key = (trade.tag or trade.trade_id, trade.instrument, trade.quantity > 0)
-            together.setdefault(key, []).append(place)
-        groups = [[trades[place] for place in places] for places in together.values()]
-        asked = [self._note(group, directory) for group in groups]
-        notes = self._read(OTHER, "get_virtual_contract_note", asked)
-        costs = [Decimal(0)] * len(trades)
-        for places, group, note in zip(together.values(), groups, notes, strict=True):
-            total = Decimal(str(note["charges"]["total"]))
-            for place, share in zip(places, _shares(total, group), strict=True):
-                costs[place] = share
-        return costs
 
-    def profile(self) -> dict[str, Any]:
-        """Return who the token signs us in as."""
-        return dict(self._read(OTHER, "profile"))
+        def ask(orders: list[dict[str, Any]]) -> Any:
+            return self._read(OTHER, "get_virtual_contract_note", orders)
 
-    # --- How a call is made ----------------------------------------------------------------------
-
-    def _read(self, kind: str, method: str, *arguments: Any) -> Any:
-        """Call a method of the client's that may be repeated; raise its errors by reaction."""
-        kite = self._client()
-        self._limiter.acquire(kind)
-        try:
-            return getattr(kite, method)(*arguments)
-        except Exception as error:
-            reaction = kite_errors.of_reading(error)
-            self._slow_down(reaction)
-            raise reaction from error
-
-    def _client(self) -> Any:
-        token = self._tokens.current()
-        if not token:
-            raise TokenRefused("there is no token of the day: sign in at /kite/")
-        kite = getattr(self._local, "kite", None)
-        if kite is None:
-            kite = self._local.kite = client(self._config, token)
-        kite.set_access_token(token)
-        return kite
-
-    def _slow_down(self, reaction: Exception) -> None:
-        if isinstance(reaction, RateLimited):
-            self._limiter.pause(COOL_DOWN_SECONDS)
+        return kite_notes.charges(trades, self._directory(), self.product, ask)
 
     def _book(self) -> list[BookOrder]:
         directory = self._directory()
         rows = self._read(OTHER, "orders")
-        return [kite_rows.order(row, directory) for row in rows]
-
-    def _directory(self) -> Directory:
-        """Return the day's list, fetched once, and again when the morning's has come out."""
-        now = clock.market().astimezone(clock.IST)
-        key = (now.date(), now.time() >= LISTED_AT)
-        with self._listing:
-            if self._listed is None or self._listed[0] != key:
-                found: list[VenueInstrument] = []
-                for exchange in EXCHANGES:
-                    # Not by the client's `instruments`: it parses the dates of all 40,000 rows by
-                    # guessing their form, for ten seconds, and the desk wants one row in ten.
-                    where = {"exchange": exchange}
-                    found += kite_rows.listed(
-                        self._read(OTHER, "_get", "market.instruments", where)
-                    )
-                self._listed = key, Directory.of(found)
-            return self._listed[1]
+        return self.odd_rows.read(
+            "order",
+            rows,
+            lambda row: kite_rows.order(row, directory),
+            lambda row: row["order_id"],
+        )
 
     def _fit_to_send(self, tag: str, name: str, quantity: Decimal) -> VenueInstrument:
         """Return the instrument of an order that can be sent; raise OrderRefused saying why not."""
@@ -361,47 +347,6 @@ class KiteVenue:
                     f"out in slices"
                 )
         return listed
-
-    def _ready_to_send(self) -> Any:
-        """Return the client once its turn has come; raise OrderRefused where it does not come."""
-        try:
-            kite = self._client()
-            self._limiter.acquire(ORDERS, ORDER_PATIENCE_SECONDS)
-        except TokenRefused as error:
-            raise RefusedForToken(f"not sent: {error}") from error
-        except RateLimited as error:
-            raise RefusedForRate(f"not sent: {error}") from error
-        return kite
-
-    def _note(self, group: Sequence[VenueTrade], directory: Directory) -> dict[str, Any]:
-        exchange, symbol = directory.symbol_of(group[0].instrument).split(":", 1)
-        quantity = sum((abs(trade.quantity) for trade in group), Decimal(0))
-        turnover = sum((abs(trade.quantity) * trade.price for trade in group), Decimal(0))
-        return {
-            "order_id": group[0].trade_id,
-            "exchange": exchange,
-            "tradingsymbol": symbol,
-            "transaction_type": _side(group[0].quantity),
-            "variety": "regular",
-            "product": self._product,
-            "order_type": "MARKET",
-            "quantity": int(quantity),
-            "average_price": float(turnover / quantity),
-        }
-
-
-def _shares(total: Decimal, group: Sequence[VenueTrade]) -> list[Decimal]:
-    """Return an amount divided by turnover, to the paisa; the last one takes what is left over."""
-    turnovers = [abs(trade.quantity) * trade.price for trade in group]
-    whole = sum(turnovers, Decimal(0))
-    shares = [
-        (total * turnover / whole).quantize(PAISA, ROUND_HALF_EVEN) for turnover in turnovers[:-1]
-    ]
-    return [*shares, total - sum(shares, Decimal(0))]
-
-
-def _side(quantity: Decimal) -> str:
-    return "BUY" if quantity > 0 else "SELL"
 
 
 def _spans(start: int, end: int, days: int) -> Iterator[tuple[str, str]]:

@@ -17,8 +17,9 @@ from markets.venues.kite_rows import OUR_TAG, Directory, Row
 from tradingsite.clock import IST
 
 OWNER, BROKER, BOT, UNKNOWN = "owner", "broker", "bot", "unknown"
-# How the broker signs its own orders where the user's id is not known: ADMINSQF squares off.
-BROKERS_HANDS = "ADMIN"
+# How the broker signs its own orders where the user's id is not known: ADMINSQF squares off, and
+# so does its risk management, as rms and a number.
+BROKERS_HANDS = ("ADMIN", "RMS")
 OVER = frozenset({"COMPLETE", "CANCELLED", "REJECTED"})
 MESSAGE_CHARACTERS = 200
 
@@ -106,7 +107,7 @@ def day_book(
 
 def forced(rows: Iterable[Row], user_id: str) -> set[str]:
     """Return the ids of the orders that the broker gave itself."""
-    return {str(row["order_id"]) for row in rows if hand_of(row, user_id) == BROKER}
+    return {str(row.get("order_id")) for row in rows if hand_of(row, user_id) == BROKER}
 
 
 def hand_of(row: Row, user_id: str) -> str:
@@ -116,7 +117,7 @@ def hand_of(row: Row, user_id: str) -> str:
     placed_by = str(row.get("placed_by") or "")
     if user_id:
         return OWNER if placed_by in ("", user_id) else BROKER
-    return BROKER if placed_by.startswith(BROKERS_HANDS) else OWNER
+    return BROKER if placed_by.upper().startswith(BROKERS_HANDS) else OWNER
 
 
 def _made(

@@ -20,12 +20,14 @@ from markets.bars import BadBars, Bars
 from markets.calendar import Calendar
 from markets.venues.base import (
     BookOrder,
+    Holding,
     Margins,
     MarketQuote,
     NotListed,
     VenueInstrument,
     VenueTrade,
 )
+from markets.venues.odd_rows import OddRows
 from tradingsite.clock import IST
 from tradingsite.errors import Degraded
 
@@ -41,6 +43,7 @@ INDICES = {
 UNDERLYINGS = frozenset({"NIFTY", "BANKNIFTY", "SENSEX"})
 CONTRACT_KINDS = frozenset({"FUT", "CE", "PE"})
 STATES = {"COMPLETE": "filled", "CANCELLED": "cancelled", "REJECTED": "rejected"}
+ORDER_TIMES = ("order_timestamp", "exchange_timestamp", "exchange_update_timestamp")
 # "T", a version, and 16 characters of base32: how the desk tags its own orders.
 OUR_TAG = re.compile(r"T\d[A-Z2-7]{16}")
 
@@ -133,7 +136,9 @@ def order(row: Row, directory: Directory) -> BookOrder:
         instrument=directory.name_of(row),
         quantity=side * _decimal(row["quantity"]),
         state=STATES.get(str(row["status"]), "open"),
-        accepted_at=_aware(row["order_timestamp"]),
+        accepted_at=_time(
+            row, "order_timestamp", "exchange_timestamp", "exchange_update_timestamp"
+        ),
         message=str(row.get("status_message") or ""),
         filled_quantity=side * _decimal(row["filled_quantity"]),
         venue_id=str(row["order_id"]),
@@ -144,7 +149,7 @@ def trade(
     row: Row, directory: Directory, tags: Mapping[str, str], forced: Collection[str] = ()
 ) -> VenueTrade:
     """Return an execution; its tag is that of its order, by the order's id, and so is its hand."""
-    at = _aware(row["fill_timestamp"])
+    at = _time(row, "fill_timestamp", "exchange_timestamp")
     return VenueTrade(
         trade_id=venue_trade_id(at.date(), row["exchange"], row["trade_id"]),
         tag=tags.get(str(row["order_id"]), ""),
@@ -153,6 +158,7 @@ def trade(
         price=_decimal(row["average_price"]),
         at=at,
         by_venue=str(row["order_id"]) in forced,
+        product=str(row.get("product") or ""),
     )
 
 
@@ -161,20 +167,26 @@ def venue_trade_id(date: dt.date, exchange: str, number: object) -> str:
     return f"kite-{date:%y%m%d}-{exchange}-{number}"
 
 
-def positions(rows: Iterable[Row], directory: Directory) -> dict[str, Decimal]:
-    """Return the quantity held of each instrument, its products added up."""
-    held: dict[str, Decimal] = {}
-    for row in rows:
-        name = directory.name_of(row)
-        units = _decimal(row["quantity"]) * _decimal(row.get("multiplier") or 1)
-        held[name] = held.get(name, Decimal(0)) + units
-    return {name: quantity for name, quantity in held.items() if quantity}
+def holding(row: Row, directory: Directory) -> Holding:
+    """Return a position of one product; its price is the average of what is held."""
+    average = _decimal(row.get("average_price") or 0)
+    return Holding(
+        instrument=directory.name_of(row),
+        quantity=_decimal(row["quantity"]) * _decimal(row.get("multiplier") or 1),
+        product=str(row.get("product") or ""),
+        average_price=average or None,
+    )
+
+
+def may_be_future(row: Row) -> bool:
+    """Return whether a row that cannot be read may be of a contract that bots trade."""
+    symbol = str(row.get("tradingsymbol") or "")
+    return not symbol or symbol.endswith("FUT")
 
 
 def quote(name: str, row: Row) -> MarketQuote:
     """Return a quote; indices have no depth, no volume and no open interest."""
     depth = row.get("depth") or {}
-    at = row.get("timestamp") or row.get("last_trade_time")
     return MarketQuote(
         instrument=name,
         last=_decimal(row["last_price"]),
@@ -182,7 +194,7 @@ def quote(name: str, row: Row) -> MarketQuote:
         ask=_best(depth.get("sell")),
         volume=_decimal(row.get("volume") or 0),
         interest=_decimal(row.get("oi") or 0),
-        at=_aware(at),
+        at=_time(row, "timestamp", "last_trade_time"),
     )
 
 
@@ -196,14 +208,21 @@ def margins(row: Row) -> Margins:
 
 
 def bars(
-    rows: Sequence[Row], seconds: int, calendar: Calendar, start: int, end: int, now: float
+    rows: Sequence[Row],
+    seconds: int,
+    calendar: Calendar,
+    start: int,
+    end: int,
+    now: float,
+    odd: OddRows,
 ) -> Bars:
     """Return the candles that open in [start, end) and have closed by now.
 
-    Candles outside a session are left out: the exchange's test sessions leave some behind.
+    Candles outside a session are left out: the exchange's test sessions leave some behind. One
+    that cannot be read is a gap.
     """
-    columns: list[tuple[float, ...]] = []
-    for row in rows:
+
+    def read(row: Row) -> tuple[float, ...] | None:
         opens_at = int(row["date"].timestamp())
         is_day = seconds >= 86_400
         session = (
@@ -212,12 +231,16 @@ def bars(
             else calendar.session_at(opens_at)
         )
         if session is None:
-            continue
+            return None
         opens_at = session.opens_at if is_day else opens_at
         closes_at = min(opens_at + seconds, session.closes_at)
-        if start <= opens_at < end and closes_at <= now:
-            prices = (float(row[name]) for name in ("open", "high", "low", "close", "volume"))
-            columns.append((opens_at, closes_at, *prices))
+        if not (start <= opens_at < end and closes_at <= now):
+            return None
+        prices = (float(row[name]) for name in ("open", "high", "low", "close", "volume"))
+        return opens_at, closes_at, *prices
+
+    found_rows = odd.read("candle", rows, read, lambda row: row["date"])
+    columns = [each for each in found_rows if each is not None]
     if not columns:
         return Bars.empty()
     table = np.array(columns, dtype=np.float64).T
@@ -233,13 +256,26 @@ def _best(levels: Sequence[Row] | None) -> Decimal:
     return _decimal(levels[0]["price"]) if levels else Decimal(0)
 
 
+def side_of(quantity: Decimal) -> str:
+    """Return the broker's word for the side of a signed quantity."""
+    return "BUY" if quantity > 0 else "SELL"
+
+
 def _side(row: Row) -> int:
-    return 1 if row["transaction_type"] == "BUY" else -1
+    return {"BUY": 1, "SELL": -1}[row["transaction_type"]]
 
 
 def _decimal(value: Any) -> Decimal:
     """Return a number of the broker's JSON as written there, not as the nearest binary one."""
     return Decimal(str(value)).normalize() + 0
+
+
+def _time(row: Row, *names: str) -> dt.datetime:
+    """Return the first time of a row that is there: not every row has every one."""
+    for name in names:
+        if row.get(name):
+            return _aware(row[name])
+    raise ValueError(f"it has no time: {', '.join(names)}")
 
 
 def _aware(at: Any) -> dt.datetime:

@@ -18,7 +18,15 @@ from markets.charges import itemise
 from markets.contracts import freeze_quantity
 from markets.models import Quote, VenueOrder
 from markets.store import save_quotes
-from markets.venues.base import BookOrder, DataVenue, Margins, OrderRefused, VenueTrade
+from markets.venues.base import (
+    BookOrder,
+    DataVenue,
+    Holding,
+    Margins,
+    OrderRefused,
+    VenueTrade,
+    refuse_if_late,
+)
 from markets.venues.instruments import BadInstrument, Instruments
 from tradingsite import clock
 from tradingsite.registry import MARKETS
@@ -38,12 +46,18 @@ class PaperVenue:
     name = "paper"
     is_shared_with_owner = False
     takes_orders_when_closed = True
-    closes_positions_daily = False
+    product = ""
+    keeps_day_book = False
+    honours_reduce_only = False
+    is_remote = False
 
     def __init__(self, market: str, calendar: Calendar) -> None:
         self.market = market
         self._instruments = Instruments(market, calendar)
         self._book = VenueOrder.on(market).objects
+
+    def take_turn(self, instrument: str) -> None:
+        """Return at once: our own book has no limits."""
 
     def place(
         self,
@@ -53,8 +67,11 @@ class PaperVenue:
         slippage_bps: float,
         *,
         reduces: bool = False,
+        product: str = "",
+        sent_at: dt.datetime | None = None,
     ) -> str:
         """Take an order into the book, once for its tag; raise OrderRefused saying why not."""
+        refuse_if_late(sent_at, clock.real())
         at = clock.market()
         refusal = self._refusal(instrument, quantity, int(at.timestamp()))
         row, _ = self._book.get_or_create(
@@ -87,7 +104,7 @@ class PaperVenue:
         rows = self._book.filter(accepted_at__gte=since, tag__startswith=TAG_PREFIX)
         return [_order(row) for row in rows]
 
-    def rule_out(self, tag: str) -> bool:
+    def rule_out(self, tag: str, sent_at: dt.datetime | None = None) -> bool:
         """Return True after refusing the tag for ever, unless the book holds the order after all.
 
         A request still on its way finds the tag taken, so its absence is proved by the book.
@@ -131,6 +148,14 @@ class PaperVenue:
         )
         return {instrument: held for instrument, held in rows if held}
 
+    def holdings(self) -> list[Holding]:
+        """Return what the account holds; a book of our own has no products."""
+        return [Holding(name, held) for name, held in self.positions().items()]
+
+    def squares_off_at(self, product: str, date: dt.date) -> dt.datetime | None:
+        """Return None: nobody squares a paper account off."""
+        return None
+
     def quote(self, instrument: str) -> Decimal | None:
         """Return the last price of an instrument, None before the first."""
         found = Quote.on(self.market).objects.filter(instrument=instrument).first()
@@ -152,7 +177,7 @@ class PaperVenue:
         )
 
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
-        """Return what a market order would bind: a flat share of its worth."""
+        """Return what a market order would bind on either side: a flat share of its worth."""
         return (abs(quantity) * (self.quote(instrument) or 0) * MARGIN_RATIO).quantize(TICK)
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
@@ -256,6 +281,13 @@ def open_instruments(market: str) -> set[str]:
 
 
 def _order(row: VenueOrder) -> BookOrder:
+    filled = row.quantity if row.state == VenueOrder.State.FILLED else Decimal(0)
     return BookOrder(
-        row.tag, row.instrument, row.quantity, str(row.state), row.accepted_at, row.message
+        row.tag,
+        row.instrument,
+        row.quantity,
+        str(row.state),
+        row.accepted_at,
+        row.message,
+        filled_quantity=filled,
     )

@@ -81,12 +81,12 @@ def measure(folder: str) -> None:
 
     logging.disable(logging.CRITICAL)
     from bots.live import runner
-    from markets.venues import kite
+    from markets.venues import kite_calls
     from tests.cloning import cloned
 
     # A simulator is well again at once, and a bar that is not there will not come.
     vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0)
-    vars(kite).update(COOL_DOWN_SECONDS=0.2)
+    vars(kite_calls).update(COOL_DOWN_SECONDS=0.2)
     with cloned(), desks(Path(folder)) as soak:
         print(json.dumps(soak.live()))
 

@@ -68,3 +68,20 @@ def test_a_restart_keeps_the_latch() -> None:
 def test_a_limit_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         RiskGate(Decimal(0))
+
+
+def test_what_only_reduces_ends_between_what_it_holds_and_nothing() -> None:
+    for lots in range(-6, 7):
+        for wanted in range(-9, 10):
+            for limit in range(1, 7):
+                within = sorted((0, lots))
+                wished = sorted((-limit, wanted, limit))[1]
+                expected = sorted((within[0], wished, within[1]))[1]
+                assert bounded_lots(lots, wanted, limit, reduce_only=True) == expected
+                assert bounded_lots(lots, wanted, limit, reduce_only=False) == wished
+
+
+def test_a_gate_that_remembers_nothing_is_open_and_has_seen_no_money() -> None:
+    state = GateState()
+    assert (state.date, state.opening_equity, state.last_equity) == (None, 0, 0)
+    assert state.is_latched is False

@@ -16,6 +16,7 @@ from markets.venues.base import (
     OrderRefused,
     OrderUncertain,
     RateLimited,
+    RefusedForRate,
     TokenRefused,
 )
 from markets.venues.exchange import ExchangeVenue
@@ -88,7 +89,6 @@ def orders_received(exchange: Hyperliquid) -> int:
         ("not_json", {"match": ORDERS}, False),
         ("reset", {"match": ORDERS}, False),
         ("timeout", {"match": ORDERS, "seconds": 1.5}, False),
-        ("rate_limit", {"match": ORDERS}, False),
         ("timeout_after_acceptance", {"seconds": 1.5}, True),
     ],
 )
@@ -104,6 +104,16 @@ def test_an_order_without_a_plain_answer_is_uncertain_and_sent_once(
     assert [order.state for order in venue.orders([TAG])] == ["filled"] * arrived
     assert not venue.rule_out(TAG)
     assert orders_received(exchange) == 1
+
+
+def test_an_order_that_was_plainly_not_taken_is_refused(
+    venue: ExchangeVenue, exchange: Hyperliquid
+) -> None:
+    exchange.faults.put("rate_limit", match=ORDERS)
+    with pytest.raises(RefusedForRate):
+        venue.place(TAG, NAME, LOT, 1.5)
+    assert orders_received(exchange) == 1
+    assert venue.orders([TAG]) == []
 
 
 def test_an_order_that_comes_late_is_found_by_its_tag(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
+import ccxt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from markets.bars import Bars
 from markets.simulator.credentials import EXCHANGE_PRIVATE_KEY, EXCHANGE_WALLET
 from markets.simulator.hyperliquid.app import Hyperliquid
 from markets.simulator.world import World
-from markets.venues import exchange_ticks
+from markets.venues import exchange_signing, exchange_ticks
 from markets.venues.base import (
     DataVenue,
     NotListed,
@@ -27,12 +28,13 @@ from markets.venues.base import (
     TokenRefused,
     Venue,
 )
-from markets.venues.exchange import ExchangeVenue, from_settings
+from markets.venues.exchange import ExchangeVenue
 from markets.venues.exchange_client import (
     CLOID_PREFIX,
     ExchangeConfig,
     cloid_of,
     connect,
+    from_settings,
     tag_of,
 )
 from markets.venues.exchange_data import NAME
@@ -349,18 +351,47 @@ def test_trades_come_page_by_page(
     assert [trade.at - since for trade in trades] == [dt.timedelta(minutes=i) for i in range(5)]
 
 
-def test_nothing_is_approved_but_a_fee_of_nothing(
+def test_nothing_is_signed_that_is_not_an_order(
     venue: ExchangeVenue, exchange: Hyperliquid, url: str
 ) -> None:
     venue.place(TAG, NAME, LOT, 1.5)
     venue.place(OTHER_TAG, NAME, LOT, 1.5)
-    assert exchange.received["exchange/order"] == 2
-    assert exchange.received["exchange/updateLeverage"] == 1
-    assert exchange.received["exchange/approveBuilderFee"] == 1
-    assert exchange.received["exchange/setReferrer"] == 0
+    signed = {kind: count for kind, count in exchange.received.items() if "exchange/" in kind}
+    assert signed == {"exchange/order": 2, "exchange/updateLeverage": 1}
     account = exchange.engine.accounts[EXCHANGE_WALLET]
-    assert set(account.builders.values()) == {"0%"}
+    assert account.builders == {}
     assert account.leverage == {"BTC": 5}
+
+
+def test_an_order_is_signed_with_the_instant_it_was_committed_at_and_with_its_end(
+    venue: ExchangeVenue, exchange: Hyperliquid
+) -> None:
+    sent_at = dt.datetime.now(dt.UTC)
+    venue.place(TAG, NAME, LOT, 1.5, sent_at=sent_at)
+    account = exchange.engine.accounts[EXCHANGE_WALLET]
+    assert int(sent_at.timestamp() * 1_000) in account.nonces
+    assert not venue.rule_out(TAG, sent_at), "its nonce was used, and the book has it"
+    # What comes later than its end is refused by the exchange, whoever held it up.
+    past = sent_at - exchange_signing.EXPIRES_AFTER
+    client = venue._account.client()
+    with (
+        exchange_signing.signed_at(client, past),
+        pytest.raises(ccxt.ExchangeError, match="expired"),
+    ):
+        client.create_order(
+            *(venue.config.symbol, "limit", "buy", 0.01, 60_000.0),
+            {"timeInForce": "IOC", "clientOrderId": cloid_of(OTHER_TAG)},
+        )
+    assert venue.orders([OTHER_TAG]) == []
+
+
+def test_an_order_that_did_not_leave_in_time_does_not_leave(
+    venue: ExchangeVenue, exchange: Hyperliquid
+) -> None:
+    late = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=6)
+    with pytest.raises(OrderRefused, match="not sent: it was to leave 6 s ago"):
+        venue.place(TAG, NAME, LOT, 1.5, sent_at=late)
+    assert exchange.received["exchange/order"] == 0
 
 
 def test_health_says_what_a_person_asks_first(

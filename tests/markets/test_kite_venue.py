@@ -13,7 +13,9 @@ import pytest
 from markets.simulator import credentials as held
 from markets.venues import kite_errors
 from markets.venues.base import (
+    InsufficientFunds,
     NotListed,
+    OrderRefused,
     OrderUncertain,
     RateLimited,
     Tick,
@@ -160,13 +162,41 @@ def test_errors_by_their_status() -> None:
     assert isinstance(kite_errors.of_reading(KeyError("content-type")), Degraded)
     for unsure in (
         ex.OrderException("Order request timed out. Please check the order book", code=400),
-        ex.InputException("Invalid `x`: check the order book", code=400),
-        ex.InputException("Something new", code=400),
         ex.OrderException("RMS: circuit limit", code=500),
-        ex.NetworkException("x", code=503),
+        ex.NetworkException("Request failed (kitetrade-oms).", code=503),
         KeyError("content-type"),
     ):
         assert isinstance(kite_errors.of_placing(unsure), OrderUncertain), unsure
+
+
+# As brokers answer, by research/brokers.md 2.1; the form decides, and no list of words.
+REFUSALS = (
+    ("InputException", 400, "Markets are closed right now. Use GTT for placing long standing"),
+    ("InputException", 400, "Intraday orders (MIS) are allowed only till 3.26 PM. Try placing"),
+    ("InputException", 400, "Price exceeds circuit limits for the instrument."),
+    ("OrderException", 400, "LIMIT orders that are far away from the LTP are restricted"),
+    ("NetworkException", 400, "Maximum allowed order requests exceeded."),
+    ("GeneralException", 400, "User not enabled for the segment."),
+    ("PermissionException", 403, "No IPs configured for this app."),
+    ("InputException", 400, "A text that nobody has heard of: check the order book"),
+    ("OrderException", 404, "Couldn't find that `order_id`."),
+)
+
+
+@pytest.mark.parametrize(("name", "code", "text"), REFUSALS)
+def test_a_refusal_is_known_by_its_form(name: str, code: int, text: str) -> None:
+    from kiteconnect import exceptions as ex
+
+    error = getattr(ex, name)(text, code=code)
+    assert isinstance(kite_errors.of_placing(error), OrderRefused)
+
+
+def test_want_of_margin_is_known_with_its_second_sentence_too() -> None:
+    from kiteconnect import exceptions as ex
+
+    said = "Insufficient funds. Required margin is 95417.84 but available margin is 74251.80. "
+    error = ex.GeneralException(said + "Check the orderbook for open orders.", code=400)
+    assert isinstance(kite_errors.of_placing(error), InsufficientFunds)
 
 
 def test_a_new_token_is_used_without_a_restart(desk: KiteDesk) -> None:

@@ -14,8 +14,9 @@ class Command(BaseCommand):
     """Set the halt flag, in the database of each bot's account."""
 
     help = (
-        "Stop a bot, or all of them, from sending orders. What is open is cancelled; positions are "
-        "kept, unless --flatten is said."
+        "Stop a bot, or all of them, from sending orders, and wait for one that is on its way. "
+        "What is open is cancelled; positions are kept, unless --flatten is said, which a halted "
+        "bot may be told as well."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,13 @@ class Command(BaseCommand):
         """Halt, and say what was changed."""
         if bool(options["bot"]) == options["all"]:
             raise CommandError("name one bot, or say --all")
-        for bot in BOTS.values() if options["all"] else [BOTS[options["bot"]]]:
-            is_new = halting.halt(
+        bots = list(BOTS.values()) if options["all"] else [BOTS[options["bot"]]]
+        # All flags first: what is on its way is waited for only once nothing more can begin.
+        for bot in bots:
+            done = halting.halt(
                 bot, options["reason"], getpass.getuser(), flatten=options["flatten"]
             )
-            self.stdout.write(f"{bot.slug}: {'halted' if is_new else 'was halted already'}")
+            self.stdout.write(f"{bot.slug}: {done.words}")
+        for bot in bots:
+            for words in halting.orders_on_their_way(bot):
+                self.stdout.write(f"{bot.slug}: {words}")

@@ -50,7 +50,8 @@ def _kite() -> Iterator[health.Finding]:
 
 
 def _exchange() -> Iterator[health.Finding]:
-    from markets.venues.exchange import ExchangeVenue, from_settings
+    from markets.venues.exchange import ExchangeVenue
+    from markets.venues.exchange_client import from_settings
 
     return health.of_exchange(ExchangeVenue(from_settings()))
 

@@ -1,4 +1,4 @@
-"""A bot in a process of its own: all of it real but its policy, which trades a lot at every bar."""
+"""A bot in a process of its own: all of it real but its policy, which trades at every bar."""
 
 import sys
 import threading
@@ -24,16 +24,16 @@ LOOP_SECONDS = 0.05
 
 
 class Restless:
-    """Buy a lot where nothing is held, else sell one."""
+    """Buy two lots where nothing is held, else sell them."""
 
     def encode(self, windows: Float32Array) -> Float32Array:
         """Return codes that say nothing."""
         return np.zeros((len(windows), 1), dtype=np.float32)
 
     def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
-        """Return the logits of a light sale or purchase."""
+        """Return the logits of half a sale or purchase."""
         logits = np.zeros((1, len(DELTAS)), dtype=np.float32)
-        logits[0, DELTAS.index(-0.25 if account[0, 0] > 0 else 0.25)] = 1.0
+        logits[0, DELTAS.index(-0.5 if account[0, 0] > 0 else 0.5)] = 1.0
         return logits
 
 

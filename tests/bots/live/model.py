@@ -1,7 +1,8 @@
-"""A model of a broker and a ledger in memory, to run the real protocol through random schedules.
+"""A ledger in memory and a world around it, to run the real protocol through random schedules.
 
-The broker refuses, loses, delays and forgets as the documented ones do; the bot dies at every
-failpoint. After every act the invariants of the research's list (I1 to I10) are checked.
+The broker is `model_broker`'s; the bot dies at every failpoint, the owner trades, modifies and
+converts in the same account, and a person ends what nobody knows. After every act the invariants
+of the research's list (I1 to I10) are checked, and I11: no exit takes an account through zero.
 """
 
 import datetime as dt
@@ -11,24 +12,36 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from bots.live import limits, netting, protocol, states
+from bots.live import cover, limits, netting, protocol, states
 from bots.live.limits import Limits, Standing
-from bots.live.netting import Leg, Target
+from bots.live.netting import EXITS, FLATTEN, Leg, Target
 from bots.live.orders import tag_of
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
-from markets.venues.base import BookOrder, Margins, OrderRefused, OrderUncertain, VenueTrade
+from markets.venues.base import VenueTrade
+from tests.bots.live.model_broker import (
+    DAY_SECONDS,
+    INSTRUMENT,
+    LOT,
+    MIDNIGHT_SECONDS,
+    MIS,
+    MORNING_SECONDS,
+    PRICE,
+    RECONCILED_SECONDS,
+    SESSION_SECONDS,
+    START,
+    ZERO,
+    Clock,
+    ModelBroker,
+    Violation,
+)
 from tradingsite.errors import Retry
 
-START = dt.datetime(2026, 6, 1, 4, tzinfo=dt.UTC)
-INSTRUMENT, SLOT, LOT = "BTC-PERP", "btc-1h", Decimal("0.01")
+SLOT = "btc-1h"
 LIMIT_LOTS = 4
-PRICE = Decimal(60_000)
-DAY_SECONDS, SESSION_SECONDS = 86_400, 21_600
+RESTS_SECONDS = 60
+SETTLES_SECONDS = 60
 Send = Callable[..., None]
-
-
-class Violation(BaseException):
-    """An invariant does not hold; no handler of errors may take it for one of the venue's."""
+__all__ = ["PRICE", "START", "MemoryLedger", "ModelRow", "Violation", "World"]
 
 
 class Crash(BaseException):
@@ -48,15 +61,17 @@ class ModelRow:
     bar_closes_at: dt.datetime
     reference_price: Decimal
     created_at: dt.datetime
+    product: str = ""
+    sent_at: dt.datetime | None = None
     state: str = State.INTENT
-    filled_quantity: Decimal = Decimal(0)
+    filled_quantity: Decimal = ZERO
     story: list[str] = field(default_factory=lambda: [str(State.INTENT)])
 
 
 class MemoryLedger:
     """The ledger as the protocol needs it; what it was told is committed."""
 
-    def __init__(self, clock: "Clock") -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.orders: dict[str, ModelRow] = {}
         self.booked: dict[str, Decimal] = {}
@@ -64,6 +79,16 @@ class MemoryLedger:
         self.sent: list[dt.datetime] = []
         self.gives_up_after: float | None = None
         self.has_sessions = True
+        self.broker: ModelBroker
+        # What somebody else closed for the bot: of which execution, how much, by whose hand.
+        self.closed: list[tuple[str, Decimal, bool]] = []
+        self.owners: dict[str, Decimal] = {}
+        self.adopted = ZERO
+        self.stopped = ""
+        self.product = ""
+        self.told = 0
+
+    # --- What the protocol asks ----------------------------------------------------------------
 
     def intend(self, legs: Sequence[Leg], bar: dt.datetime) -> list[ModelRow]:
         """Commit the intents of a decision."""
@@ -72,28 +97,41 @@ class MemoryLedger:
         for leg in legs:
             tag = tag_of("simulated:btc", "btc", bar, f"{leg.name}:{leg.instrument}")
             assert tag not in self.orders
-            quantity = leg.lots * LOT
             row = ModelRow(
-                *(tag, "btc", leg.instrument, quantity, leg.name, leg.shares, bar, PRICE),
+                *(tag, "btc", leg.instrument, leg.lots * LOT, leg.name, leg.shares, bar, PRICE),
                 self._clock.now,
+                self.product or self.broker.product,
             )
             self.orders[tag] = row
             made.append(row)
         return made
 
     def begin(self, order: ModelRow) -> bool:
-        """Check the limits and commit SUBMITTING."""
-        refused = limits.refusal(order, self._standing(), Limits(LIMIT_LOTS, Decimal(10**9)))
+        """Fit an exit to the account, check the limits and commit SUBMITTING."""
+        try:
+            legs = self.broker.legs() if self.broker.fails != "holdings" else None
+            if self.broker.is_down:
+                legs = None
+        except Retry:
+            legs = None
+        refused = None
+        if order.leg in EXITS:
+            refused = self._fit(order, legs)
+        if refused is None:
+            refused = limits.refusal(
+                order, self._standing(legs), Limits(LIMIT_LOTS, Decimal(10**9))
+            )
         if refused is not None:
             self.move(order, State.DENIED, refused.reason)
             return False
         self.sent.append(self._clock.now)
+        order.sent_at = self._clock.now
         self.move(order, State.SUBMITTING, "")
         return True
 
     def only_reduces(self, order: ModelRow) -> bool:
-        """Return False: the model's broker knows no such orders."""
-        return False
+        """Say what PostgreSQL's says."""
+        return order.leg in EXITS
 
     def move(self, order: ModelRow, state: State, detail: str) -> None:
         """Commit a state."""
@@ -113,6 +151,10 @@ class MemoryLedger:
         """Return the orders of tags."""
         return {tag: self.orders[tag] for tag in tags if tag in self.orders}
 
+    def own(self, tags: Collection[str]) -> dict[str, ModelRow]:
+        """Return the same: there is one bot."""
+        return self.rows(tags)
+
     def unseen(self, trades: Sequence[VenueTrade]) -> list[VenueTrade]:
         """Return what is not booked."""
         return [trade for trade in trades if trade.trade_id not in self.booked]
@@ -121,43 +163,166 @@ class MemoryLedger:
         """Book a trade."""
         if trade.trade_id in self.booked:
             return False
+        if not self.held():
+            self.product = order.product
         self.booked[trade.trade_id] = trade.quantity
         order.filled_quantity += trade.quantity
         whole = abs(order.filled_quantity) >= abs(order.quantity)
-        self.move(order, State.FILLED if whole else State.PARTIAL, "")
+        state = State.FILLED if whole else State.PARTIAL
+        if not whole and order.state == State.CANCELLED:
+            state = State.CANCELLED
+        self.move(order, state, "")
         return True
 
-    def cannot_arrive(self, order: ModelRow) -> bool:
+    def was_accepted(self, order: ModelRow) -> bool:
+        """Look into its story."""
+        return State.ACKED in order.story
+
+    def has_ended(self, order: ModelRow) -> bool:
         """Say what PostgreSQL's says of an exchange with sessions."""
         if self.gives_up_after is not None:
             return (self._clock.now - order.created_at).total_seconds() > self.gives_up_after
-        if not self.has_sessions:
+        into = self._clock.into_day(self._clock.now)
+        if not self.has_sessions or MIDNIGHT_SECONDS <= into < MORNING_SECONDS:
             return False
-        return (
-            self._clock.day(order.created_at) == self._clock.day(self._clock.now)
-            and self._clock.into_day(self._clock.now) > SESSION_SECONDS + 600
-        )
+        days = self._clock.day(self._clock.now) - self._clock.day(order.created_at)
+        days += into >= MORNING_SECONDS
+        return days > 0 or RECONCILED_SECONDS <= into < MIDNIGHT_SECONDS
+
+    def rests_too_long(self, order: ModelRow) -> bool:
+        """Say what PostgreSQL's says."""
+        if order.state not in (State.ACKED, State.PARTIAL) or order.sent_at is None:
+            return False
+        into = self._clock.into_day(self._clock.now)
+        if self.has_sessions and not RESTS_SECONDS <= into < SESSION_SECONDS:
+            return False
+        return (self._clock.now - order.sent_at).total_seconds() >= RESTS_SECONDS
+
+    def outlives_halt(self, order: ModelRow) -> bool:
+        """Say what PostgreSQL's says."""
+        return order.leg == FLATTEN
 
     def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
         """Compare the position."""
-        return self.gives_up_after is not None or positions.get(instrument, 0) == self.held()
+        there = positions.get(instrument, ZERO)
+        return self.gives_up_after is not None or there == self.explained()
+
+    # --- What the account holds, and who closed what -------------------------------------------
+
+    def reconcile(self, broker: ModelBroker, since: dt.datetime) -> Any:
+        """Bring the orders up to the book, and the position up to the account."""
+        done = protocol.reconcile(self, broker, since, self.halted)
+        if not self.stopped and self.gives_up_after is None:
+            self._close_missing(broker)
+        self._compare(broker)
+        if self.stopped and self.gives_up_after is None:
+            self._close_missing(broker)
+            self._compare(broker)
+        for product, quantity in broker.legs().items():
+            if self.held() and not cover.lacking(self.held(), quantity):
+                own = broker.legs().get(self.product, ZERO)
+                self.product = product if cover.lacking(self.held(), own) else self.product
+        return done
 
     def held(self) -> Decimal:
-        """Return the net of what is booked."""
-        return sum(self.booked.values(), Decimal(0))
+        """Return the net of what is booked with the bot."""
+        return sum(self.booked.values(), ZERO) + sum((part for _, part, _ in self.closed), ZERO)
+
+    def explained(self) -> Decimal:
+        """Return what the account should hold."""
+        by_owner = sum((part for _, part, is_owner in self.closed if is_owner), ZERO)
+        owners = sum(self.owners.values(), ZERO) - by_owner if self.has_sessions else ZERO
+        return self.held() + owners + self.adopted
 
     def lots(self) -> int:
         """Return the whole lots of it."""
         return int(self.held() / LOT)
 
-    def _standing(self) -> Standing:
+    def person(self, broker: ModelBroker) -> None:
+        """Say what only a person can: what filled of a lost order, and who closed a position."""
+        for order in self.in_flight():
+            if order.state == State.UNKNOWN and self.has_ended(order):
+                rest = broker.traded(order.tag) - order.filled_quantity
+                if rest:
+                    number = f"person-{order.tag}"
+                    self.take(order, VenueTrade(number, order.tag, INSTRUMENT, rest, PRICE, START))
+                    known = [each for each in broker.fills if each.tag == order.tag]
+                    # Whatever the list shows of it again is booked by the person's word.
+                    self.booked |= dict.fromkeys((each.trade_id for each in known), ZERO) | {
+                        key: value
+                        for key, value in self.booked.items()
+                        if key in {each.trade_id for each in known}
+                    }
+                if order.state != State.FILLED:
+                    self.move(order, State.CANCELLED, "a person says so")
+        if not self.stopped:
+            return
+        missing = cover.lacking(self.held(), broker.net())
+        if missing:
+            side = 1 if self.held() > 0 else -1
+            self.closed.append((f"word-{len(self.closed)}", -side * missing, False))
+        self.adopted += broker.net() - self.explained()
+        self.stopped = ""
+
+    def _fit(self, order: ModelRow, legs: Mapping[str, Decimal] | None) -> limits.Refusal | None:
+        if legs is None:
+            return None if self.broker.honours_reduce_only else limits.Refusal("not read")
+        product, allowed = cover.fit(order.quantity, order.product, legs, {}, LOT)
+        order.product = product
+        if not allowed:
+            return limits.Refusal("nothing to close")
+        if allowed < abs(order.quantity):
+            parts = netting.cut(netting.portions(order.shares, {}, LOT), allowed)
+            order.shares, _ = netting.in_lots(parts, LOT)
+            order.quantity = allowed if order.quantity > 0 else -allowed
+        return None
+
+    def _close_missing(self, broker: ModelBroker) -> None:
+        if self._is_moving():
+            return
+        missing = cover.lacking(self.held(), broker.net())
+        self._learn(broker)
+        if not missing:
+            return
+        booked: dict[str, Decimal] = {}
+        for number, part, _ in self.closed:
+            booked[number] = booked.get(number, ZERO) + part
+        side = -1 if self.held() > 0 else 1
+        for trade in cover.closings(missing, side, broker.trades(START), booked):
+            self.closed.append((trade.trade_id, trade.quantity, not trade.by_venue))
+            self.halted |= not (trade.by_venue and trade.product == MIS)
+
+    def _learn(self, broker: ModelBroker) -> None:
+        for trade in broker.trades(START):
+            if not trade.tag and not trade.by_venue:
+                self.owners[trade.trade_id] = trade.quantity
+
+    def _compare(self, broker: ModelBroker) -> None:
+        if self._is_moving():
+            return
+        self._learn(broker)
+        there = sum((each.quantity for each in broker.holdings()), ZERO)
+        if there == self.explained():
+            self.stopped = ""
+        else:
+            self.told += not self.stopped
+            self.stopped = f"the ledger has {self.explained()}, the venue has {there}"
+
+    def _is_moving(self) -> bool:
+        ages = [self._clock.now - row.sent_at for row in self.in_flight() if row.sent_at]
+        return any(age.total_seconds() < SETTLES_SECONDS for age in ages)
+
+    def _standing(self, legs: Mapping[str, Decimal] | None) -> Standing:
         now = self._clock.now
         ages = [(now - at).total_seconds() for at in self.sent]
+        owners = self.adopted
+        if legs is not None:
+            owners = sum(legs.values(), ZERO) - self.held()
         return Standing(
             halted="by a person" if self.halted else "",
             flattens=False,
             reduces_only=False,
-            stopped={},
+            stopped={INSTRUMENT: self.stopped} if self.stopped else {},
             in_flight=self.in_flight(),
             lots={SLOT: self.lots()},
             held=self.held(),
@@ -165,227 +330,12 @@ class MemoryLedger:
             sent_this_minute=sum(age < 60 for age in ages),
             sent_today=sum(self._clock.day(at) == self._clock.day(now) for at in self.sent),
             price=PRICE,
+            owners=owners,
         )
-
-
-@dataclass
-class Clock:
-    """The one time of the model."""
-
-    now: dt.datetime = START
-
-    @staticmethod
-    def day(at: dt.datetime) -> int:
-        """Return the number of a day."""
-        return int((at - START).total_seconds() // DAY_SECONDS)
-
-    @staticmethod
-    def into_day(at: dt.datetime) -> float:
-        """Return the seconds since a day's opening."""
-        return (at - START).total_seconds() % DAY_SECONDS
-
-
-@dataclass
-class Placed:
-    """One order at the broker."""
-
-    tag: str
-    quantity: Decimal
-    arrives_at: dt.datetime
-    has_arrived: bool = False
-    state: str = "open"
-    filled: Decimal = Decimal(0)
-    shown_after: int = 0
-    plan: str = "at once"
-
-
-class ModelBroker:
-    """A broker that does with orders whatever brokers have been seen to do."""
-
-    name = "model"
-    is_shared_with_owner = False
-    closes_positions_daily = False
-    takes_orders_when_closed = True
-
-    def __init__(
-        self, chance: random.Random, clock: Clock, may_send: Callable[[str], str], *, sessions: bool
-    ) -> None:
-        self._chance = chance
-        self._clock = clock
-        self._may_send = may_send
-        self._sessions = sessions
-        self.rules_out = not sessions and chance.random() < 0.5
-        self.posts: list[tuple[str, dt.datetime]] = []
-        self.orders_placed: list[Placed] = []
-        self.fills: list[VenueTrade] = []
-        self.is_down = False
-        self.is_blind = False
-        self.hiccups = 0.05
-        self.ruled_out: set[str] = set()
-
-    # --- What a bot calls --------------------------------------------------------------------
-
-    def place(
-        self,
-        tag: str,
-        instrument: str,
-        quantity: Decimal,
-        slippage_bps: float,
-        *,
-        reduces: bool = False,
-    ) -> str:
-        """Take an order, or lose it, or anything between."""
-        if found := self._may_send(tag):
-            raise Violation(found)
-        self.posts.append((tag, self._clock.now))
-        fate = self._chance.choices(
-            ("ok", "refused", "lost", "deaf", "late", "odd refusal", "dead on arrival"),
-            (48, 7, 10, 12, 13, 5, 5),
-        )[0]
-        if self._sessions and self._clock.into_day(self._clock.now) > SESSION_SECONDS:
-            fate = "refused"
-        if fate == "refused" or tag in self.ruled_out:
-            raise OrderRefused("margin")
-        if fate != "lost":
-            delay = self._chance.choice((1, 8, 83, 200, 1800)) if fate == "late" else 0
-            placed = Placed(tag, quantity, self._clock.now + dt.timedelta(seconds=delay))
-            placed.plan = self._chance.choice(("at once", "at once", "parts", "rests"))
-            placed.shown_after = self._chance.choice((0, 0, 0, 1, 3))
-            if fate == "dead on arrival":
-                placed.state = "rejected"
-            self.orders_placed.append(placed)
-            self.pass_time()
-        if fate in ("ok", "dead on arrival"):
-            return str(len(self.orders_placed))
-        if fate == "odd refusal":
-            raise OrderUncertain("400: order request timed out, check the order book")
-        raise TimeoutError("no answer after 7 s")
-
-    def cancel(self, order: BookOrder) -> None:
-        """Cancel, perhaps without saying so."""
-        if self._chance.random() < 0.3:
-            raise Retry("503")
-        for each in self.orders_placed:
-            if each.tag == order.tag and each.has_arrived and each.state == "open":
-                each.state = "cancelled"
-        if self._chance.random() < 0.2:
-            raise Retry("the answer was lost")
-
-    def orders(self, tags: Collection[str]) -> list[BookOrder]:
-        """Show those of some tags, or less."""
-        return [each for each in self._book() if each.tag in tags]
-
-    def strangers(self, since: dt.datetime) -> list[BookOrder]:
-        """Show all there is, or less."""
-        return self._book()
-
-    def rule_out(self, tag: str) -> bool:
-        """Take a tag back, where this broker can."""
-        if self.rules_out and not any(each.tag == tag for each in self.orders_placed):
-            self.ruled_out.add(tag)
-            return True
-        return False
-
-    def trades(self, since: dt.datetime) -> list[VenueTrade]:
-        """Show the executions."""
-        self._answer()
-        return [] if self.is_blind else [trade for trade in self.fills if trade.at >= since]
-
-    def positions(self) -> dict[str, Decimal]:
-        """Return the net; unlike the book it is never empty for nothing."""
-        self._answer()
-        net = self.net()
-        return {INSTRUMENT: net} if net else {}
-
-    def quote(self, instrument: str) -> Decimal | None:
-        """Return the price."""
-        return PRICE
-
-    def margins(self) -> Margins:
-        """Return plenty."""
-        return Margins("USDC", Decimal(10**6), Decimal(0))
-
-    def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
-        """Return nothing: margins are the real venues' tests."""
-        return Decimal(0)
-
-    def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
-        """Return nothing."""
-        return [Decimal(0)] * len(trades)
-
-    # --- What happens to it ------------------------------------------------------------------
-
-    def pass_time(self) -> None:
-        """Let orders arrive, fill and end."""
-        for each in self.orders_placed:
-            if not each.has_arrived and each.arrives_at <= self._clock.now:
-                each.has_arrived = True
-                if self._sessions and self._is_over(each.arrives_at, each):
-                    each.state = "rejected"
-                self._fill(each, first=True)
-            elif each.has_arrived:
-                self._fill(each, first=False)
-            if each.has_arrived and each.state == "open" and self._is_over(self._clock.now, each):
-                each.state = "cancelled"
-
-    def net(self) -> Decimal:
-        """Return what the account holds."""
-        return sum((trade.quantity for trade in self.fills), Decimal(0))
-
-    def extremes(self) -> tuple[Decimal, Decimal]:
-        """Return the least and the most the account may come to hold, all on its way counted."""
-        low = high = self.net()
-        for each in self.orders_placed:
-            if each.state == "open":
-                rest = each.quantity - each.filled
-                low, high = low + min(rest, Decimal(0)), high + max(rest, Decimal(0))
-        return low, high
-
-    def _is_over(self, at: dt.datetime, order: Placed) -> bool:
-        sent = next(sent for tag, sent in self.posts if tag == order.tag)
-        same = self._clock.day(sent) == self._clock.day(at)
-        return self._sessions and not (same and self._clock.into_day(at) <= SESSION_SECONDS)
-
-    def _fill(self, each: Placed, first: bool) -> None:
-        if each.state != "open" or (each.plan == "rests" and self._chance.random() < 0.8):
-            return
-        rest = each.quantity - each.filled
-        part = rest
-        if each.plan == "parts" and abs(rest) > LOT:
-            part = LOT if rest > 0 else -LOT
-        each.filled += part
-        self.fills.append(
-            VenueTrade(f"m{len(self.fills)}", each.tag, INSTRUMENT, part, PRICE, self._clock.now)
-        )
-        if each.filled == each.quantity:
-            each.state = "filled"
-
-    def _answer(self) -> None:
-        if self.is_down or self._chance.random() < self.hiccups:
-            raise Retry("503")
-
-    def _book(self) -> list[BookOrder]:
-        self._answer()
-        if self.is_blind:
-            return []
-        shown = []
-        for each in self.orders_placed:
-            if not each.has_arrived:
-                continue
-            if each.shown_after:
-                each.shown_after -= 1
-                continue
-            shown.append(
-                BookOrder(
-                    *(each.tag, INSTRUMENT, each.quantity, each.state, each.arrives_at, ""),
-                    each.filled,
-                )
-            )
-        return shown
 
 
 class World:
-    """One schedule: a bot, its ledger, its broker, and chance."""
+    """One schedule: a bot, its ledger, its broker, its owner, and chance."""
 
     def __init__(
         self,
@@ -403,11 +353,14 @@ class World:
         self.ledger = ledger or MemoryLedger(self.clock)
         self.ledger.has_sessions = sessions
         self.broker = ModelBroker(self.chance, self.clock, self._may_send, sessions=sessions)
+        self.ledger.broker = self.broker
         self._send = send
+        self._sessions = sessions
         self._bars = 0
         self._dies_at: tuple[str, int] | None = None
         self._filled: dict[str, Decimal] = {}
         self.crashes = 0
+        self.acts: dict[str, int] = {}
 
     def run(self, acts: int = 30) -> None:
         """Run a schedule to its end, and check what must hold then."""
@@ -422,11 +375,17 @@ class World:
 
     def _act(self) -> None:
         act = self.chance.choices(
-            ("decide", "wait", "reconcile", "halt", "down", "blind", "doom", "restart"),
-            (34, 26, 18, 4, 4, 4, 8, 2),
+            (
+                *("decide", "wait", "reconcile", "halt", "down", "blind", "doom", "restart"),
+                *("owner", "force", "convert", "modify", "person"),
+            ),
+            (36, 24, 18, 4, 4, 4, 8, 2, 2, 1, 2, 2, 6),
         )[0]
+        self.acts[act] = self.acts.get(act, 0) + 1
+        kinds = ("", "orders", "trades", "holdings")
+        self.broker.fails = self.chance.choices(kinds, (92, 3, 3, 2))[0]
         if act == "wait":
-            self._wait(self.chance.choice((0.1, 1, 7, 30, 120, 900, 3600, 20_000)))
+            self._wait(self.chance.choice((0.1, 1, 7, 30, 120, 900, 3600, 20_000, 50_000)))
         elif act == "halt":
             self.ledger.halted = not self.ledger.halted
         elif act == "down":
@@ -436,8 +395,31 @@ class World:
         elif act == "doom":
             point = self.chance.choice(protocol.FAILPOINTS)
             self._dies_at = (point, self.chance.choice((1, 1, 2)))
+        elif act in ("owner", "force"):
+            self._foreign(act == "force")
+        elif act == "convert":
+            self.broker.convert()
+        elif act == "modify":
+            self.broker.modify()
+        elif act == "person":
+            self.ledger.person(self.broker)
+            self.ledger.halted = False
         else:
             self._guarded(self._decide if act == "decide" else self._reconcile)
+
+    def _foreign(self, by_venue: bool) -> None:
+        """Let the owner trade by hand, or the venue close a part of what is held."""
+        held = self.broker.net()
+        if by_venue:
+            if held and not self._sessions:
+                self.broker.hand(-held, "", by_venue=True)
+        elif not self._sessions or self._clock_is_open():
+            lots = self.chance.choice((-3, -1, 1, 2)) if not held else self.chance.randint(-5, 5)
+            if lots:
+                self.broker.hand(lots * LOT, self.broker.product)
+
+    def _clock_is_open(self) -> bool:
+        return self.clock.into_day(self.clock.now) < SESSION_SECONDS
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -465,6 +447,11 @@ class World:
         rows = self.ledger.intend(legs, bar)
         if self.chance.random() < 0.2:
             self.ledger.halted = True  # a person presses the switch just now
+        if self.chance.random() < 0.1:
+            # Between the look at the account and the order, his own hand is as quick as ours.
+            self._foreign(by_venue=self.chance.random() < 0.3)
+        if self.chance.random() < 0.05:
+            self.broker.convert()
 
         def send_one(order: Any) -> None:
             self._send(self.ledger, self.broker, order, 1.0)
@@ -475,8 +462,7 @@ class World:
         protocol.send_all(rows, send_one, drop)
 
     def _reconcile(self) -> None:
-        since = self.clock.now - dt.timedelta(days=2)
-        done = protocol.reconcile(self.ledger, self.broker, since, self.ledger.halted)
+        done = self.ledger.reconcile(self.broker, self.clock.now - dt.timedelta(days=2))
         if done.strangers:
             raise Violation(f"I2: {done.strangers[0].tag} is at the broker and not in the ledger")
 
@@ -508,11 +494,17 @@ class World:
         if len(placed) != len(set(placed)):
             raise Violation("I1: one tag is two orders")
         most = LIMIT_LOTS * LOT
-        low, high = self.broker.extremes()
-        if low < -most or high > most:
-            raise Violation(f"I4: the account may come to hold {low} to {high}")
-        for tag, row in self.ledger.rows(placed).items():
-            if abs(row.filled_quantity) < abs(self._filled.get(tag, Decimal(0))):
+        rows = self.ledger.rows(placed)
+        # What the bot has, all that has traded of its orders and is not booked yet with it.
+        unbooked = sum(
+            (self.broker.traded(tag) - row.filled_quantity for tag, row in rows.items()), ZERO
+        )
+        low, high = self.broker.on_their_way()
+        held = self.ledger.held() + unbooked
+        if held + low < -most or held + high > most:
+            raise Violation(f"I4: the bot may come to hold {held + low} to {held + high}")
+        for tag, row in rows.items():
+            if abs(row.filled_quantity) < abs(self._filled.get(tag, ZERO)):
                 raise Violation(f"I6: {tag} has less filled than it had")
             self._filled[tag] = row.filled_quantity
         times = [at for _, at in self.broker.posts]
@@ -521,27 +513,49 @@ class World:
                 raise Violation("I10: nine orders within one second")
 
     def _end(self) -> None:
-        """Let the broker be well and everything arrive: both sides must agree."""
+        """Let the broker be well and two sessions pass: both sides must agree, or it is told."""
         self._dies_at = None
         self.broker.is_down = self.broker.is_blind = False
-        self.broker.hiccups = 0.0
+        self.broker.fails = ""
         self._wait(4_000)
         for _ in range(40):
             self._wait(60)
             self._guarded(self._reconcile)
         self._check()
-        for row in self.ledger.intents() or self.ledger.in_flight():
-            if row.state in (State.INTENT, State.SUBMITTING, State.LATE):
-                raise Violation(f"I9: {row.tag} is still {row.state}")
-            has_arrived = any(each.tag == row.tag for each in self.broker.orders_placed)
-            if row.state in DOUBTFUL and has_arrived:
-                raise Violation(f"I9: {row.tag} is {row.state} and in the book")
-        if self.ledger.held() != self.broker.net():
-            raise Violation(f"I5: {self.ledger.held()} booked, {self.broker.net()} traded")
+        if self._sessions:
+            # To ten in the morning, two days later.
+            into = self.clock.into_day(self.clock.now)
+            self._wait(2 * DAY_SECONDS - into + 1_800)
+            for _ in range(3):
+                self._wait(90)
+                self._guarded(self._reconcile)
+        self._check_ends()
+        self.ledger.person(self.broker)
+        self._wait(90)
+        self._guarded(self._reconcile)
+        self.ledger.person(self.broker)
+        if self.ledger.explained() != self.broker.net():
+            found = f"{self.ledger.explained()} booked, {self.broker.net()} traded"
+            raise Violation(f"I5: {found}, after a person has said all")
         before = self.stories()
         self._guarded(self._reconcile)
         if self.stories() != before:
             raise Violation("I8: reconciling once more changed something")
+
+    def _check_ends(self) -> None:
+        """No order is without an end, and nothing differs without a notice."""
+        stopped = self.ledger.stopped
+        for row in self.ledger.intents() or self.ledger.in_flight():
+            if row.state in (State.INTENT, State.SUBMITTING, State.LATE):
+                raise Violation(f"I9: {row.tag} is still {row.state}")
+            if self._sessions and not (row.state == State.UNKNOWN and stopped):
+                raise Violation(f"I9: {row.tag} is {row.state} two days later, and nobody is told")
+            has_arrived = any(each.tag == row.tag for each in self.broker.orders_placed)
+            if not self._sessions and row.state in DOUBTFUL and has_arrived:
+                raise Violation(f"I9: {row.tag} is {row.state} and in the book")
+        if self.ledger.explained() != self.broker.net() and not stopped:
+            found = f"{self.ledger.explained()} booked, {self.broker.net()} traded"
+            raise Violation(f"I5: {found}, and nothing is stopped")
 
     def stories(self) -> dict[str, tuple[str, ...]]:
         """Return the states that each order went through."""

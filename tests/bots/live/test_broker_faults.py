@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bots.live import halting, runner
+from bots.live import closures, discrepancies, halting, runner
 from bots.live.runner import Runner
 from bots.models import Decision, Discrepancy, Order, RiskState
 from markets.simulator import credentials as held
@@ -18,8 +18,9 @@ from tests.bots.live.test_kite_orders import AtBroker, SetMarket
 from tests.bots.live.test_runner import Chosen, unlocked
 from tests.desk import ist
 from tests.markets.kite_desk import FUTURE, kite_desk
+from tradingsite import clock
 from tradingsite.heartbeat import Beat
-from tradingsite.models import Heartbeat
+from tradingsite.models import Heartbeat, Notice
 
 __all__ = ["unlocked"]
 pytestmark = [
@@ -69,23 +70,46 @@ def test_an_order_stuck_on_its_way_blocks_the_next_and_fills_once(desk: AtBroker
     assert desk.lots() == {"nifty-15m": 1}
 
 
-def test_what_the_broker_squares_off_stops_the_instrument_with_both_numbers(
-    desk: AtBroker,
-) -> None:
+def test_what_the_broker_squares_off_is_booked_as_its_closing(desk: AtBroker) -> None:
     intraday = desk.kite.make()
-    intraday._product = "MIS"
+    intraday.product = "MIS"
     desk.venue = intraday
+    order = desk.order({"nifty-15m": 2})
+    order.product = "MIS"
+    order.save(update_fields=["product"])
+    desk.send(order)
+    desk.until(order, "filled")
+    assert {row.product for row in desk.positions().values() if row.quantity} == {"MIS"}
+    desk.kite.fault("square_off")
+    desk.kite.broker.wait(lambda: desk.venue.positions().get(FUTURE, 0) == 0)
+    desk.kite.broker.wait(lambda: desk.reconcile().closed > 0)
+    closing = Order.on("nifty").objects.get(leg="by_venue")
+    assert (closing.state, closing.quantity, closing.product) == ("filled", -130, "MIS")
+    assert (desk.lots(), desk.reconcile().differences) == ({}, ())
+    assert not desk.risk().halted, "it happens each day to whoever does not leave in time"
+    assert "closed by the venue" in Notice.objects.get(key__startswith="closed:nifty").text
+
+
+def test_what_the_broker_squares_off_without_a_trace_stops_the_instrument(desk: AtBroker) -> None:
     order = desk.order({"nifty-15m": 2})
     desk.send(order)
     desk.until(order, "filled")
-    desk.kite.fault("square_off")
-    desk.kite.broker.wait(lambda: desk.venue.positions().get(FUTURE, 0) == 0)
-    desk.kite.broker.wait(lambda: bool(desk.reconcile().differences))
+    account = desk.kite.broker.kite.account
+    account.portfolio.positions.clear()
+    Order.on("nifty").objects.update(sent_at=clock.real() - dt.timedelta(minutes=2))
+    assert desk.reconcile().closed == 0, "no execution says who, and at what price"
     row = Discrepancy.on("nifty").objects.get(closed_at=None)
     assert (row.instrument, row.ledger_quantity, row.venue_quantity) == (FUTURE, 130, 0)
+    assert Notice.objects.get(key=f"discrepancy:nifty:{FUTURE}").severity == "critical"
     following = desk.order({"nifty-15m": -2}, "close", bar=ist("2026-06-01 10:15"))
     desk.send(following)
-    assert following.state == "denied" and "is stopped" in following.message
+    assert following.state == "denied"
+    with pytest.raises(ValueError, match="closed for them"):
+        discrepancies.adopt("nifty", FUTURE, "me")
+    closures.close_by_word(
+        desk.bot, desk.instruments, FUTURE, Decimal(-130), "by_venue", Decimal(24_000), "me"
+    )
+    assert (desk.lots(), desk.reconcile().differences) == ({}, ())
 
 
 def test_a_token_that_dies_at_noon_ends_trading_until_somebody_signs_in(
@@ -141,7 +165,7 @@ def test_a_contract_that_left_the_list_is_not_traded(
     with pytest.raises(NotListed):
         directory.find(FUTURE)
     desk.send(order)
-    assert order.state == "rejected" and "not sent" in order.message
+    assert order.state == "not_placed" and "not sent" in order.message
     assert desk.sent() == before
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bots.live import givingup, halting, ledger
+from bots.live import halting, ledger
 from bots.models import Discrepancy, Fill, Order
 from markets.simulator.credentials import EXCHANGE_PRIVATE_KEY, EXCHANGE_WALLET
 from markets.simulator.hyperliquid.app import Hyperliquid
@@ -19,6 +19,7 @@ from tests.desk import Desk
 from tests.markets.simulator.exchange_client import PLENTY, HandClock
 from tests.markets.simulator.served import served
 from tradingsite import clock
+from tradingsite.errors import Retry
 
 SetMarket = Callable[..., None]
 pytestmark = pytest.mark.django_db(databases=["btc", "default"])
@@ -52,8 +53,6 @@ class AtExchange(Desk):
         venue = ExchangeVenue(self.config)
         # What is asked once is behind it.
         venue._set_leverage()
-        venue._account.client().handle_builder_fee_approval()
-        venue._account.client().set_ref()
         self.venue = venue
         ledger.open_rows(self.bot, self.front, self.venue.name)
 
@@ -108,31 +107,44 @@ def test_an_order_is_sent_filled_booked_with_its_fee_and_agrees(desk: AtExchange
     [
         *((kind, {}) for kind in ("server_error", "unavailable", "not_json", "reset")),
         ("timeout", {"seconds": 1.5}),
-        ("rate_limit", {}),
     ],
 )
-def test_what_is_lost_is_unknown_sent_once_and_ends_by_a_persons_word(
+def test_what_is_lost_is_unknown_sent_once_and_ends_as_its_nonce_is_used_up(
     desk: AtExchange, fault: str, how: dict[str, float]
 ) -> None:
     desk.exchange.faults.put(fault, match=ORDERS, **how)
     order = desk.order({"btc-1h": 1})
     desk.send(order)
     assert order.state == "unknown"
-    for _ in range(3):
-        assert desk.reconcile().unknown == 1, "an exchange that never closes proves nothing"
     second = desk.later({"btc-1h": 1})
     assert second.state == "denied" and "is unknown" in second.message
     assert desk.there() == []
-    assert givingup.give_up("btc", order.tag, "me")
+    assert desk.reconcile().settled == 1, "a noop of the same nonce makes it impossible"
+    order.refresh_from_db()
+    assert order.state == "not_placed" and "rules out" in order.message
     third = desk.later({"btc-1h": 1})
     desk.until(third, "filled")
     assert len(desk.there()) == 1
     assert desk.reconcile().differences == ()
 
 
+def test_a_proof_whose_own_answer_was_lost_is_a_proof_a_minute_later(desk: AtExchange) -> None:
+    desk.exchange.faults.put("reset", match=ORDERS)
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    desk.exchange.faults.put("timeout", match=ORDERS, seconds=1.5)  # of the noop
+    with pytest.raises(Retry):
+        desk.reconcile()
+    assert desk.venue.rule_out(order.tag, order.sent_at), "that noop was never taken"
+    assert not desk.venue.rule_out(order.tag, order.sent_at), "used by now: by our order, perhaps"
+    old = clock.real() - dt.timedelta(minutes=2)
+    assert desk.venue.rule_out(order.tag, old), "not used yet"
+    assert desk.venue.rule_out(order.tag, old), "used, and the book has had the time to show it"
+
+
 @pytest.mark.parametrize(
     ("fault", "how"),
-    [("timeout_after_acceptance", {"seconds": 1.5}), ("late_acceptance", {"seconds": 0.6})],
+    [("timeout_after_acceptance", {"seconds": 1.5})],
 )
 def test_what_arrived_without_an_answer_is_found_by_its_own_id(
     desk: AtExchange, fault: str, how: dict[str, float]
@@ -141,13 +153,22 @@ def test_what_arrived_without_an_answer_is_found_by_its_own_id(
     order = desk.order({"btc-1h": 1})
     desk.send(order)
     assert order.state == "unknown"
-    if fault == "late_acceptance":
-        assert desk.reconcile().unknown == 1, "that it is not there yet proves nothing"
     # Started again: a process that never sent it finds it by its own id.
     desk.venue = ExchangeVenue(desk.config)
     desk.until(order, "filled")
     assert len(desk.there()) == 1
     assert desk.story(order)[:3] == ["intent", "submitting", "unknown"]
+    assert desk.reconcile().differences == ()
+
+
+def test_what_is_still_on_its_way_is_stopped_by_its_nonce(desk: AtExchange) -> None:
+    desk.exchange.faults.put("late_acceptance", seconds=1.0)
+    order = desk.order({"btc-1h": 1})
+    desk.send(order)
+    assert order.state == "unknown"
+    assert desk.reconcile().settled == 1
+    time.sleep(1.5)  # it arrives now, and its nonce was used
+    assert desk.there() == []
     assert desk.reconcile().differences == ()
 
 
@@ -181,12 +202,13 @@ def test_an_exit_can_only_reduce(desk: AtExchange) -> None:
     entry = desk.order({"btc-1h": 1})
     desk.send(entry)
     desk.until(entry, "filled")
-    # Somebody closed it by hand meanwhile: our exit must not open the other side.
+    # Somebody closed it meanwhile, and nothing says who: our exit must not open the other side.
     account = desk.exchange.engine.accounts[EXCHANGE_WALLET]
     account.positions.clear()
     leaving = desk.later({"btc-1h": -1}, "close")
-    assert leaving.state == "rejected"
+    assert leaving.state == "denied" and "would open the other side" in leaving.message
     assert desk.venue.positions() == {}
+    Order.on("btc").objects.update(sent_at=clock.real() - dt.timedelta(minutes=2))
     desk.reconcile()
     stopped = Discrepancy.on("btc").objects.get(closed_at=None)
     assert (stopped.ledger_quantity, stopped.venue_quantity) == (Decimal("0.01"), 0)

@@ -34,7 +34,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
     "F06": (
         f"{BROKER}test_what_is_lost_is_unknown_sent_once_and_ends_when_the_day_is_over",
         f"{BROKER}test_what_arrived_without_an_answer_is_found_by_its_tag",
-        f"{EXCHANGE}test_what_is_lost_is_unknown_sent_once_and_ends_by_a_persons_word",
+        f"{EXCHANGE}test_what_is_lost_is_unknown_sent_once_and_ends_as_its_nonce_is_used_up",
         f"{EXCHANGE}test_what_arrived_without_an_answer_is_found_by_its_own_id",
         "markets/test_kite_trading.py::test_what_may_have_arrived_is_uncertain_and_sent_once",
     ),
@@ -67,7 +67,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
     # Too fast.
     "F12": (
         f"{BROKER}test_a_known_refusal_is_final_and_never_sent_again",
-        f"{EXCHANGE}test_what_is_lost_is_unknown_sent_once_and_ends_by_a_persons_word",
+        f"{EXCHANGE}test_what_is_lost_is_unknown_sent_once_and_ends_as_its_nonce_is_used_up",
         "markets/test_kite_trading.py::test_too_fast_is_a_refusal_and_everybody_slows_down",
         "markets/test_kite_venue.py::test_by_the_real_rules_the_broker_refuses_nothing",
     ),
@@ -80,9 +80,9 @@ MATRIX: dict[str, tuple[str, ...]] = {
     "F14": (f"{FAULTS}test_a_cancellation_that_fails_is_asked_again",),
     # The position is another: by hand, squared off, liquidated.
     "F16": (
-        f"{FAULTS}test_what_the_broker_squares_off_stops_the_instrument_with_both_numbers",
+        f"{FAULTS}test_what_the_broker_squares_off_without_a_trace_stops_the_instrument",
         f"{RECONCILE}test_a_position_that_differs_stops_its_instrument_and_a_person_adopts_it",
-        f"{BROKER}test_the_owner_trades_the_same_future_and_stops_nothing",
+        f"{BROKER}test_the_owner_closes_what_the_bot_held_and_no_exit_opens_the_other_side",
         f"{EXCHANGE}test_an_exit_can_only_reduce",
     ),
     # The token dies in the middle of the day.

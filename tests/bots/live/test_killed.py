@@ -194,9 +194,9 @@ def test_killed_at_every_failpoint_the_bot_is_never_wrong_about_its_orders(life:
     life.stops()
     life.next_bar()
     # F21: halted while an order rests, killed while it is taken back.
-    life.broker.fault("slow_order", seconds=600)
+    life.broker.fault("partial_fill", quantity=65, seconds=600)
     life.start()
-    assert wait_for(lambda: newest().state == "acked", PATIENCE_SECONDS)
+    assert wait_for(lambda: newest().state == "partial", PATIENCE_SECONDS)
     life.stops()
     halting.halt(BOT, "a test", "a person")
     kill("after_cancel")

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from bots.live import ledger
+from bots.live import halting, ledger
+from bots.live.netting import flatten
 from bots.models import Discrepancy, Order
 from markets import owner_trades
 from markets.models import OwnerTrade
 from tests.desk import Desk, ist
 from tests.markets.kite_desk import FUTURE, KiteDesk, kite_desk
+from tradingsite.models import Notice
 
 SetMarket = Callable[..., None]
 pytestmark = pytest.mark.django_db(databases=["nifty", "default"])
@@ -79,6 +81,8 @@ def test_what_is_lost_is_unknown_sent_once_and_ends_when_the_day_is_over(
     desk.kite.go("2026-06-01 15:32")
     assert desk.reconcile().unknown == 1, "the book is not closed yet"
     desk.kite.go("2026-06-01 15:45")
+    assert desk.reconcile().unknown == 1, "the broker reconciles with the exchange until 16:15"
+    desk.kite.go("2026-06-01 16:16")
     assert desk.reconcile().settled == 1
     assert desk.story(order) == ["intent", "submitting", "unknown", "not_placed"]
 
@@ -100,21 +104,66 @@ def test_a_partial_fill_is_kept_and_the_rest_follows(desk: AtBroker) -> None:
     assert desk.lots() == {"nifty-15m": 2}
 
 
-def test_the_owner_trades_the_same_future_and_stops_nothing(desk: AtBroker) -> None:
+def test_the_owner_closes_what_the_bot_held_and_no_exit_opens_the_other_side(
+    desk: AtBroker,
+) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(65, transaction_type="SELL")
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {})
+    leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:15"))
+    desk.send(leaving)
+    assert leaving.state == "denied" and "would open the other side" in leaving.message
+    assert desk.venue.positions() == {}
+    outcome = desk.reconcile()
+    assert (outcome.closed, outcome.differences) == (1, ())
+    assert desk.lots() == {}
+    closing = Order.on("nifty").objects.get(leg="by_owner")
+    assert (closing.state, closing.quantity) == ("filled", -65)
+    assert desk.risk().halted, "it must not buy again what he has just sold"
+    assert Notice.objects.filter(key__startswith="closed:nifty", severity="critical").exists()
+    owner_trades.fetch(desk.kite.venue)
+    assert desk.reconcile().differences == (), "fetched by now, and counted once"
+    assert desk.reconcile().closed == 0
+    assert desk.sent() == 2, "the bot's one order, and the owner's"
+
+
+def test_the_owner_sells_more_than_the_bot_held_and_the_rest_is_his(desk: AtBroker) -> None:
     order = desk.order({"nifty-15m": 1})
     desk.send(order)
     desk.until(order, "filled")
     desk.kite.broker.buy(130, transaction_type="SELL")
     desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: -65})
-    assert desk.reconcile().differences == ()
+    assert desk.reconcile().closed == 1
+    assert desk.lots() == {}
     assert not Discrepancy.on("nifty").objects.exists()
-    leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:15"))
-    desk.send(leaving)
-    desk.until(leaving, "filled")
-    assert desk.venue.positions() == {FUTURE: -130}, "only the bot's own share was closed"
     owner_trades.fetch(desk.kite.venue)
-    assert OwnerTrade.on("nifty").objects.get().quantity == -130, "fetched, and counted once"
+    assert OwnerTrade.on("nifty").objects.get().quantity == -130
     assert desk.reconcile().differences == ()
+    halting.resume(desk.bot, "me")
+    entry = desk.order({"nifty-15m": 1}, bar=ist("2026-06-01 10:15"))
+    desk.send(entry)
+    assert entry.state == "denied" and "would only close that" in entry.message
+
+
+def test_the_owner_closes_a_part_and_a_flatten_closes_the_rest(desk: AtBroker) -> None:
+    order = desk.order({"nifty-15m": 2, "nifty-1h": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(65, transaction_type="SELL")
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 130})
+    halting.halt(desk.bot, "a test", "me", flatten=True)
+    legs = flatten([(slot, FUTURE, lots) for slot, lots in desk.lots().items()])
+    [leaving] = desk.legs(legs, bar=ist("2026-06-01 10:15"))
+    desk.send(leaving)
+    assert leaving.quantity == -130, "cut to what the account holds"
+    assert "was cut to 130" in Notice.objects.get(key=f"exit:nifty:{FUTURE}").text
+    desk.until(leaving, "filled")
+    assert desk.venue.positions() == {}
+    # What the owner closed is booked as soon as nothing of ours is on its way.
+    assert Order.on("nifty").objects.get(leg="by_owner").quantity == -65
+    assert (desk.lots(), desk.reconcile().differences) == ({}, ())
 
 
 @pytest.mark.parametrize(
@@ -169,9 +218,9 @@ def test_what_the_owner_holds_counts_against_the_limit_and_never_against_an_exit
     assert more.message.startswith("with the owner's +1300")
     against = desk.order({"nifty-1h": -2}, bar=ist("2026-06-01 10:30"))
     desk.send(against)
-    desk.until(against, "filled")  # it makes the account's position smaller
+    assert against.state == "denied" and "would only close that" in against.message
     leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:45"))
     desk.send(leaving)
     desk.until(leaving, "filled")
-    assert desk.lots() == {"nifty-1h": -2}
+    assert desk.lots() == {}
     assert desk.reconcile().differences == ()

@@ -5,6 +5,7 @@ import datetime as dt
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import IntegrityError
@@ -35,8 +36,7 @@ class Deaf(PaperVenue):
         instrument: str,
         quantity: Decimal,
         slippage_bps: float,
-        *,
-        reduces: bool = False,
+        **how: Any,
     ) -> str:
         """Place it, perhaps, and time out."""
         self.sent += 1
@@ -92,8 +92,8 @@ def test_the_same_decision_can_never_become_two_orders(desk: Desk) -> None:
 
 def test_a_halted_bot_places_nothing(desk: Desk) -> None:
     order = desk.order({"btc-1h": 1})
-    assert halting.halt(desk.bot, "a test", "me")
-    assert not halting.halt(desk.bot, "another reason", "me")
+    assert halting.halt(desk.bot, "a test", "me").was_free
+    assert not halting.halt(desk.bot, "another reason", "me").was_free
     desk.send(order)
     assert desk.story(order) == ["intent", "denied"]
     assert order.message == "halted: a test"

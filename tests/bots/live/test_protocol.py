@@ -13,11 +13,11 @@ from bots.live import protocol, states
 from bots.live.states import State
 from bots.models import Order
 from markets.venues.base import Venue
-from tests.bots.live.model import Violation, World
+from tests.bots.live.model import MemoryLedger, Violation, World
 
 SCHEDULES = int(os.environ.get("NIGHTDESK_SCHEDULES", "4000"))
 # A wrong protocol must be found out long before that.
-TRIES = 400
+TRIES = 1_000
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,9 @@ def run_all(seeds: range) -> Counter[str]:
         except (Violation, states.IllegalMove) as error:
             raise AssertionError(f"schedule {seed}: {error}") from error
         seen["crash"] += world.crashes
+        seen["closed for it"] += len(world.ledger.closed)
+        seen["told"] += world.ledger.told
+        seen.update(f"act {act}" for act, times in world.acts.items() for _ in range(times))
         for story in world.stories().values():
             seen.update(story)
     return seen
@@ -53,6 +56,49 @@ def test_thousands_of_schedules_keep_every_invariant() -> None:
     assert seen["crash"] > 500
     for state in State:
         assert state == State.LATE or seen[state] > 20, (state, seen)
+    for what in ("closed for it", "told", "act owner", "act convert", "act modify", "act person"):
+        assert seen[what] > 100, (what, seen)
+
+
+def outcomes(worlds: Iterator[World]) -> Counter[str]:
+    """Run schedules; return how often each invariant was broken."""
+    found: Counter[str] = Counter()
+    for world in worlds:
+        try:
+            world.run()
+        except Violation as error:
+            found[str(error).partition(":")[0]] += 1
+    return found
+
+
+def unfitted(ledger: MemoryLedger, order: Any, legs: Any) -> None:
+    """Let an exit out as it is, as the desk did."""
+
+
+def every_order(ledger: MemoryLedger) -> bool:
+    """Compare nothing while any order is in flight, as the desk did."""
+    return bool(ledger.in_flight())
+
+
+def never(ledger: MemoryLedger, order: Any) -> bool:
+    """Take no order's day for over, as the desk did of accepted ones."""
+    return False
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "broken"),
+    [
+        ("_fit", unfitted, "I11"),
+        ("_is_moving", every_order, "I9"),
+        ("has_ended", never, "I9"),
+    ],
+)
+def test_what_the_desk_did_before_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, method: str, wrong: Any, broken: str
+) -> None:
+    monkeypatch.setattr(MemoryLedger, method, wrong)
+    found = outcomes(World(seed) for seed in range(TRIES))
+    assert found[broken], found
 
 
 def retry_on_timeout(ledger: Any, venue: Venue, order: Any, slippage_bps: float) -> None:
@@ -97,25 +143,18 @@ def refuse_on_timeout(ledger: Any, venue: Venue, order: Any, slippage_bps: float
     [(retry_on_timeout, "I3"), (send_then_store, "I2"), (refuse_on_timeout, "I4")],
 )
 def test_a_wrong_protocol_is_found_out(wrong: Any, broken: str) -> None:
-    found: Counter[str] = Counter()
-    for seed in range(TRIES):
-        try:
-            World(seed, wrong).run()
-        except Violation as error:
-            found[str(error)[:2]] += 1
+    found = outcomes(World(seed, wrong) for seed in range(TRIES))
     assert found[broken], found
 
 
 def test_giving_up_after_two_minutes_is_found_out() -> None:
-    found: Counter[str] = Counter()
-    for seed in range(TRIES):
+    def impatient(seed: int) -> World:
         world = World(seed, sessions=False)
         world.broker.rules_out = False
         world.ledger.gives_up_after = 120.0
-        try:
-            world.run()
-        except Violation as error:
-            found[str(error)[:2]] += 1
+        return world
+
+    found = outcomes(impatient(seed) for seed in range(TRIES))
     assert found["I4"], found
 
 

@@ -99,7 +99,7 @@ class Slow(PaperVenue):
         """Show nothing at first."""
         return [] if self.hides else super().orders(tags)  # type: ignore[arg-type]
 
-    def rule_out(self, tag: str) -> bool:
+    def rule_out(self, tag: str, sent_at: dt.datetime | None = None) -> bool:
         """Never promise."""
         return False
 

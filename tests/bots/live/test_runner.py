@@ -454,11 +454,15 @@ def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path)
 
 @databases
 def test_what_the_broker_would_square_off_is_closed_before_it(
-    set_market: SetMarket, nifty_path: Path
+    set_market: SetMarket, nifty_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ist("2026-06-01 14:15")
     stage = Stage("nifty", set_market, nifty_path, start, slots=("nifty-15m",))
-    stage.venue.closes_positions_daily = True
+
+    def squares_off_at(product: str, date: dt.date) -> dt.datetime:
+        return ist(f"{date} 15:25")
+
+    monkeypatch.setattr(stage.venue, "squares_off_at", squares_off_at)
     held = []
     for minutes in range(0, 61, 15):
         stage.close_bar(start + dt.timedelta(minutes=minutes))

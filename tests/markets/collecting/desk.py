@@ -101,7 +101,7 @@ def bars_desk(
     monkeypatch.setattr(reading, "AFTER_CLOSE_SECONDS", 0.0)
     monkeypatch.setattr(reading, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(reading, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr("markets.venues.kite.COOL_DOWN_SECONDS", 0.05)
+    monkeypatch.setattr("markets.venues.kite_calls.COOL_DOWN_SECONDS", 0.05)
     monkeypatch.setattr(job, "_marks", job.comparing.Marks())
     sources.forget()
     exchange, venue = _exchange()

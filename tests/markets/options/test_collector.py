@@ -14,7 +14,7 @@ from markets.options.chain import CHAINS
 from markets.options.collector import Collector, TooLate
 from markets.options.models import CollectedMinute, Gap, Instrument, Quote
 from markets.simulator.listing import Listing
-from markets.venues import kite
+from markets.venues import kite_calls
 from markets.venues.base import TokenRefused
 from tests.markets.options.desk import (
     CALENDAR,
@@ -42,7 +42,7 @@ def desk(tmp_path: Path, set_market: Callable[..., None]) -> Iterator[OptionsDes
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "pause", lambda seconds: None)
-    monkeypatch.setattr(kite, "COOL_DOWN_SECONDS", 0.1)
+    monkeypatch.setattr(kite_calls, "COOL_DOWN_SECONDS", 0.1)
 
 
 def gaps_at(at: str) -> dict[str, str]:
