@@ -1,9 +1,8 @@
-"""The account at the simulated broker: its book of the day, and the matching of its orders.
+"""The account at the simulated broker: what it is asked to do, and the book that comes of it.
 
 An order is taken at once and goes through the states of a real one in later steps: acceptance is
-not execution. Market orders walk the five levels of depth up to their protection, limits rest, what
-the depth does not hold waits for the next step. The book knows today only, as the real one does;
-positions and cash live on, in a file where a home is given.
+not execution. The book knows one day only, as the real one does; positions and cash live on, in a
+file where a home is given.
 """
 
 from __future__ import annotations
@@ -14,39 +13,36 @@ from dataclasses import replace
 
 from markets.calendar import trading_date
 from markets.simulator.faults import Faults
-from markets.simulator.kite import charges
+from markets.simulator.kite import cover, refusals
 from markets.simulator.kite.book import Book
+from markets.simulator.kite.days import Days
 from markets.simulator.kite.envelope import KiteError, bad_input
-from markets.simulator.kite.matching import Matcher, square_off_ask
+from markets.simulator.kite.execution import EXECUTION_FAULTS, Execution, resting_status
+from markets.simulator.kite.intraday import INTRADAY_FAULTS, Intraday
+from markets.simulator.kite.matching import protection_pct
 from markets.simulator.kite.orders import (
     AMO_RECEIVED,
     CANCELLED,
-    COMPLETE,
     MOST_SLICES,
-    OPEN,
+    ORDER_TYPES,
     PRODUCTS,
     RECEIVED,
     REJECTED,
-    TRIGGER_PENDING,
+    VALIDITIES,
     Ask,
     Order,
-    Trade,
-    check,
-    check_protection,
 )
-from markets.simulator.kite.portfolio import Portfolio, Position, needed
+from markets.simulator.kite.portfolio import Portfolio, Position, margin_of, needed
+from markets.simulator.kite.rules import check, check_product, check_protection
 from markets.simulator.listing import FUTURE, INDEX, Listed
 from markets.simulator.world import World
 
-SQUARE_OFF_SECONDS = 900
-"""Before the close, intraday positions are closed by the broker."""
-BROKER = "ADMINSQF"
 MODIFICATIONS_ALLOWED = 25
 ACCOUNT_FAULTS = {
-    "partial_fill": "fills `quantity` of the next order and leaves the rest for `seconds`",
-    "reject": "takes the next order and rejects it, as the exchange's risk check does",
-    "slow_order": "leaves the next order in PUT ORDER REQ RECEIVED for `seconds`",
-    "square_off": "closes all intraday positions now, as the broker does",
+    **EXECUTION_FAULTS,
+    **INTRADAY_FAULTS,
+    "lot_revised": "lists the next instrument that matches with a lot of `quantity` from now on",
+    "no_funds_open_orders": "refuses for want of margin, and tells to look at the open orders",
 }
 
 
@@ -67,10 +63,14 @@ class Account:
         self.user_id = user_id
         self.book = book or Book()
         self.book.begin(world.now())
-        self.on_update = on_update
         self._faults = faults
         self._needs_protection = needs_protection
-        self._held_until: dict[str, float] = {}
+        self._lots: dict[str, int] = {}
+        """Lots that were revised, by the instruments' keys."""
+        self.execution = Execution(world, faults, self.book, on_update)
+        self.execution.on_complete = self._protect
+        self.intraday = Intraday(world, faults, self.book, self.execution, self._take_brokers)
+        self.days = Days(world, self.book, self.execution)
 
     @property
     def portfolio(self) -> Portfolio:
@@ -83,14 +83,21 @@ class Account:
         place = listing.by_key.get(f"{exchange}:{symbol}")
         if place is None:
             raise bad_input(f"Invalid tradingsymbol {exchange}:{symbol}.")
-        return listing.rows[place]
+        return self.listed(listing.rows[place])
+
+    def listed(self, row: Listed) -> Listed:
+        """Return an instrument as it is listed now, with its lot revised where it was."""
+        if fault := self._faults.take("lot_revised", row.key):
+            self._lots[row.key] = fault.quantity
+        lot = self._lots.get(row.key)
+        return replace(row, lot_size=lot) if lot else row
 
     def worth(self, exchange: str, symbol: str) -> tuple[float, float]:
         """Return the last price of an instrument and the close before."""
         board = self.world.board()
         place = board.listing.by_key.get(f"{exchange}:{symbol}")
         if place is None:
-            return 0.0, 0.0
+            return self._worth_expired(exchange, symbol)
         return float(board.last[place]), float(board.close[place])
 
     def circuit(self, row: Listed) -> tuple[float, float]:
@@ -105,37 +112,25 @@ class Account:
         tick = row.tick_size
         return round(round(low / tick) * tick, 2), round(round(high / tick) * tick, 2)
 
-    def place(self, ask: Ask, *, placed_by: str = "", visible_at: float = 0.0) -> Order:
-        """Take an order into the book; raise KiteError where it is refused at once."""
+    def place(self, ask: Ask, *, visible_at: float = 0.0, held_seconds: float = 0.0) -> Order:
+        """Take an order into the book; raise KiteError where it is refused at once.
+
+        It is not shown before an instant of the real clock, and waits for so long in its first
+        state, where that is asked.
+        """
         row = self.find(ask.exchange, ask.symbol)
-        last, _ = self.worth(ask.exchange, ask.symbol)
-        check(ask, row, last, self.circuit(row))
-        if self._needs_protection:
-            check_protection(ask)
-        if ask.quantity > row.freeze_quantity:
-            raise KiteError(
-                400,
-                "InputException",
-                f"Quantity exceeds the freeze limit of {row.freeze_quantity} of {ask.symbol}.",
-            )
-        self._require_session(ask)
-        self._require_margin(ask, row, last)
-        now = self.world.now()
-        order = Order(
-            self.book.next_order_id(trading_date(int(now))),
-            ask,
-            row.token,
-            placed_by or self.user_id,
-            now,
-            visible_at=visible_at,
-        )
-        order.become(AMO_RECEIVED if ask.variety == "amo" else RECEIVED, now)
-        if ask.market_protection and ask.order_type in ("MARKET", "SL-M"):
-            percent = ask.market_protection if ask.market_protection > 0 else 2.0
-            order.extra_tags += ["mktp", f"mktp:{percent:.2f}"]
-        self._apply_faults(order)
-        self.book.put(order)
-        self.on_update(order)
+        self._check(ask, row)
+        if ask.variety != "amo":
+            if not self.world.is_open():
+                raise refusals.market_closed()
+            self.intraday.check(ask.product, row)
+        self._require_margin(ask, row, ask.quantity)
+        order = self._new(ask, row, self.user_id, visible_at)
+        if held_seconds:
+            self.execution.hold(order, held_seconds)
+        self.execution.receive(order)
+        if cover.is_unpriced(ask) and not order.is_over:
+            self.execution.end(order, REJECTED, order.received_at, cover.UNPRICED)
         return order
 
     def place_sliced(self, ask: Ask) -> tuple[Order, list[Order | KiteError]]:
@@ -170,97 +165,139 @@ class Account:
 
     def modify(self, order_id: str, changes: dict[str, float | str]) -> Order:
         """Change an open order; raise KiteError where it cannot be."""
-        order = self._open_order(order_id)
+        order = self._open_order(order_id, "modified")
         modifications = sum(status == "MODIFIED" for status, *_ in order.history)
         if modifications >= MODIFICATIONS_ALLOWED:
-            raise KiteError(400, "OrderException", "Maximum allowed order modifications exceeded.")
-        ask = replace(order.ask, **changes)  # type: ignore[arg-type]  # names are the class's
+            raise refusals.too_many_modifications()
+        ask = self._changed(order.ask, changes)
         row = self.find(ask.exchange, ask.symbol)
         if ask.quantity <= order.filled:
             raise bad_input("Quantity cannot be less than what is filled already.")
-        last, _ = self.worth(ask.exchange, ask.symbol)
-        check(ask, row, last, self.circuit(row))
-        now = self.world.now()
+        self._check(ask, row, changes)
+        if ask.quantity > order.ask.quantity:
+            self._require_margin(ask, row, ask.quantity - order.ask.quantity)
+        now, before = self.world.now(), order.status
         for status in ("MODIFY VALIDATION PENDING", "MODIFY PENDING", "MODIFIED"):
             order.become(status, now)
         order.ask, order.modified = ask, True
-        order.become(self._resting_status(order), now)
-        self.book.put(order)
-        self.on_update(order)
+        is_at_exchange = before not in (RECEIVED, AMO_RECEIVED)
+        order.become(resting_status(order) if is_at_exchange else before, now)
+        self.execution.tell(order)
         return order
 
     def cancel(self, order_id: str) -> Order:
         """Take what is left of an order out of the book; raise KiteError where nothing is."""
-        order = self._open_order(order_id)
+        order = self._open_order(order_id, "cancelled")
         now = self.world.now()
+        if cover.is_cover(order) and order.parent_id:
+            cover.leave(order, now)
+            self.execution.tell(order)
+            return order
         order.become("CANCEL PENDING", now)
-        self._end(order, CANCELLED, now)
+        self.execution.end(order, CANCELLED, now)
         return order
 
-    def convert(self, position: Position, product: str, quantity: int) -> None:
-        """Turn a part of a position, signed by its side, into another product."""
-        if product not in PRODUCTS or product == position.product:
+    def convert(self, position: Position, product: str, quantity: int, *, carried: bool) -> None:
+        """Turn a part of a position, from before or of today, into another product."""
+        row = position.row
+        if product not in PRODUCTS or product == position.product or position.product == "CO":
             raise bad_input(f"Invalid `new_product`: {product}.")
-        self.portfolio.convert(position, product, quantity)
+        if quantity <= 0:
+            raise bad_input("Quantity should be a positive number.")
+        check_product(product, row)
+        self.intraday.check(product, row)
+        change = quantity if position.quantity > 0 else -quantity
+        last, _ = self.worth(row.exchange, row.symbol)
+        held = self.portfolio.quantity(row.exchange, row.symbol, product)
+
+        def margin(of: str, size: int) -> float:
+            return sum(margin_of(row, of, size, last).values())
+
+        required = margin(position.product, position.quantity - change) + margin(
+            product, held + change
+        )
+        required -= margin(position.product, position.quantity) + margin(product, held)
+        available = self.portfolio.available(self.worth)
+        if required > max(available, 0.0):
+            raise refusals.no_funds(required, available)
+        self.portfolio.convert(position, product, quantity, carried=carried)
         self.book.keep()
 
     def step(self) -> None:
         """Move every order on by what the market allows now."""
-        now, real = self.world.now(), time.time()
-        self.roll_day()
-        if self._faults.take("square_off") or self._square_off_is_due(now):
-            self._square_off()
-        matcher = Matcher(self.world, now)
-        for order in self.book.active():
-            if self._held_until.get(order.order_id, 0.0) > real or order.visible_at > real:
-                continue
-            if order.status == RECEIVED or (order.status == AMO_RECEIVED and self.world.is_open()):
-                self._accept(order, now)
-            if order.status == TRIGGER_PENDING:
-                self._trigger(order, now)
-            if order.status == OPEN and self.world.is_open():
-                self._match(order, matcher, now)
-        self._end_of_day(now)
+        now = self.world.now()
+        self.days.step()
+        self.intraday.step(now)
+        self.execution.step(now)
+        self.days.step()
 
     def roll_day(self) -> None:
-        """Go on to today, where the book is still that of an earlier date."""
-        today = trading_date(int(self.world.now()))
-        if self.book.date == today:
-            return
-        if self.book.date is not None:
-            ended = self.book.date
-            quoter, listing = self.world.quoter, self.world.exchange.on(ended)
-            session = self.world.prices.nse.session_on(ended)
-            closed_at = float(session.closes_at) if session else self.world.now()
+        """Go on to today, where the book is still that of an earlier day."""
+        self.days.step()
 
-            def settle(exchange: str, symbol: str) -> tuple[float, float]:
-                place = listing.by_key.get(f"{exchange}:{symbol}")
-                price = 0.0 if place is None else quoter.price(listing.rows[place], closed_at)
+    def _check(self, ask: Ask, row: Listed, changes: dict[str, float | str] | None = None) -> None:
+        """Raise KiteError where an order, or what is changed of one, breaks a rule."""
+        last, _ = self.worth(ask.exchange, ask.symbol)
+        held = self.portfolio.quantity(ask.exchange, ask.symbol, ask.product)
+        check(ask, row, last, self.circuit(row), held)
+        if self._needs_protection:
+            # Protection is not remembered: each request about a market order says it again.
+            given = ask.market_protection if changes is None else changes.get("market_protection")
+            check_protection(replace(ask, market_protection=float(given or 0.0)))
+        if ask.quantity > row.freeze_quantity:
+            raise refusals.over_freeze(row.freeze_quantity, ask.symbol)
+
+    def _changed(self, ask: Ask, changes: dict[str, float | str]) -> Ask:
+        for name, choices in (("order_type", ORDER_TYPES), ("validity", VALIDITIES)):
+            if changes.get(name, choices[0]) not in choices:
+                raise bad_input(f"Invalid `{name}`: {changes[name]}.")
+        changed = replace(ask, **changes)  # type: ignore[arg-type]  # names are the class's
+        if changed.order_type in ("MARKET", "SL-M"):
+            return replace(changed, price=0.0)
+        if changed.price <= 0.0:
+            raise bad_input("Price is required for LIMIT and SL orders.")
+        return changed
+
+    def _new(self, ask: Ask, row: Listed, placed_by: str, visible_at: float = 0.0) -> Order:
+        now = self.world.now()
+        number = self.book.next_order_id(trading_date(int(now)))
+        order = Order(number, ask, row.token, placed_by, now, visible_at=visible_at)
+        order.become(AMO_RECEIVED if ask.variety == "amo" else RECEIVED, now)
+        if ask.market_protection and ask.order_type in ("MARKET", "SL-M"):
+            last, _ = self.worth(ask.exchange, ask.symbol)
+            order.extra_tags += ["mktp", f"mktp:{protection_pct(ask, row, last):.2f}"]
+        return order
+
+    def _take_brokers(self, ask: Ask, placed_by: str) -> Order:
+        """Take an order of the broker's own, which no rule refuses."""
+        order = self._new(ask, self.find(ask.exchange, ask.symbol), placed_by)
+        self.execution.receive(order)
+        return order
+
+    def _protect(self, order: Order) -> None:
+        """Give a cover order that was filled its stop."""
+        if not cover.is_cover(order) or order.parent_id:
+            return
+        ask = cover.stop_of(order.ask)
+        stop = self._new(ask, self.find(ask.exchange, ask.symbol), order.placed_by)
+        stop.parent_id = order.order_id
+        self.execution.receive(stop)
+
+    def _worth_expired(self, exchange: str, symbol: str) -> tuple[float, float]:
+        """Return what a contract that is held and listed no more is paid at, 0 for any other."""
+        for position in self.portfolio.positions.values():
+            if (position.row.exchange, position.row.symbol) == (exchange, symbol):
+                price = self.days.final_price(position.row) if position.row.expiry else 0.0
                 return price, price
+        return 0.0, 0.0
 
-            self.portfolio.roll(today, settle, settle)
-        self.book.start_day(today)
-
-    def _require_session(self, ask: Ask) -> None:
-        if ask.variety == "amo":
-            return
-        if not self.world.is_open():
-            raise KiteError(
-                400,
-                "OrderException",
-                "Markets are closed right now. Use an after market order (variety amo) instead.",
-            )
-
-    def _require_margin(self, ask: Ask, row: Listed, last: float) -> None:
+    def _require_margin(self, ask: Ask, row: Listed, quantity: int) -> None:
         held = self.portfolio.quantity(ask.exchange, ask.symbol, ask.product)
         if ask.product == "CNC" and ask.side < 0 and held < ask.quantity:
-            raise KiteError(
-                400,
-                "HoldingException",
-                f"Insufficient stock holding. {held} of {ask.symbol} can be sold.",
-            )
+            raise refusals.no_holding(held, ask.symbol)
+        last, _ = self.worth(ask.exchange, ask.symbol)
         price = ask.price or last
-        required = needed(row, ask.product, held, ask.side * ask.quantity, price)
+        required = needed(row, ask.product, held, ask.side * quantity, price)
         required += sum(
             needed(row, ask.product, 0, other.ask.side * other.pending, price)
             for other in self.book.active()
@@ -268,126 +305,17 @@ class Account:
             and other.ask.side == ask.side
         )
         available = self.portfolio.available(self.worth)
+        if self._faults.take("no_funds_open_orders", ask.symbol):
+            raise refusals.no_funds(max(required, available + 1.0), available, says_more=True)
         if required > available:
-            raise KiteError(
-                400,
-                "MarginException",
-                f"Insufficient funds. Required margin is {required:.2f} but available margin is "
-                f"{max(available, 0.0):.2f}.",
-            )
+            raise refusals.no_funds(required, available)
 
-    def _apply_faults(self, order: Order) -> None:
-        symbol = order.ask.symbol
-        if fault := self._faults.take("slow_order", symbol):
-            self._held_until[order.order_id] = time.time() + fault.seconds
-        if self._faults.take("reject", symbol):
-            order.become("VALIDATION PENDING", order.received_at)
-            self._end(order, REJECTED, order.received_at, "RMS:Rule: Check circuit limit, refused")
-
-    def _accept(self, order: Order, now: float) -> None:
-        order.become("VALIDATION PENDING", now)
-        order.become("OPEN PENDING", now)
-        order.exchange_order_id = self.book.next_exchange_id()
-        order.exchange_at = now
-        order.become(self._resting_status(order), now)
-        self.book.put(order)
-        self.on_update(order)
-
-    def _resting_status(self, order: Order) -> str:
-        return TRIGGER_PENDING if order.ask.order_type in ("SL", "SL-M") else OPEN
-
-    def _trigger(self, order: Order, now: float) -> None:
-        last, _ = self.worth(order.ask.exchange, order.ask.symbol)
-        if order.ask.side * (last - order.ask.trigger_price) >= 0.0:
-            order.become(OPEN, now)
-            self.book.put(order)
-            self.on_update(order)
-
-    def _match(self, order: Order, matcher: Matcher, now: float) -> None:
-        ask, row = order.ask, self.find(order.ask.exchange, order.ask.symbol)
-        most = order.pending
-        if fault := self._faults.take("partial_fill", ask.symbol):
-            most = min(most, fault.quantity or row.lot_size)
-            self._held_until[order.order_id] = time.time() + fault.seconds
-        for quantity, price in matcher.fills(ask, most):
-            self._fill(order, row, quantity, price, now)
-        expired = ask.ttl_minutes and now >= order.received_at + ask.ttl_minutes * 60
-        if order.status == OPEN and order.pending and (ask.validity == "IOC" or expired):
-            self._end(order, CANCELLED, now)
-
-    def _fill(self, order: Order, row: Listed, quantity: int, price: float, now: float) -> None:
-        order.filled += quantity
-        order.value += quantity * price
-        order.exchange_at = now
-        ask = order.ask
-        trade = Trade(
-            self.book.next_trade_id(),
-            order.order_id,
-            order.exchange_order_id or "",
-            row.exchange,
-            row.symbol,
-            row.token,
-            ask.product,
-            ask.side,
-            quantity,
-            price,
-            now,
-            order.received_at,
-        )
-        date = trading_date(int(now))
-        paid = charges.itemise(row, ask.product, ask.side, quantity, price, date)
-        self.portfolio.take(trade, row, paid.total)
-        self.book.add_trade(trade, row.expiry)
-        if not order.pending:
-            self._end(order, COMPLETE, now)
-        else:
-            order.become(OPEN, now)
-            self.book.put(order)
-            self.on_update(order)
-
-    def _end(self, order: Order, status: str, now: float, message: str | None = None) -> None:
-        order.cancelled = order.pending if status == CANCELLED else 0
-        order.become(status, now, message)
-        self.book.put(order)
-        self.on_update(order)
-
-    def _open_order(self, order_id: str) -> Order:
+    def _open_order(self, order_id: str, what: str) -> Order:
         order = self.book.orders.get(order_id)
         if order is None or order.visible_at > time.time():
-            raise KiteError(404, "OrderException", f"Couldn't find that `order_id` {order_id}.")
+            raise refusals.unknown_order()
         if order.is_over:
-            raise KiteError(
-                400,
-                "OrderException",
-                f"Order cannot be changed as it is {order.status.lower()}.",
-            )
+            raise refusals.is_over(order.status)
+        if self.execution.is_in_process(order):
+            raise refusals.in_process(what)
         return order
-
-    def _square_off_is_due(self, now: float) -> bool:
-        session = self.world.prices.nse.session_at(int(now))
-        if session is None or now < session.closes_at - SQUARE_OFF_SECONDS:
-            return False
-        return any(
-            position.product == "MIS" and position.quantity
-            for position in self.portfolio.positions.values()
-        )
-
-    def _square_off(self) -> None:
-        busy = {(order.ask.exchange, order.ask.symbol) for order in self.book.active()}
-        for position in list(self.portfolio.positions.values()):
-            row, quantity = position.row, position.quantity
-            if position.product != "MIS" or not quantity or (row.exchange, row.symbol) in busy:
-                continue
-            ask = square_off_ask(row, quantity)
-            self.place(ask, placed_by=BROKER)
-
-    def _end_of_day(self, now: float) -> None:
-        """Cancel what is left of the day's orders once the session is over."""
-        if self.world.is_open():
-            return
-        session = self.world.prices.nse.session_on(trading_date(int(now)))
-        if session is None or now < session.closes_at:
-            return
-        for order in self.book.active():
-            if order.status in (OPEN, TRIGGER_PENDING):
-                self._end(order, CANCELLED, now, "Cancelled by the exchange at the close")

@@ -15,13 +15,14 @@ from aiohttp import web
 
 from markets.simulator import credentials, owner
 from markets.simulator.faults import Faults
-from markets.simulator.kite import forms, mutual_funds, statements
+from markets.simulator.kite import forms, mutual_funds, refusals, statements
 from markets.simulator.kite.account import ACCOUNT_FAULTS, Account
 from markets.simulator.kite.book import Book
 from markets.simulator.kite.data import DATA_FAULTS, Data
-from markets.simulator.kite.envelope import KiteError, enveloped
+from markets.simulator.kite.envelope import enveloped
 from markets.simulator.kite.gtt import Triggers
 from markets.simulator.kite.limits import Limits
+from markets.simulator.kite.odd_rows import ROW_FAULTS
 from markets.simulator.kite.orders import Order
 from markets.simulator.kite.sessions import LOGIN_FAULTS, Sessions
 from markets.simulator.kite.ticker import TICKER_FAULTS, Ticker
@@ -56,9 +57,8 @@ class Kite:
         seconds the limits of requests are counted by.
         """
         self.world = world
-        self.faults = Faults(
-            {**ORDER_FAULTS, **ACCOUNT_FAULTS, **DATA_FAULTS, **LOGIN_FAULTS, **TICKER_FAULTS}
-        )
+        kinds = ORDER_FAULTS | ACCOUNT_FAULTS | ROW_FAULTS | DATA_FAULTS | LOGIN_FAULTS
+        self.faults = Faults(kinds | TICKER_FAULTS)
         self.limits = Limits(paced_by)
         self.requests: list[str] = []
         """The newest requests that arrived, as "METHOD /path", oldest first."""
@@ -125,7 +125,7 @@ class Kite:
         async def admitted(request: web.Request) -> web.StreamResponse:
             self.sessions.check(request)
             if self.faults.take("rate_limit", f"{request.method} {request.path}"):
-                raise KiteError(429, "NetworkException", "Too many requests")
+                raise refusals.too_many_requests()
             if self._has_limits:
                 self.limits.admit(kind)
             return await handler(request)

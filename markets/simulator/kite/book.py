@@ -1,4 +1,4 @@
-"""The broker's record of one account: today's orders and trades, positions and cash, kept.
+"""The broker's record of one account: the day's orders and trades, positions and cash, kept.
 
 With a file, everything is in SQLite before an answer leaves: a simulator that is killed knows in
 the morning what a real broker would.
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from markets.simulator.kite.orders import Order, Trade
+from markets.simulator.kite.orders import AMO_RECEIVED, Order, Trade
 from markets.simulator.kite.portfolio import Portfolio
 
 # A process that is killed loses nothing by this; only a machine that loses its power might.
@@ -44,6 +44,9 @@ class Book:
         """When the account was opened, in epoch seconds of the market."""
         self.portfolio = Portfolio()
         self.date: dt.date | None = None
+        """The day to which the positions belong."""
+        self.cleared_on: dt.date | None = None
+        """The day to which the orders and the trades belong: it begins a little later."""
         self._numbers = {"order": 0, "trade": 0, "exchange": 0}
         self._load()
 
@@ -77,14 +80,22 @@ class Book:
         )
 
     def start_day(self, date: dt.date) -> None:
-        """Begin the book of a date: yesterday's orders and trades are gone."""
-        self.orders.clear()
-        self.trades.clear()
+        """Let the positions belong to a date from now on."""
         self.date = date
+        self.keep()
+
+    def clear(self, date: dt.date) -> None:
+        """Begin the orders of a date: yesterday's are gone, but what waits for the next session."""
+        self.cleared_on = date
+        gone = [order.order_id for order in self.orders.values() if order.status != AMO_RECEIVED]
+        for order_id in gone:
+            del self.orders[order_id]
+        self.trades.clear()
         with self._database:
-            self._database.execute("DELETE FROM orders")
+            ids = [(order_id,) for order_id in gone]
+            self._database.executemany("DELETE FROM orders WHERE id = ?", ids)
             self._database.execute("DELETE FROM trades")
-        self._write(self._facts())
+        self.keep()
 
     def keep(self) -> None:
         """Keep what the account holds, where no order or trade changed it."""
@@ -114,6 +125,7 @@ class Book:
         return [
             ("facts", "portfolio", self.portfolio.dump()),
             ("facts", "date", self.date.isoformat() if self.date else None),
+            ("facts", "cleared_on", self.cleared_on.isoformat() if self.cleared_on else None),
             ("facts", "numbers", self._numbers),
             ("facts", "began_at", self.began_at),
         ]
@@ -135,7 +147,8 @@ class Book:
         if not facts:
             return
         self.portfolio = Portfolio.load(facts["portfolio"])
-        self.date = dt.date.fromisoformat(facts["date"]) if facts["date"] else None
+        self.date = _date(facts["date"])
+        self.cleared_on = _date(facts.get("cleared_on", facts["date"]))
         self._numbers = facts["numbers"]
         self.began_at = facts.get("began_at")
         for (body,) in self._database.execute("SELECT body FROM orders ORDER BY id"):
@@ -145,5 +158,8 @@ class Book:
             self.trades.append(Trade(**json.loads(body)))
         for (body,) in self._database.execute("SELECT body FROM executions ORDER BY id"):
             kept = json.loads(body)
-            expiry = dt.date.fromisoformat(kept["expiry"]) if kept["expiry"] else None
-            self.executions.append((Trade(**kept["trade"]), expiry))
+            self.executions.append((Trade(**kept["trade"]), _date(kept["expiry"])))
+
+
+def _date(text: str | None) -> dt.date | None:
+    return dt.date.fromisoformat(text) if text else None

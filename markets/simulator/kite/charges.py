@@ -10,6 +10,7 @@ import datetime as dt
 from typing import NamedTuple
 
 from markets.charges import row_in_force
+from markets.simulator.kite.orders import INTRADAY
 from markets.simulator.listing import FUTURE, SHARE, Listed
 
 GST_RATIO = 0.18
@@ -52,7 +53,7 @@ def rates_of(row: Listed, product: str, date: dt.date) -> Rates:
     if row.is_option:
         exchange = 0.000325 if row.exchange == "BFO" else 0.0003553
         return Rates(1.0, 20.0, 0.0, 0.0015, exchange, 0.00003)
-    if row.kind == SHARE and product == "MIS":
+    if row.kind == SHARE and product in INTRADAY:
         return Rates(0.0003, 20.0, 0.0, 0.00025, 0.0000307, 0.00003)
     return Rates(0.0, 0.0, 0.001, 0.001, 0.0000307, 0.00015)
 

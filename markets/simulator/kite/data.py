@@ -15,6 +15,7 @@ from markets.simulator.faults import Faults
 from markets.simulator.kite import forms
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import answer, bad_input, csv
+from markets.simulator.kite.odd_rows import OddRows
 from markets.simulator.listing import Listed
 from markets.simulator.world import World
 from tradingsite.clock import IST
@@ -28,11 +29,13 @@ INTERVALS = {
     "15minute": (900, 200),
     "30minute": (1_800, 200),
     "60minute": (3_600, 400),
+    # Another name for the same, which the broker's own client still asks by.
+    "hour": (3_600, 400),
     "day": (DAY_SECONDS, 2_000),
 }
 # What the broker allowed before, and a client's own older tests still expect.
 OLDER_SPANS = {"minute": 30, "3minute": 90, "5minute": 90, "10minute": 90, "15minute": 180}
-OLDER_SPANS |= {"30minute": 180, "60minute": 365}
+OLDER_SPANS |= {"30minute": 180, "60minute": 365, "hour": 365}
 MOST_QUOTES = {"/quote": 500, "/quote/ohlc": 1_000, "/quote/ltp": 1_000}
 DATA_FAULTS = {
     "missing_quotes": "leaves out of quotes what contains `match`",
@@ -50,6 +53,7 @@ class Data:
         self._world = world
         self._faults = faults
         self._account = account
+        self._odd_rows = OddRows(faults)
         self._spans = OLDER_SPANS if older_spans else {}
         self._stale: tuple[Board, float] | None = None
 
@@ -71,7 +75,8 @@ class Data:
     async def _instruments(self, request: web.Request) -> web.Response:
         exchange = request.match_info.get("exchange")
         listing = self._world.listing()
-        rows = [row for row in listing.rows if exchange in (None, row.exchange)]
+        listed = self._account.listed
+        rows = [listed(row) for row in listing.rows if exchange in (None, row.exchange)]
         if not rows:
             raise bad_input(f"Invalid exchange {exchange}.")
         return csv(forms.instruments_csv(rows))
@@ -99,6 +104,8 @@ class Data:
         for key, row in found.items():
             if self._faults.take("absurd_price", key):
                 row["last_price"] = round(row["last_price"] * 10.0, 2)
+        if request.path == "/quote":
+            self._odd_rows.spoil(request.path, found)
         return answer(found)
 
     def _place(self, board: Board, key: str) -> int | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from markets.calendar import DAY_SECONDS
+from markets.calendar import DAY_SECONDS, ist_instant
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import KiteError, answer, bad_input
 from markets.simulator.kite.forms import stamp
 from markets.simulator.kite.orders import parse
+from markets.simulator.listing import Listed
 
-LIVES_DAYS = 365
+SHARES_LIVE_DAYS = 365
 
 
 class Triggers:
@@ -23,6 +25,8 @@ class Triggers:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._rows: dict[int, dict[str, Any]] = {}
+        self._ends_at: dict[int, float] = {}
+        """Epoch seconds of the market, by trigger."""
         self._number = 100_000
 
     def routes(self, limited: Callable[[str, Any], Any]) -> list[web.RouteDef]:
@@ -38,8 +42,12 @@ class Triggers:
 
     def step(self) -> None:
         """Place the orders of triggers that have been reached."""
+        now = self._account.world.now()
         for row in self._rows.values():
             if row["status"] != "active":
+                continue
+            if now >= self._ends_at[row["id"]]:
+                row["status"], row["updated_at"] = "expired", self._now()
                 continue
             condition = row["condition"]
             last, _ = self._account.worth(condition["exchange"], condition["tradingsymbol"])
@@ -94,6 +102,7 @@ class Triggers:
         if kind not in ("single", "two-leg") or len(values) != {"single": 1, "two-leg": 2}[kind]:
             raise bad_input("A single trigger has one value, a two-leg one has two.")
         now = self._account.world.now()
+        self._ends_at[number] = self._end_of(found, now)
         return {
             "id": number,
             "user_id": self._account.user_id,
@@ -101,7 +110,7 @@ class Triggers:
             "type": kind,
             "created_at": stamp(now),
             "updated_at": stamp(now),
-            "expires_at": stamp(now + LIVES_DAYS * DAY_SECONDS),
+            "expires_at": stamp(self._ends_at[number]),
             "status": "active",
             "condition": {
                 "exchange": found.exchange,
@@ -116,6 +125,13 @@ class Triggers:
             ],
             "meta": {},
         }
+
+    def _end_of(self, row: Listed, now: float) -> float:
+        """Return when a trigger ends: with its contract, or after a year for shares."""
+        if row.expiry is None:
+            return now + SHARES_LIVE_DAYS * DAY_SECONDS
+        session = self._account.world.prices.nse.session_on(row.expiry)
+        return float(session.closes_at if session else ist_instant(row.expiry, dt.time(15, 30)))
 
     def _find(self, request: web.Request) -> dict[str, Any]:
         text = request.match_info["number"]

@@ -6,9 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from markets.simulator.kite.envelope import KiteError
+from markets.simulator.kite.refusals import too_many_orders, too_many_requests
 
 PER_SECOND = {"quote": 1, "historical": 3, "order": 10, "other": 10}
+# Of placing, modifying and cancelling together, refused ones counted (kite.trade/forum 51959).
 ORDERS_A_MINUTE = 400
 ORDERS_A_DAY = 5_000
 
@@ -24,7 +25,7 @@ class Limits:
         self.refused = 0
 
     def admit(self, kind: str) -> None:
-        """Count a request; raise KiteError 429 where it is one too many."""
+        """Count a request; raise KiteError where it is one too many."""
         now = self._now()
         second, minute, day = int(now), int(now // 60), int(now // 86_400)
         self._forget(second)
@@ -37,7 +38,7 @@ class Limits:
             self._counts[name, window] += 1
             if self._counts[name, window] > most:
                 self.refused += 1
-                raise KiteError(429, "NetworkException", "Too many requests")
+                raise too_many_requests() if name == kind else too_many_orders()
 
     def _forget(self, second: int) -> None:
         if len(self._counts) < 1_000:

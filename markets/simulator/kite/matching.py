@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from markets.simulator.kite.orders import AUTOMATIC_PROTECTION_PCT, Ask
+from markets.simulator.kite.orders import Ask
 from markets.simulator.listing import Listed
 from markets.simulator.world import World
+
+# How far automatic protection reaches: from a price on, so many percent of it. The broker's support
+# page on market price protection; of options, 3 % between 10 and 100 rupees is confirmed by a
+# client's account of an exit that stayed behind (tradingqna.com 193460, 2026).
+OPTION_PROTECTION = ((500.0, 1.0), (100.0, 2.0), (10.0, 3.0), (0.0, 5.0))
+OTHER_PROTECTION = ((500.0, 0.5), (100.0, 1.0), (0.0, 2.0))
 
 
 class Matcher:
@@ -16,13 +23,12 @@ class Matcher:
         self._board = world.board()
         self._left: dict[tuple[str, int, float], int] = {}
 
-    def fills(self, ask: Ask, most: int) -> Iterator[tuple[int, float]]:
-        """Yield the quantities and prices an order gets now, best first."""
+    def fills(self, ask: Ask, most: int, limit: float) -> Iterator[tuple[int, float]]:
+        """Yield the quantities and prices an order gets now up to its limit, best first."""
         place = self._board.listing.by_key.get(f"{ask.exchange}:{ask.symbol}")
         if place is None:
             return
         bids, offers = self._board.depth(place)
-        limit = worst_price(ask, float(self._board.last[place]))
         for quantity, price, _ in offers if ask.side > 0 else bids:
             key = ask.symbol, ask.side, price
             taken = min(self._left.get(key, quantity), most)
@@ -33,20 +39,23 @@ class Matcher:
             yield taken, price
 
 
-def worst_price(ask: Ask, last: float) -> float:
-    """Return the worst price an order takes: its limit, or as far as its protection reaches."""
+def protection_pct(ask: Ask, row: Listed, last: float) -> float:
+    """Return how far a market order's protection reaches, in percent of the last price."""
+    if ask.market_protection > 0:
+        return ask.market_protection
+    slabs = OPTION_PROTECTION if row.is_option else OTHER_PROTECTION
+    return next(percent for price, percent in slabs if last >= price)
+
+
+def worst_price(ask: Ask, row: Listed, last: float) -> float:
+    """Return the worst price an order takes: its limit, or where its protection ends."""
     if ask.order_type in ("LIMIT", "SL"):
         return ask.price
-    percent = ask.market_protection if ask.market_protection > 0 else AUTOMATIC_PROTECTION_PCT
-    # A rupee more, because the tick of a small premium is a large part of it.
-    return last * (1.0 + ask.side * percent / 100.0) + ask.side
-
-
-def square_off_ask(row: Listed, quantity: int) -> Ask:
-    """Return the order by which the broker closes an intraday position, or a part of it."""
-    return market_ask(
-        row, -1 if quantity > 0 else 1, min(abs(quantity), row.freeze_quantity), "MIS"
-    )
+    edge = last * (1.0 + ask.side * protection_pct(ask, row, last) / 100.0)
+    # To the next tick outwards, or the protection of a premium of few ticks would allow none.
+    steps = round(edge / row.tick_size, 6)
+    whole = math.ceil(steps) if ask.side > 0 else max(math.floor(steps), 1)
+    return round(whole * row.tick_size, 2)
 
 
 def market_ask(row: Listed, side: int, quantity: int, product: str) -> Ask:

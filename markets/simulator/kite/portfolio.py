@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from markets.simulator.kite.orders import Trade
+from markets.simulator.kite.orders import INTRADAY, Trade
 from markets.simulator.listing import FUTURE, SHARE, Listed
 
 OPENING_CASH = 5_000_000.0
@@ -24,6 +24,7 @@ Key = tuple[str, str, str]
 """Exchange, symbol and product."""
 Worth = Callable[[str, str], tuple[float, float]]
 """The last price and the close before, of an exchange's symbol."""
+Price = Callable[[Listed], float]
 
 
 @dataclass(slots=True)
@@ -128,19 +129,24 @@ class Portfolio:
             held += self.holdings[symbol].quantity
         return held
 
-    def convert(self, position: Position, product: str, quantity: int) -> None:
-        """Move a quantity of a position, without a price of its own, to another product."""
-        side = 1 if position.quantity > 0 else -1
-        price = position.average_price
+    def convert(self, position: Position, product: str, quantity: int, *, carried: bool) -> None:
+        """Move a quantity of a position to another product, at what it cost.
+
+        What was carried in goes first where that is asked, else what was traded today: neither row
+        gets a trade by it that never was.
+        """
         key = (position.row.exchange, position.row.symbol, product)
         other = self.positions.setdefault(key, Position(position.row, product))
-        for each, sign in ((position, -side), (other, side)):
-            if sign > 0:
-                each.buy_quantity += quantity
-                each.buy_value += quantity * price
-            else:
-                each.sell_quantity += quantity
-                each.sell_value += quantity * price
+        side = 1 if position.quantity > 0 else -1
+        from_before = max(side * position.overnight, 0)
+        of_today = position.buy_quantity if side > 0 else position.sell_quantity
+        first = min(quantity, from_before if carried else of_today)
+        old, new = (first, quantity - first) if carried else (quantity - first, first)
+        if old:
+            _carry(other, side * old, position.overnight_price)
+            position.overnight -= side * old
+        if new:
+            _move(position, other, "buy" if side > 0 else "sell", new)
 
     def used(self, worth: Worth) -> dict[str, float]:
         """Return the margin in use by the broker's names: span, exposure, premium, delivery."""
@@ -167,7 +173,7 @@ class Portfolio:
         """Return the realised and the unrealised gain of today that is settled in cash."""
         realised = unrealised = 0.0
         for position in self.positions.values():
-            if position.row.kind == FUTURE or position.product == "MIS":
+            if position.row.kind == FUTURE or position.product in INTRADAY:
                 last, _ = worth(position.row.exchange, position.row.symbol)
                 if position.row.is_option:
                     continue
@@ -180,19 +186,20 @@ class Portfolio:
         realised, unrealised = self.futures_gain(worth)
         return self.cash + realised + min(unrealised, 0.0) - sum(self.used(worth).values())
 
-    def roll(self, date: dt.date, settle: Worth, final: Worth) -> None:
+    def roll(self, date: dt.date, settle: Price, final: Price) -> None:
         """Go on to a new day: settle, deliver, and drop what expired before this date.
 
-        `settle` gives the closes of the day that ended, `final` the price a contract died at.
+        `settle` gives the closes of the day that ended, `final` what an expired contract is paid
+        at. An intraday position that nobody closed is carried as an ordinary one.
         """
         kept: dict[Key, Position] = {}
-        for key, position in self.positions.items():
+        for position in self.positions.values():
             row = position.row
             if row.kind == SHARE:
                 self._deliver(position, date)
                 continue
             expired = row.expiry is not None and row.expiry < date
-            close = (final if expired else settle)(row.exchange, row.symbol)[0]
+            close = (final if expired else settle)(row)
             if row.kind == FUTURE:
                 self.cash += position.pnl(close)
                 price = close
@@ -202,8 +209,10 @@ class Portfolio:
                 if expired:
                     self.cash += position.quantity * close
             if position.quantity and not expired:
-                kept[key] = Position(row, position.product, position.quantity, price)
-        self.positions = kept
+                product = "NRML" if position.product in INTRADAY else position.product
+                key = (row.exchange, row.symbol, product)
+                _carry(kept.setdefault(key, Position(row, product)), position.quantity, price)
+        self.positions = {key: each for key, each in kept.items() if each.quantity}
         self.cash -= self.charges_today
         self.charges_today = 0.0
 
@@ -249,13 +258,34 @@ class Portfolio:
         return found
 
 
+def _carry(position: Position, quantity: int, price: float) -> None:
+    """Add to what a position was carried in with; what is of its other side closes a part."""
+    before = position.overnight
+    position.overnight += quantity
+    if before * quantity >= 0:
+        value = before * position.overnight_price + quantity * price
+        position.overnight_price = value / position.overnight if position.overnight else 0.0
+    elif abs(quantity) > abs(before):
+        position.overnight_price = price
+
+
+def _move(source: Position, target: Position, side: str, quantity: int) -> None:
+    """Move a part of what was bought or sold today, at its average price."""
+    held, paid = f"{side}_quantity", f"{side}_value"
+    value = getattr(source, paid) / getattr(source, held) * quantity
+    for position, sign in ((source, -1), (target, 1)):
+        setattr(position, held, getattr(position, held) + sign * quantity)
+        setattr(position, paid, getattr(position, paid) + sign * value)
+
+
 def margin_of(row: Listed, product: str, quantity: int, last: float) -> dict[str, float]:
     """Return the margin of a net quantity: span, exposure, premium (of what is bought) and var."""
     none = {"span": 0.0, "exposure": 0.0, "option_premium": 0.0, "var": 0.0}
     size = abs(quantity)
     if row.kind == SHARE:
-        ratio = INTRADAY_SHARE_RATIO if product == "MIS" else 1.0
-        return {**none, "var": size * last * ratio if quantity > 0 or product == "MIS" else 0.0}
+        is_intraday = product in INTRADAY
+        ratio = INTRADAY_SHARE_RATIO if is_intraday else 1.0
+        return {**none, "var": size * last * ratio if quantity > 0 or is_intraday else 0.0}
     if row.is_option and quantity >= 0:
         return {**none, "option_premium": size * last}
     # A short option is margined on what it may have to deliver.

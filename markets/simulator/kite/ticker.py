@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 from markets.simulator.faults import Faults
 from markets.simulator.kite.envelope import KiteError, refusal
 from markets.simulator.kite.packets import HEARTBEAT
-from markets.simulator.kite.ticker_faults import TICKER_FAULTS, PacketFaults
+from markets.simulator.kite.ticker_faults import TICKER_FAULTS, PacketFaults, UpdateFaults
 from markets.simulator.world import World
 from markets.venues.kite_packets import FULL, LTP, QUOTE
 
@@ -51,6 +51,7 @@ class Ticker:
         self._is_valid = is_valid
         self._tick_seconds = 1.0 / ticks_per_second
         self._packet_faults = PacketFaults(faults)
+        self._updates = UpdateFaults(faults)
         self._connections: list[_Connection] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -85,13 +86,16 @@ class Ticker:
 
     def order_update(self, data: Mapping[str, Any]) -> None:
         """Tell every client of an order's new state; to be called in the server's loop."""
-        text = json.dumps({"type": "order", "data": data})
-        for connection in self._connections:
-            connection.offer(text)
+        key = f"{data.get('exchange')}:{data.get('tradingsymbol')}"
+        self._offer(self._updates.muddle(json.dumps({"type": "order", "data": data}), key))
+
+    def _offer(self, messages: Sequence[str | bytes]) -> None:
+        for message in messages:
+            for connection in self._connections:
+                connection.offer(message)
 
     def _send_heartbeats(self) -> None:
-        for connection in self._connections:
-            connection.offer(HEARTBEAT)
+        self._offer([*self._updates.left(), HEARTBEAT])
 
     def _send_ticks(self) -> None:
         self._break_sockets()

@@ -12,7 +12,8 @@ from markets.simulator.board import Board
 from markets.simulator.faults import Faults
 from markets.simulator.kite.packets import Sheet
 
-# `match` is part of the API key for faults of a socket, of "NFO:SYMBOL" for those of packets.
+# `match` is part of the API key for faults of a socket, of "NFO:SYMBOL" for those of packets and of
+# order updates.
 TICKER_FAULTS = {
     "frozen_socket": "stays connected and sends nothing for `seconds`, not even heartbeats",
     "dropped_socket": "cuts a connection without a word",
@@ -20,6 +21,7 @@ TICKER_FAULTS = {
     "stale_prices": "repeats prices, volumes and times of now for `seconds`",
     "absurd_price": "sends ten times the last price in one tick",
     "missing_instrument": "sends nothing of what matches for `seconds`",
+    "muddled_updates": "sends an order's update after the one that follows it, and twice",
 }
 ABSURD_FACTOR = 10
 
@@ -75,3 +77,23 @@ class PacketFaults:
     def _keys_for(self, kind: str, keys: list[str]) -> list[str]:
         """Return the keys to ask a kind of fault about: none while no such fault waits."""
         return keys if any(each.kind == kind for each in self._faults.waiting()) else []
+
+
+class UpdateFaults:
+    """Keep back an order's update, as the real stream is neither in order nor without repeats."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._kept: list[str] = []
+
+    def muddle(self, text: str, key: str) -> list[str]:
+        """Return what is sent when an update of an instrument's order comes."""
+        if self._faults.take("muddled_updates", key):
+            self._kept.append(text)
+            return []
+        return [text, *self.left()]
+
+    def left(self) -> list[str]:
+        """Return what was kept back, each twice, newest first; nothing is kept any more."""
+        kept, self._kept = self._kept, []
+        return [text for text in reversed(kept) for _ in range(2)]

@@ -12,14 +12,14 @@ from aiohttp import web
 
 from markets.calendar import trading_date
 from markets.simulator.faults import Faults, cut
-from markets.simulator.kite import charges, forms, statements
+from markets.simulator.kite import charges, forms, refusals, statements
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import KiteError, answer, bad_input, refusal
+from markets.simulator.kite.odd_rows import OddRows
 from markets.simulator.kite.orders import Order, number, parse, whole
 from markets.simulator.kite.portfolio import margin_of, needed
 from markets.simulator.listing import Listed
 
-AMBIGUOUS = "Order request timed out. Please check the order book and confirm before placing again."
 NOT_A_TIMEOUT = 60.0
 ORDER_FAULTS = {
     "timeout_after_acceptance": "takes the order and says nothing for `seconds`",
@@ -28,9 +28,13 @@ ORDER_FAULTS = {
     "lost_400": "answers the same 400, and the order never arrives",
     "reset_after_acceptance": "takes the order and closes the connection",
     "error_after_acceptance": "takes the order and answers 500",
+    "slow_oms": "has the order in the book in its first state for `seconds`, and answers 503",
     "no_funds": "answers 400 MarginException",
+    "odd_refusal": "answers 400 with a text nobody has heard of, and does not take the order",
     "rate_limit": "answers 429",
-    "forbidden_address": "answers 403 PermissionException: not from the registered static IP",
+    "forbidden_address": "answers 403 PermissionException: not from a registered address",
+    "no_addresses": "answers 403 PermissionException: no address is registered",
+    "position_502": "answers 502 to a reading of the positions",
     "empty_book": "shows no orders and no trades",
 }
 
@@ -41,6 +45,7 @@ class Trading:
     def __init__(self, account: Account, faults: Faults) -> None:
         self._account = account
         self._faults = faults
+        self._odd_rows = OddRows(faults)
         self.placements = 0
         """Requests to place that arrived, whatever was answered: nothing may be sent twice."""
 
@@ -85,11 +90,14 @@ class Trading:
         self.placements += 1
         form = await _form(request)
         symbol = form.get("tradingsymbol", "")
-        if error := self._refusal_of_a_fault(symbol):
-            raise error
+        self._check_address(request, symbol)
+        if self._faults.take("no_funds", symbol):
+            raise refusals.no_funds(250_000.0, 0.0)
+        if self._faults.take("odd_refusal", symbol):
+            raise refusals.unheard_of()
         ask = parse(request.match_info["variety"], form)
         if self._faults.take("lost_400", symbol):
-            raise KiteError(400, "OrderException", AMBIGUOUS)
+            raise refusals.lost_sight()
         late = self._faults.take("late_acceptance", symbol) or self._faults.take(
             "ambiguous_400", symbol
         )
@@ -97,7 +105,12 @@ class Trading:
             self._account.place(ask, visible_at=time.time() + late.seconds)
             if late.kind == "late_acceptance":
                 await asyncio.sleep(NOT_A_TIMEOUT)
-            raise KiteError(400, "OrderException", AMBIGUOUS)
+            raise refusals.lost_sight()
+        if slow := self._faults.take("slow_oms", symbol):
+            self._account.place(ask, held_seconds=slow.seconds)
+            # Half way, so that the order is seen before the answer, and still on its way after it.
+            await asyncio.sleep(slow.seconds / 2)
+            raise refusals.slow_oms()
         if form.get("autoslice") == "true":
             parent, slices = self._account.place_sliced(ask)
             children = [_slice(each) for each in slices if each is not parent]
@@ -112,19 +125,25 @@ class Trading:
         if self._faults.take("reset_after_acceptance", symbol):
             return cut(request)
         if self._faults.take("error_after_acceptance", symbol):
-            return refusal(KiteError(500, "GeneralException", "Something went wrong"))
+            return refusal(refusals.went_wrong())
         return answer({"order_id": order.order_id})
 
-    def _refusal_of_a_fault(self, symbol: str) -> KiteError | None:
-        if self._faults.take("no_funds", symbol):
-            said = "Insufficient funds. Required margin is 250000.00 but available margin is 0.00."
-            return KiteError(400, "MarginException", said)
+    def _check_address(self, request: web.Request, symbol: str) -> None:
+        """Raise KiteError where a fault says that orders may not come from here."""
         if self._faults.take("forbidden_address", symbol):
-            said = "Orders are only taken from the registered static IP address."
-            return KiteError(403, "PermissionException", said)
-        return None
+            raise refusals.wrong_address(request.remote or "")
+        if self._faults.take("no_addresses", symbol):
+            raise refusals.no_addresses()
+
+    def _check_change(self, request: web.Request) -> str:
+        """Return the number of the order to change, once nothing forbids it."""
+        order_id = request.match_info["order_id"]
+        order = self._account.book.orders.get(order_id)
+        self._check_address(request, order.ask.symbol if order else "")
+        return order_id
 
     async def _modify(self, request: web.Request) -> web.Response:
+        order_id = self._check_change(request)
         form = await _form(request)
         changes: dict[str, float | str] = {}
         for name in ("quantity", "disclosed_quantity"):
@@ -136,17 +155,18 @@ class Trading:
         for name in ("order_type", "validity"):
             if form.get(name):
                 changes[name] = form[name]
-        order = self._account.modify(request.match_info["order_id"], changes)
+        order = self._account.modify(order_id, changes)
         return answer({"order_id": order.order_id})
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        order = self._account.cancel(request.match_info["order_id"])
+        order = self._account.cancel(self._check_change(request))
         return answer({"order_id": order.order_id})
 
     async def _orders(self, request: web.Request) -> web.Response:
         if self._faults.take("empty_book"):
             return answer([])
-        return answer([forms.order(each) for each in self._visible()])
+        rows = [forms.order(each) for each in self._visible()]
+        return answer(self._odd_rows.spoil_list(request.path, rows))
 
     async def _history(self, request: web.Request) -> web.Response:
         return answer(forms.order_history(self._find(request.match_info["order_id"])))
@@ -159,11 +179,16 @@ class Trading:
             self._find(order_id)
         self._account.roll_day()
         rows = [each for each in self._account.book.trades if order_id in (None, each.order_id)]
-        return answer([forms.trade(each) for each in rows])
+        found = [forms.trade(each) for each in rows]
+        return answer(self._odd_rows.spoil_list(request.path, found))
 
     async def _positions(self, request: web.Request) -> web.Response:
+        if self._faults.take("position_502"):
+            raise refusals.bad_gateway()
         self._account.roll_day()
-        return answer(statements.positions(self._account.portfolio, self._account.worth))
+        found = statements.positions(self._account.portfolio, self._account.worth)
+        self._odd_rows.spoil_list(request.path, found["net"])
+        return answer(found)
 
     async def _convert(self, request: web.Request) -> web.Response:
         form = await _form(request)
@@ -172,8 +197,11 @@ class Trading:
         position = portfolio.positions.get((*key, form.get("old_product", "")))
         quantity = whole(form, "quantity")
         if position is None or abs(position.quantity) < quantity:
-            raise KiteError(400, "OrderException", "There is no such position to convert.")
-        self._account.convert(position, form.get("new_product", ""), quantity)
+            raise refusals.no_such_position()
+        if form.get("transaction_type") != ("BUY" if position.quantity > 0 else "SELL"):
+            raise refusals.no_such_position()
+        carried = form.get("position_type") == "overnight"
+        self._account.convert(position, form.get("new_product", ""), quantity, carried=carried)
         return answer(True)
 
     async def _holdings(self, request: web.Request) -> web.Response:
@@ -280,7 +308,7 @@ class Trading:
         for order in self._visible():
             if order.order_id == order_id:
                 return order
-        raise KiteError(404, "OrderException", f"Couldn't find that `order_id` {order_id}.")
+        raise refusals.unknown_order(is_read=True)
 
 
 def _slice(each: Order | KiteError) -> dict[str, Any]:

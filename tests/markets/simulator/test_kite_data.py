@@ -152,3 +152,10 @@ def test_faults_are_put_listed_and_ended_by_http(desk: Broker) -> None:
     assert desk.client.profile()["user_id"] == "SIM001"
     wrong = requests.post(path, json={"kind": "nonsense"}, timeout=5)
     assert (wrong.status_code, "no fault 'nonsense'" in wrong.json()["error"]) == (400, True)
+
+
+def test_an_hour_is_another_name_of_sixty_minutes(desk: Broker) -> None:
+    span = (256265, "2026-05-25", "2026-05-29")
+    hours = desk.client.historical_data(*span, "hour")
+    assert hours == desk.client.historical_data(*span, "60minute")
+    assert len(hours) >= 5 * 7 - 7

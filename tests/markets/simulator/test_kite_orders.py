@@ -9,7 +9,7 @@ import pytest
 import requests
 from kiteconnect import exceptions
 
-from markets.simulator.kite.matching import Matcher, market_ask
+from markets.simulator.kite.matching import Matcher, market_ask, worst_price
 from tests.markets.simulator.broker import FUTURE, Broker, broker
 
 
@@ -34,7 +34,7 @@ def test_a_market_order_goes_through_the_states_of_a_real_one(desk: Broker) -> N
         "OPEN",
         "COMPLETE",
     ]
-    assert (order["tag"], order["tags"]) == ("T1ABCDEFGH", ["T1ABCDEFGH", "mktp", "mktp:2.00"])
+    assert (order["tag"], order["tags"]) == ("T1ABCDEFGH", ["T1ABCDEFGH", "mktp", "mktp:0.50"])
     assert (order["filled_quantity"], order["pending_quantity"]) == (130, 0)
     trades = desk.client.order_trades(order_id)
     assert sum(trade["quantity"] for trade in trades) == 130
@@ -108,8 +108,8 @@ def test_what_is_not_filled_at_once_of_an_ioc_is_cancelled(desk: Broker) -> None
     [
         ({"quantity": 64}, "multiple of the lot size 65"),
         ({"quantity": 1_820}, "freeze limit of 1800"),
-        ({"market_protection": None}, "market_protection"),
-        ({"market_protection": 0}, "market_protection"),
+        ({"market_protection": None}, "Market orders without market protection are not allowed"),
+        ({"market_protection": 0}, "Please set market protection or use a Limit order."),
         ({"tag": "x" * 21}, "at most 20 characters"),
         ({"tradingsymbol": "NIFTY99JANFUT"}, "Invalid tradingsymbol"),
         ({"order_type": "LIMIT", "price": 24_000.05}, "tick size 0.1"),
@@ -128,7 +128,7 @@ def test_a_wrong_order_is_refused_by_name(desk: Broker, change: dict[str, Any], 
 
 
 def test_prices_beyond_the_circuit_and_money_beyond_the_account_are_refused(desk: Broker) -> None:
-    with pytest.raises(exceptions.OrderException, match="circuit limits"):
+    with pytest.raises(exceptions.InputException, match="Price exceeds circuit limits for the"):
         desk.buy(order_type="LIMIT", price=round(desk.last() * 1.2, 0))
     # The client has no class of that name: it comes as its general one.
     with pytest.raises(exceptions.GeneralException, match="Insufficient funds") as refused:
@@ -157,7 +157,7 @@ def test_a_day_ends_its_orders_and_settles_its_futures(desk: Broker) -> None:
     cash = desk.client.margins("equity")["available"]["cash"]
     desk.go("2026-06-01 15:31")
     assert desk.until(resting, "CANCELLED")["status_message"]
-    with pytest.raises(exceptions.OrderException, match="Markets are closed"):
+    with pytest.raises(exceptions.InputException, match="Markets are closed right now"):
         desk.buy()
     desk.go("2026-06-02 09:20")
     assert desk.client.orders() == desk.client.trades() == []
@@ -175,24 +175,6 @@ def test_an_expired_future_is_gone_and_paid(desk: Broker) -> None:
         late.go("2026-07-01 09:20")
         late.wait(lambda: late.client.positions()["net"] == [])
         assert f"NFO:{FUTURE}" not in late.client.ltp([f"NFO:{FUTURE}"])
-
-
-def test_intraday_positions_are_squared_off_before_the_close(desk: Broker) -> None:
-    desk.until(desk.buy(product="MIS"), "COMPLETE")
-    desk.go("2026-06-01 15:20")
-    desk.wait(lambda: net(desk)["quantity"] == 0)
-    closing = desk.client.orders()[-1]
-    assert (closing["placed_by"], closing["tag"]) == ("ADMINSQF", None)
-
-
-def test_a_position_can_be_converted(desk: Broker) -> None:
-    desk.until(desk.buy(130, product="MIS"), "COMPLETE")
-    converted = desk.client.convert_position(
-        "NFO", FUTURE, "BUY", "day", 65, old_product="MIS", new_product="NRML"
-    )
-    assert converted
-    held = {row["product"]: row["quantity"] for row in desk.client.positions()["net"]}
-    assert held == {"MIS": 65, "NRML": 65}
 
 
 def test_an_order_too_large_for_the_exchange_is_sliced_where_asked(desk: Broker) -> None:
@@ -220,8 +202,9 @@ def test_two_orders_of_one_step_share_its_depth(desk: Broker) -> None:
     there = sum(size for size, _, _ in offers)
     matcher = Matcher(world, world.now())
     ask = market_ask(board.listing.rows[place], 1, 1_000_000, "NRML")
-    first = list(matcher.fills(ask, there - 65))
-    second = list(matcher.fills(ask, 1_000))
+    limit = worst_price(ask, board.listing.rows[place], float(board.last[place]))
+    first = list(matcher.fills(ask, there - 65, limit))
+    second = list(matcher.fills(ask, 1_000, limit))
     assert sum(size for size, _ in first) == there - 65
     assert sum(size for size, _ in second) == 65, "the second finds what the first left"
     assert [price for _, price in first] == sorted(price for _, price in first)
