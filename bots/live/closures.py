@@ -95,8 +95,9 @@ def close_by_word(
 ) -> None:
     """Book a closing that a person tells of: a signed quantity, at a price, by whom.
 
-    Raises ValueError where the bot holds less than that, or nothing.
+    Raises ValueError where the bot holds less than that, or nothing, or an order has not ended.
     """
+    discrepancies.require_ended(bot.market, name)
     held = ledger.held_of(bot, name)
     if not quantity or held * quantity >= 0 or abs(quantity) > abs(held):
         raise ValueError(

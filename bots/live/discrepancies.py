@@ -71,12 +71,25 @@ def bots_hold(market: str, venue: str, instrument: str) -> Decimal:
     return sum(rows.values_list("quantity", flat=True), Decimal(0))
 
 
+def require_ended(market: str, instrument: str) -> None:
+    """Raise ValueError while an order of an instrument has not ended: its fills are not foreign."""
+    rows = Order.on(market).objects.filter(instrument=instrument, state__in=IN_FLIGHT)
+    order = rows.order_by("pk").first()
+    if order is not None:
+        raise ValueError(
+            f"order {order.tag} of {instrument} is {order.get_state_display()}: what it trades may "
+            f"be the difference. First it must end: it is looked up every few seconds, cancelled "
+            f"where it rests, and an unknown one is ended by manage.py giveup {market} {order.tag}"
+        )
+
+
 def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
     """Take what the venue has over the ledger for the owner's; return what was adopted.
 
     Raises ValueError where the venue has less than the bots hold: that is nobody's to take over,
     something closed it (`bots.live.closures.close_by_word`).
     """
+    require_ended(market, instrument)
     with transaction.atomic(using=market):
         row = (
             Discrepancy.on(market)

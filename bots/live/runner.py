@@ -131,13 +131,14 @@ class Runner:
                 return
             self._venue_asked_at = time.monotonic()
             self._begin()
-        elif self._must_reconcile():
-            self._reconcile()
-        self._take_fills()
         now = int(clock.market_seconds())
-        self._fund(now)
         takes_orders = self._takes_orders(now)
         due = self._agenda.due(now) if takes_orders else None
+        # A bar that is due comes before the minute's look at the book, unless something is open.
+        if (due is None or self._unsettled) and self._must_reconcile():
+            self._reconcile()
+        self._take_fills()
+        self._fund(now)
         if due is not None:
             self._decide(due)
         elif takes_orders:

@@ -1,11 +1,12 @@
 """Bar close to order on the wire: the NIFTY bot at the simulated broker, by the broker's client.
 
-Timed is everything from the moment a bar is there to the moment the client begins to send its
-order: features, inputs, encoder, head, the decision's transaction, the venue's quote and margins
-(three requests on loopback), the limits' transaction. The runner looks for a due bar five times a
-second, which is not in it. The policies answer as slowly as real ones and then want something
-else than is held, so that nearly every bar has an order. The simulated broker is a thread of the
-same process and takes its part of the time.
+Timed is everything from the moment a bar is there to the moment the broker's client is called with
+its order: features, inputs, encoder, head, the decision's transaction, what is asked of the venue,
+the limits' transaction. The runner looks for a due bar five times a second, which is not in it.
+The bot is warm, as one that runs is: it has looked at the account since the session began. The
+policies answer as slowly as real ones and then want something else than is held, so that nearly
+every bar has an order. The simulated broker is a thread of the same process and takes its part of
+the time.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def measure(folder: str) -> None:
     import logging
 
     logging.disable(logging.CRITICAL)
+    from kiteconnect import KiteConnect
+
     from bots.bundle import ENCODER, HEAD, OnnxPolicy
     from bots.live import runner
     from bots.live.policies import Loaded
@@ -60,14 +63,13 @@ def measure(folder: str) -> None:
             loaded[slot.slug] = Loaded(1, f"{slot.slug} v1", _Slow(OnnxPolicy(*files), chance))
         setattr(desk.policies, "current", lambda slot: loaded[slot.slug])  # noqa: B010
         sent: list[float] = []
-        ready = desk.venue._ready_to_send
+        place = KiteConnect.place_order
 
-        def on_the_wire() -> Any:
-            kite = ready()
+        def on_the_wire(*arguments: Any, **how: Any) -> Any:
             sent.append(time.perf_counter())
-            return kite
+            return place(*arguments, **how)
 
-        desk.venue._ready_to_send = on_the_wire
+        setattr(KiteConnect, "place_order", on_the_wire)  # noqa: B010
         times = [took for took in (_close(week, desk, sent) for _ in range(BARS)) if took]
     found = 1_000.0 * np.array(times)
     figures = {
@@ -80,10 +82,15 @@ def measure(folder: str) -> None:
 
 def _close(week: Any, desk: Any, sent: list[float]) -> float | None:
     """Let the next bar of a session close; return the seconds until its first order left."""
+    day = week._broker_day()
     while True:
         week.go_to_next_bar()
         if desk.calendar.is_open(int(week.now)):
             break
+    if week._broker_day() != day:
+        # A session begins: a bot that runs has looked at the account since the morning.
+        desk.runner._reconciled_at = float("-inf")
+        desk.runner._reconcile()
     sent.clear()
     began = time.perf_counter()
     desk.feed.close_bars(int(week.now))

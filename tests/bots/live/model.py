@@ -238,10 +238,13 @@ class MemoryLedger:
         """Return the whole lots of it."""
         return int(self.held() / LOT)
 
-    def person(self, broker: ModelBroker) -> None:
-        """Say what only a person can: what filled of a lost order, and who closed a position."""
+    def person(self, broker: ModelBroker, *, is_sure: bool = False) -> None:
+        """Say what only a person can: what filled of a lost order, and who closed a position.
+
+        One who is sure ends orders of which nothing more can come, whatever the calendar says.
+        """
         for order in self.in_flight():
-            if order.state == State.UNKNOWN and self.has_ended(order):
+            if order.state == State.UNKNOWN and (is_sure or self.has_ended(order)):
                 rest = broker.traded(order.tag) - order.filled_quantity
                 if rest:
                     number = f"person-{order.tag}"
@@ -254,9 +257,11 @@ class MemoryLedger:
                         if key in {each.trade_id for each in known}
                     }
                 if order.state != State.FILLED:
-                    self.move(order, State.CANCELLED, "a person says so")
-        if not self.stopped:
-            return
+                    was_there = order.filled_quantity or self.was_accepted(order)
+                    ended = State.CANCELLED if was_there else State.NOT_PLACED
+                    self.move(order, ended, "a person says so")
+        if not self.stopped or self.in_flight():
+            return  # first every order ends: what it traded is not anybody else's
         missing = cover.lacking(self.held(), broker.net())
         if missing:
             side = 1 if self.held() > 0 else -1
@@ -317,7 +322,10 @@ class MemoryLedger:
         ages = [(now - at).total_seconds() for at in self.sent]
         owners = self.adopted
         if legs is not None:
+            # What PostgreSQL's sees before the decision's first order, and no part of it booked.
             owners = sum(legs.values(), ZERO) - self.held()
+            for row in self.in_flight():
+                owners -= self.broker.traded(row.tag) - row.filled_quantity
         return Standing(
             halted="by a person" if self.halted else "",
             flattens=False,
@@ -530,10 +538,11 @@ class World:
                 self._wait(90)
                 self._guarded(self._reconcile)
         self._check_ends()
-        self.ledger.person(self.broker)
-        self._wait(90)
-        self._guarded(self._reconcile)
-        self.ledger.person(self.broker)
+        for _ in range(2):
+            self.ledger.person(self.broker, is_sure=True)
+            self._wait(90)
+            self._guarded(self._reconcile)
+        self.ledger.person(self.broker, is_sure=True)
         if self.ledger.explained() != self.broker.net():
             found = f"{self.ledger.explained()} booked, {self.broker.net()} traded"
             raise Violation(f"I5: {found}, after a person has said all")

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from bots.live import closures, cover, discrepancies, halting, protocol
 from bots.live.database import DatabaseLedger
+from bots.live.givingup import give_up
 from bots.live.netting import BY_OWNER, BY_VENUE, Leg
 from bots.live.orders import intend
 from bots.live.reconcile import reconcile
@@ -22,7 +23,7 @@ from tradingsite import clock
 
 SetMarket = Callable[..., None]
 pytestmark = pytest.mark.django_db(databases=["btc", "default"])
-SEEDS = range(12)
+SEEDS = range(40)
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +87,14 @@ class Rows(DatabaseLedger):
         """Return what the account should hold."""
         return discrepancies.explained("btc", self._venue).get("BTC-PERP", Decimal(0))
 
-    def person(self, broker: ModelBroker) -> None:
-        """Say who closed what, and whose the rest is."""
+    def person(self, broker: ModelBroker, *, is_sure: bool = False) -> None:
+        """Say what filled, who closed what, and whose the rest is."""
+        for order in self.in_flight():
+            if order.state == "unknown" and is_sure:
+                rest = abs(broker.traded(order.tag) - order.filled_quantity)
+                give_up("btc", order.tag, "a test", self._desk.instruments, rest)
+        if self.in_flight():
+            return
         for row in Discrepancy.on("btc").objects.filter(closed_at=None):
             held = self.held()
             if missing := cover.lacking(held, broker.net()):
@@ -119,11 +126,18 @@ class Rows(DatabaseLedger):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_both_ledgers_tell_the_same_story(seed: int, set_market: SetMarket) -> None:
+def test_both_ledgers_tell_the_same_story(
+    seed: int, set_market: SetMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk("btc", set_market, START.strftime("%Y-%m-%d %H:%M"))
     desk.quote(float(PRICE))
     rows = Rows(desk)
-    real = World(seed, sessions=False, ledger=rows, on_time=set_market)
+
+    def set_time(now: dt.datetime) -> None:
+        set_market(now)
+        monkeypatch.setattr(clock, "real", lambda: now)
+
+    real = World(seed, sessions=False, ledger=rows, on_time=set_time)
     model = World(seed, sessions=False)
     real.stories = rows.stories  # type: ignore[method-assign]
     real.run(acts=16)
