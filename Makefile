@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long lab lint lock
+.PHONY: help install run test test-long mutate lab lint lock
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: $(STAMP) lint  ## lint, types, import contracts, then every test on real s
 
 test-long: $(STAMP)  ## a hundred thousand random schedules of the order protocol
 	NIGHTDESK_SCHEDULES=100000 $(BIN)/python -m pytest tests/bots/live/test_protocol.py
+
+mutate: $(STAMP)  ## change a module in small ways; a limit's tests must notice each (P=limits)
+	$(BIN)/python -m tests.mutate $(or $(P),limits risk)
 
 lab: $(STAMP)  ## PROD and PC as two machines, and what breaks between them (needs root)
 	NIGHTDESK_LAB=1 REQUIRE_TOOLS=1 $(BIN)/python -m pytest tests/lab
