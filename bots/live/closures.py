@@ -41,14 +41,19 @@ def book(bot: Bot, venue: Venue, instruments: Instruments) -> int:
     executions that are not ours say what happened.
     """
     done = settle_expired(bot, venue, instruments)
-    held = _held(bot, venue.name)
-    if not held or all(discrepancies.is_moving(bot.market, venue.name, name) for name in held):
+    # What an order trades that has not ended, in doubt or late, is not anybody else's closing.
+    held = {
+        name: quantity
+        for name, quantity in _held(bot, venue.name).items()
+        if not discrepancies.unended(bot.market, name)
+    }
+    if not held:
         return done
     there = net(venue.holdings())
     for name, quantity in held.items():
         others = discrepancies.bots_hold(bot.market, venue.name, name) - quantity
         missing = cover.lacking(quantity, there.get(name, Decimal(0)) - others)
-        if missing and not discrepancies.is_moving(bot.market, venue.name, name):
+        if missing:
             done += _book_missing(bot, venue, instruments, name, missing)
     return done
 
@@ -59,7 +64,7 @@ def settle_expired(bot: Bot, venue: Venue, instruments: Instruments) -> int:
     done = 0
     for name, quantity in _held(bot, venue.name).items():
         expiry = instruments.parse(name).expiry
-        if expiry is None or expiry >= today or _waits(bot, name):
+        if expiry is None or expiry >= today or discrepancies.unended(bot.market, name):
             continue
         price = settlement.final_price(bot.market, expiry)
         if price is None:
@@ -219,8 +224,3 @@ def _held(bot: Bot, venue: str) -> Mapping[str, Decimal]:
         if row.quantity:
             held[row.instrument] = held.get(row.instrument, Decimal(0)) + row.quantity
     return held
-
-
-def _waits(bot: Bot, name: str) -> bool:
-    """Return whether an order of the bot's may still change what it holds of an instrument."""
-    return any(order.instrument == name for order in ledger.in_flight(bot))

@@ -71,10 +71,15 @@ def bots_hold(market: str, venue: str, instrument: str) -> Decimal:
     return sum(rows.values_list("quantity", flat=True), Decimal(0))
 
 
+def unended(market: str, instrument: str) -> Order | None:
+    """Return the oldest order of an instrument that has not ended, in doubt or not."""
+    rows = Order.on(market).objects.filter(instrument=instrument, state__in=IN_FLIGHT)
+    return rows.order_by("pk").first()
+
+
 def require_ended(market: str, instrument: str) -> None:
     """Raise ValueError while an order of an instrument has not ended: its fills are not foreign."""
-    rows = Order.on(market).objects.filter(instrument=instrument, state__in=IN_FLIGHT)
-    order = rows.order_by("pk").first()
+    order = unended(market, instrument)
     if order is not None:
         raise ValueError(
             f"order {order.tag} of {instrument} is {order.get_state_display()}: what it trades may "
@@ -151,16 +156,14 @@ def _close(market: str, venue: str, name: str) -> None:
         notices.resolve(_key(market, name))
 
 
-def is_moving(market: str, venue: str, instrument: str = "") -> bool:
+def is_moving(market: str, venue: str) -> bool:
     """Return whether an order in flight may still explain a difference at a venue.
 
-    Of one instrument, where it is named. An order older than a minute explains nothing: an open
+    An order older than a minute explains nothing: an open
     position must not hide behind one that is never heard of again.
     """
     bots = Position.on(market).objects.filter(venue=venue).values("bot")
     rows = Order.on(market).objects.filter(bot__in=bots, state__in=IN_FLIGHT)
-    if instrument:
-        rows = rows.filter(instrument=instrument)
     return rows.filter(sent_at__gt=clock.real() - SETTLES_WITHIN).exists()
 
 

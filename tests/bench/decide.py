@@ -19,6 +19,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BOT = "nifty"
+BEFORE = "1d9ecf4"
+"""The build that orders are compared with, or the commit that NIGHTDESK_BEFORE names."""
 START = dt.datetime(2026, 6, 1, 15, 30, tzinfo=dt.timezone(dt.timedelta(hours=5.5)))
 SESSIONS = 14
 YEARS: dict[str, float] = {"15m": 0.6, "1h": 0.6, "4h": 0.6, "1d": 2.0}
@@ -43,15 +46,50 @@ YEARS: dict[str, float] = {"15m": 0.6, "1h": 0.6, "4h": 0.6, "1d": 2.0}
 def run() -> dict[str, float]:
     """Return the figures, measured in processes of their own."""
     with tempfile.TemporaryDirectory() as folder:
-        _export(Path(folder))
-        return {**_measured("decide", folder), **_measured("_wire", folder)}
+        graphs = Path(folder) / "graphs"
+        graphs.mkdir()
+        _export(graphs)
+        decided = _measured("decide", shutil.copytree(graphs, Path(folder) / "decide"))
+        before = _before(graphs, Path(folder))
+        wired = _measured("_wire", shutil.copytree(graphs, Path(folder) / "wire"))
+    if before:
+        wired["wire_p99_ms_before"] = before["wire_p99_ms"]
+        wired["wire_p50_ms_before"] = before["wire_p50_ms"]
+        wired["wire_p99_ratio_to_before"] = wired["wire_p99_ms"] / before["wire_p99_ms"]
+    return {**decided, **wired}
 
 
-def _measured(module: str, folder: str) -> dict[str, float]:
-    """Return what a module of this package measures in a process like a bot's."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"from tests.bench import {module}; {module}.measure({folder!r})"],
+def _before(graphs: Path, folder: Path) -> dict[str, float]:
+    """Return what the build of before takes to the wire, driven by the same bench.
+
+    Nothing where this is no checkout of git, or the commit is not in it.
+    """
+    commit = os.environ.get("NIGHTDESK_BEFORE", BEFORE)
+    tree = folder / "before"
+    added = subprocess.run(
+        ["git", "worktree", "add", "--detach", "--quiet", str(tree), commit],
         cwd=CHECKOUT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if added.returncode:
+        print(f"no build of before: {added.stderr.strip()}", file=sys.stderr)
+        return {}
+    try:
+        shutil.copy(CHECKOUT / "tests" / "bench" / "_wire.py", tree / "tests" / "bench")
+        return _measured("_wire", shutil.copytree(graphs, folder / "wire-before"), tree)
+    finally:
+        remove = ["git", "worktree", "remove", "--force", str(tree)]
+        subprocess.run(remove, cwd=CHECKOUT, check=True)
+
+
+def _measured(module: str, folder: Path, checkout: Path = CHECKOUT) -> dict[str, float]:
+    """Return what a module of this package measures in a process like a bot's."""
+    said = f"from tests.bench import {module}; {module}.measure({str(folder)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", said],
+        cwd=checkout,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ halted bot go on. Time goes from bar to bar, so `weeks` of it take minutes.
 
 from __future__ import annotations
 
-import io
+import datetime as dt
 import json
 import os
 import random
@@ -26,12 +26,16 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench import _hands
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-ORDERS = 2_000
+ORDERS = int(os.environ.get("NIGHTDESK_SOAK_ORDERS", "2000"))
 MOST_WEEKS = 30.0
 SEED = 20_261
 YEARS = {"15m": 0.4, "1h": 0.5, "4h": 0.5, "1d": 1.5}
 BAR_SECONDS = 900
+OLDEST_SECONDS = 4 * 86_400
+"""Of an order without an end: two sessions, over any weekend."""
 FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "nifty": (
         *((kind, {"match": "POST /orders/"}) for kind in ("server_error", "reset", "not_json")),
@@ -41,18 +45,27 @@ FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("empty_book", {"times": 3}),
         ("partial_fill", {"quantity": 65, "seconds": 0.3}),
         ("unavailable", {"match": "GET /", "times": 2}),
-        ("rate_limit", {}),
+        *((kind, {}) for kind in ("odd_refusal", "no_funds_open_orders", "no_addresses")),
+        ("slow_oms", {"seconds": 0.3}),
+        *((kind, {}) for kind in ("position_502", "late_reconcile", "rate_limit")),
+        *((kind, {"match": "/orders"}) for kind in ("odd_rows", "null_quantities")),
     ),
     "btc": (
         *((kind, {"match": "POST /exchange"}) for kind in ("server_error", "reset", "not_json")),
         ("late_acceptance", {"seconds": 0.2}),
-        *((kind, {}) for kind in ("reject", "partial_fill", "rate_limit")),
+        *((kind, {}) for kind in ("reject", "partial_fill", "rate_limit", "ioc_as_filled")),
+        *((kind, {"match": "BTC"}) for kind in ("reject_oracle", "reject_post_only")),
+        *((kind, {"match": "order"}) for kind in ("err_halted", "err_cumulative_requests")),
+        ("http_422", {"match": "exchange order"}),
+        ("lost", {"match": "exchange order", "seconds": 0.1}),
+        ("cancel_scheduled", {"match": "BTC"}),
+        ("leverage_refused", {}),
         ("unavailable", {"match": "POST /info", "times": 2}),
     ),
 }
 FAULT_SHARE, CRASH_SHARE = 0.15, 0.15
 SAID_EVERY = 100
-SETTLE_SECONDS = 1.5
+SETTLE_SECONDS = 1.2
 
 
 def run() -> dict[str, float]:
@@ -80,13 +93,20 @@ def measure(folder: str) -> None:
     import logging
 
     logging.disable(logging.CRITICAL)
-    from bots.live import runner
-    from markets.venues import kite_calls
+    from bots.live import database, discrepancies, protocol, runner
+    from markets.simulator.hyperliquid import app
+    from markets.venues import exchange, kite_calls
     from tests.cloning import cloned
 
     # A simulator is well again at once, and a bar that is not there will not come.
-    vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0)
+    vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0, IN_FLIGHT_SECONDS=0.2)
     vars(kite_calls).update(COOL_DOWN_SECONDS=0.2)
+    vars(exchange).update(FILLS_LAG_SECONDS=0.3)
+    vars(app).update(STEP_SECONDS=0.05)
+    # A minute of the soak's is a second: its bars follow each other within one.
+    vars(discrepancies).update(SETTLES_WITHIN=dt.timedelta(seconds=0.5))
+    vars(database).update(RESTS_SECONDS=0.7)
+    vars(protocol).update(DOUBT_READ_AT_SECONDS=(0.05, 0.1, 0.2, 0.4))
     with cloned(), desks(Path(folder)) as soak:
         print(json.dumps(soak.live()))
 
@@ -114,7 +134,7 @@ class Chance:
 class _Desk:
     """One bot, the simulator of its venue, and what a person sees of both."""
 
-    def __init__(self, slug: str, venue: Any, faults: Any, soak: Soak) -> None:
+    def __init__(self, slug: str, venue: Any, faults: Any, hands: Any, soak: Soak) -> None:
         from bots.live.policies import Loaded, Policies
         from markets import store
         from markets.generator import Path as PricePath
@@ -124,7 +144,8 @@ class _Desk:
 
         self.bot, self.venue, self.faults = BOTS[slug], venue, faults
         self.market = self.bot.market
-        self.soak = soak
+        self.soak, self.hands = soak, hands
+        self.is_away = False
         self.calendar = store.load_calendar(self.market)
         chance = random.Random(SEED)
 
@@ -166,6 +187,10 @@ class _Desk:
 
         chance = self.soak.chance
         self.feed.close_bars(int(self.soak.now))
+        if self.is_away:
+            return
+        if chance.random() < _hands.OWNER_SHARE:
+            self.soak.counted[self.hands.act(chance, "")] += 1
         if chance.random() < FAULT_SHARE:
             kind, how = chance.choice(FAULTS[self.market])
             self.faults.put(kind, **how)
@@ -181,63 +206,75 @@ class _Desk:
                 break
             time.sleep(0.03)
         self.soak.dies_at = ""
-        for fault in list(self.faults._waiting):
-            self.faults._waiting.remove(fault)
+        self.faults.clear()
+        self.hands.remember()
 
     def _is_busy(self) -> bool:
         return not self.runner._is_ready or bool(self.runner._unsettled)
 
     def look(self) -> None:
-        """Be the person: end what never arrived, and let a halted bot go on."""
-        from django.core.management import call_command
-
-        from bots.live import halting
-        from bots.live.states import State
-        from bots.models import Order, RiskState
-
-        there = self.soak.tags_at(self.market)
-        for order in Order.on(self.market).objects.filter(state=State.UNKNOWN):
-            if order.tag not in there:
-                call_command("giveup", self.market, order.tag, "--yes", stdout=io.StringIO())
-                self.soak.counted["given_up"] += 1
-        if RiskState.on(self.market).objects.filter(halted=True).exists():
-            halting.resume(self.bot, "a person")
-            self.soak.counted["resumed"] += 1
+        """Be the person who is asked, and let the bot go on."""
+        done = _hands.answer(self.bot, self.hands, self.runner._instruments)
+        self.soak.counted.update(done)
         self.step()
 
     def check(self) -> None:
         """Hold the ledger against the venue's own truth."""
-        from bots.live.states import IN_FLIGHT, State
-        from bots.models import Discrepancy, Order, OrderEvent, Position
-
-        rows = {order.tag: order for order in Order.on(self.market).objects.all()}
-        begun = OrderEvent.on(self.market).objects.filter(state=State.SUBMITTING).count()
-        violations = []
-        tags = self.soak.tags_at(self.market)
-        if len(tags) != len(set(tags)):
-            violations.append("one tag is two orders")
-        if strangers := set(tags) - rows.keys():
-            violations.append(f"orders that the ledger has not: {strangers}")
-        if len(tags) > begun:
-            violations.append(f"{len(tags)} orders there, {begun} begun here")
-        held = self.soak.held_at(self.market)
-        most = (
-            sum(Decimal(self.bot.limit_lots) for _ in self.bot.slots) * self.soak.lot[self.market]
-        )
-        if abs(held) > most:
-            violations.append(f"{held} held, over the limit of {most}")
-        booked = sum(
-            Position.on(self.market).objects.values_list("quantity", flat=True), Decimal(0)
-        )
-        is_quiet = not any(order.state in IN_FLIGHT for order in rows.values())
-        if is_quiet and booked != held:
-            violations.append(f"{booked} booked, {held} held")
-        if is_quiet and Discrepancy.on(self.market).objects.filter(closed_at=None).exists():
-            violations.append("a difference that nobody made")
+        violations = [*self._wrong_orders(), *self._wrong_position()]
         for each in violations:
             print(f"{self.market} at {self.soak.now:.0f}: {each}", file=sys.stderr)
         self.soak.counted["violations"] += len(violations)
         self.soak.counted["checks"] += 1
+
+    def _wrong_orders(self) -> Iterator[str]:
+        from bots.live.states import IN_FLIGHT, State
+        from bots.models import Discrepancy, Order, OrderEvent
+
+        rows = {order.tag: order for order in Order.on(self.market).objects.all()}
+        begun = OrderEvent.on(self.market).objects.filter(state=State.SUBMITTING).count()
+        tags = self.soak.tags_at(self.market)
+        if len(tags) != len(set(tags)):
+            yield "one tag is two orders"
+        if strangers := set(tags) - rows.keys():
+            yield f"orders that the ledger has not: {strangers}"
+        if len(tags) > begun:
+            yield f"{len(tags)} orders there, {begun} begun here"
+        yield from self.soak.crossed
+        self.soak.crossed.clear()
+        stopped = Discrepancy.on(self.market).objects.filter(closed_at=None).exists()
+        old = clock_at(self.soak.now - OLDEST_SECONDS)
+        for order in rows.values():
+            if order.state in IN_FLIGHT and order.created_at < old and not self.is_away:
+                told = order.state == State.UNKNOWN and stopped
+                if not told and self.market == "nifty":
+                    yield f"order {order} has no end after two sessions, and nobody is told"
+
+    def _wrong_position(self) -> Iterator[str]:
+        from bots.live import discrepancies
+        from bots.live.states import IN_FLIGHT
+        from bots.models import Discrepancy, Order, Position
+        from tradingsite.models import Notice
+
+        rows = Position.on(self.market).objects
+        booked = sum(rows.values_list("quantity", flat=True), Decimal(0))
+        most = self.bot.limit_lots * len(self.bot.slots) * self.soak.lot[self.market]
+        if abs(booked) > most:
+            yield f"{booked} booked, over the limit of {most}"
+        in_flight = Order.on(self.market).objects.filter(state__in=IN_FLIGHT).exists()
+        if in_flight or not self.runner._is_ready:
+            return
+        explained = sum(discrepancies.explained(self.market, self.venue).values(), Decimal(0))
+        stops = Discrepancy.on(self.market).objects.filter(closed_at=None)
+        if explained != self.hands.held() and not stops.exists():
+            yield f"{explained} explained, {self.hands.held()} held, and nothing is stopped"
+        for stop in stops:
+            key = f"discrepancy:{self.market}:{stop.instrument}"
+            if not Notice.objects.filter(key=key, resolved_at=None).exists():
+                yield f"{stop.instrument} is stopped, and nobody is told"
+
+
+def clock_at(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 class Soak:
@@ -253,6 +290,7 @@ class Soak:
         self.lot = {"nifty": Decimal(65), "btc": Decimal("0.01")}
         self.tags: dict[str, list[str]] = {"nifty": [], "btc": []}
         self.desks: list[_Desk] = []
+        self.crossed: list[str] = []
         self.kite: Any = None
         self.exchange: Any = None
         self._clock = clock.SimulatedClock(folder / "clock.json")
@@ -275,21 +313,13 @@ class Soak:
     def tags_at(self, market: str) -> list[str]:
         """Return the tag of every order that a venue ever took, from its own records."""
         if market == "btc":
-            return [order.tag for order in self.exchange.book()]
+            return list(self.exchange.tags())
         book = self.kite.account.book
         today = {order.order_id: order.ask.tag for order in book.orders.values() if order.ask.tag}
         self._kept.update(today)
         return list(self._kept.values())
 
     _kept: dict[str, str] = {}
-
-    def held_at(self, market: str) -> Decimal:
-        """Return what the account holds, from the venue's own records."""
-        if market == "btc":
-            return Decimal(self.exchange.held())
-        return Decimal(
-            sum(each.quantity for each in self.kite.account.portfolio.positions.values())
-        )
 
     def live(self) -> dict[str, float]:
         """Go from bar to bar until there were orders enough; return the figures."""
@@ -314,8 +344,15 @@ class Soak:
         finally:
             protocol.on_failpoint = before
         found = {"orders": orders, "weeks": (self.now - first) / 7 / 86_400}
-        for name in ("faults", "restarts", "given_up", "resumed", "checks", "violations"):
+        names = ("faults", "restarts", "given_up", "resumed", "resolved", "away", "checks")
+        for name in (*names, "violations"):
             found[name] = self.counted[name]
+        found["other_hands"] = sum(
+            count for name, count in self.counted.items() if name.startswith(("broker", "exchange"))
+        )
+        for each in self.desks:
+            rows = Order.on(each.market).objects.filter(leg__in=("by_owner", "by_venue"))
+            found[f"{each.market}_closed_for_it"] = rows.count()
         return found | {"wall_s": time.monotonic() - began}
 
     def go_to_next_bar(self) -> None:
@@ -325,6 +362,11 @@ class Soak:
         self.go(at)
         if self._broker_day() != day:
             self.sign_in()
+            for desk in self.desks:
+                desk.is_away = self.chance.random() < _hands.AWAY_SHARE
+                self.counted["away"] += desk.is_away
+                if desk.is_away:
+                    desk.start()  # what it knew is gone with its machine
 
     def _broker_day(self) -> int:
         """Return the number of the day, which begins at 07:00 in India: a token dies at 06:00."""
@@ -337,9 +379,10 @@ class Soak:
             bars = desk.market == "btc" and int(at) % 3_600 < BAR_SECONDS
             if bars or (desk.market == "nifty" and desk.calendar.is_open(int(at))):
                 desk.close_bar()
-                if desk._is_busy() or self.chance.random() < 0.1:
-                    desk.look()
-                desk.check()
+                if not desk.is_away:
+                    if desk._is_busy() or self.chance.random() < 0.1:
+                        desk.look()
+                    desk.check()
 
     def sign_in(self) -> None:
         """Store the broker's token of the day."""
@@ -371,7 +414,7 @@ def desks(folder: Path) -> Iterator[Soak]:
         exchange = Hyperliquid(world, weight_per_minute=10**9)
         kite_url = stack.enter_context(served(kite.app()))
         exchange_url = stack.enter_context(served(exchange.app()))
-        soak.kite, soak.exchange = kite, _Exchange(exchange)
+        soak.kite, soak.exchange = kite, _hands.Exchange(exchange)
         soak.tokens = TokenStore(folder / "token.json")
         soak.sign_in()
         limiter = RateLimiter(folder / "limits", (Rule("all", 10**6, 1.0, KINDS),))
@@ -391,33 +434,25 @@ def desks(folder: Path) -> Iterator[Soak]:
                 timeout_seconds=1.0,
             )
         )
+        broker = _hands.Broker(kite, kite_url, soak.tokens)
         soak.desks = [
-            _Desk("nifty", at_broker, kite.faults, soak),
-            _Desk("btc", at_exchange, exchange.faults, soak),
+            _Desk("nifty", _watched(at_broker, broker, soak), kite.faults, broker, soak),
+            _Desk("btc", at_exchange, exchange.faults, soak.exchange, soak),
         ]
         yield soak
 
 
-class _Exchange:
-    """Read the simulated exchange's own records."""
+def _watched(venue: Any, hands: Any, soak: Soak) -> Any:
+    """Return a venue whose exits are held against the account as they leave."""
+    place = venue.place
 
-    def __init__(self, exchange: Any) -> None:
-        from markets.simulator.credentials import EXCHANGE_WALLET
+    def watched(tag: str, name: str, quantity: Decimal, *more: Any, **how: Any) -> Any:
+        if how.get("reduces") and not hands.covers(quantity, how.get("product") or venue.product):
+            soak.crossed.append(f"an exit of {quantity} leaves where {hands.held()} is held")
+        return place(tag, name, quantity, *more, **how)
 
-        self._account = exchange.engine.accounts[EXCHANGE_WALLET]
-
-    def book(self) -> list[Any]:
-        """Return every order the account ever had, with the desk's tag."""
-        from types import SimpleNamespace
-
-        from markets.venues.exchange_client import tag_of
-
-        tags = (tag_of(order.cloid) for order in self._account.orders.values())
-        return [SimpleNamespace(tag=tag) for tag in tags if tag]
-
-    def held(self) -> Decimal:
-        """Return the net position."""
-        return sum((each.size for each in self._account.positions.values()), Decimal(0))
+    venue.place = watched
+    return venue
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from tradingsite.errors import Retry
 SLOT = "btc-1h"
 LIMIT_LOTS = 4
 RESTS_SECONDS = 60
+ENDED_BY_POSITION = (State.CANCELLED, State.NOT_PLACED)
 SETTLES_SECONDS = 60
 Send = Callable[..., None]
 __all__ = ["PRICE", "START", "MemoryLedger", "ModelRow", "Violation", "World"]
@@ -283,7 +284,7 @@ class MemoryLedger:
         return None
 
     def _close_missing(self, broker: ModelBroker) -> None:
-        if self._is_moving():
+        if self.in_flight():
             return
         missing = cover.lacking(self.held(), broker.net())
         self._learn(broker)
@@ -503,9 +504,15 @@ class World:
             raise Violation("I1: one tag is two orders")
         most = LIMIT_LOTS * LOT
         rows = self.ledger.rows(placed)
-        # What the bot has, all that has traded of its orders and is not booked yet with it.
+        # What the bot has, all that has traded of its orders and is not booked yet with it. Of an
+        # earlier day nobody can know what traded and was closed again before the bot came back.
         unbooked = sum(
-            (self.broker.traded(tag) - row.filled_quantity for tag, row in rows.items()), ZERO
+            (
+                self.broker.traded(tag) - row.filled_quantity
+                for tag, row in rows.items()
+                if not (row.state in ENDED_BY_POSITION and self.broker.forgot(tag))
+            ),
+            ZERO,
         )
         low, high = self.broker.on_their_way()
         held = self.ledger.held() + unbooked

@@ -286,6 +286,10 @@ class ModelBroker:
         """Return what an order has filled, from the broker's own records."""
         return sum((trade.quantity for trade in self.fills if trade.tag == tag), ZERO)
 
+    def forgot(self, tag: str) -> bool:
+        """Return whether no book shows what an order has filled any more."""
+        return not any(self._is_of_book(trade.at) for trade in self.fills if trade.tag == tag)
+
     def on_their_way(self) -> tuple[Decimal, Decimal]:
         """Return the least and the most that open orders and those still to arrive may add."""
         low = high = ZERO
