@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from monitoring.dashboard import broker, models, trading, views
+from monitoring.dashboard import broker, halting, models, resolving, trading, views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
@@ -12,10 +12,12 @@ urlpatterns = [
     path("models/<slug:slug>/", models.page, name="models-of"),
     path("models/<slug:slug>/<int:number>/", models.switch, name="models-switch"),
     path("trading/", trading.page, name="trading"),
-    path("trading/<slug:slug>/halt/", trading.halt, name="trading-halt"),
-    path("trading/<slug:slug>/resume/", trading.resume, name="trading-resume"),
-    path("trading/<slug:market>/adopt/<int:number>/", trading.adopt, name="trading-adopt"),
-    path("trading/<slug:market>/giveup/<slug:tag>/", trading.give_up, name="trading-giveup"),
+    path("trading/halt/", halting.halt_all, name="trading-halt-all"),
+    path("trading/<slug:slug>/halt/", halting.halt, name="trading-halt"),
+    path("trading/<slug:slug>/close/", halting.close, name="trading-close"),
+    path("trading/<slug:slug>/resume/", halting.resume, name="trading-resume"),
+    path("trading/<slug:market>/adopt/<int:number>/", resolving.adopt, name="trading-adopt"),
+    path("trading/<slug:market>/giveup/<slug:tag>/", resolving.give_up, name="trading-giveup"),
     path("kite/", broker.page, name="broker"),
     path("kite/redirect", broker.came_back, name="broker-came-back"),
 ]

@@ -69,6 +69,7 @@ def test_text_can_be_read_on_every_surface(theme: str) -> None:
     pairs = [(ink, ground) for ink in inks for ground in ("bg", "surface", "sunk")]
     pairs += [(name, f"{name}-soft") for name in ("profit", "warn", "fail", "accent")]
     pairs += [("ink-2", "fail-soft"), ("ink-2", "warn-soft"), ("accent-ink", "accent")]
+    pairs += [("danger-ink", "danger")]
     for ink, ground in pairs:
         assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
 

@@ -18,7 +18,15 @@ from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Count, QuerySet
 
-from bots.models import Fill, Order, PnlSnapshot, Position, RiskState
+from bots.models import (
+    AccountHolding,
+    Discrepancy,
+    Fill,
+    Order,
+    PnlSnapshot,
+    Position,
+    RiskState,
+)
 from markets import freshness
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.freshness import Datum, NewestBar
@@ -78,6 +86,10 @@ class Book:
     fills_today: dict[str, int] = field(default_factory=dict)
     risk: dict[str, RiskState] = field(default_factory=dict)
     unknown_orders: int = 0
+    holdings: list[AccountHolding] = field(default_factory=list)
+    """What the market's accounts held at their last look."""
+    discrepancies: list[Discrepancy] = field(default_factory=list)
+    """Those that are open."""
     bars: dict[str, NewestBar] = field(default_factory=dict)
     beside: dict[str, Datum | None] = field(default_factory=dict)
     """How the streams beside the bars stand, by title."""
@@ -132,12 +144,15 @@ def _fill(book: Book, day_starts_at: dt.datetime, now: dt.datetime) -> None:
         .values_list("bot")
         .annotate(Count("id"))
     )
-    book.latest_fills = list(Fill.on(alias).objects.order_by("-at", "-id")[:TRADES_SHOWN])
+    newest = Fill.on(alias).objects.select_related("order").order_by("-at", "-id")
+    book.latest_fills = list(newest[:TRADES_SHOWN])
     book.risk = {row.bot: row for row in RiskState.on(alias).objects.all()}
     book.unknown_orders = Order.on(alias).objects.filter(state=Order.State.UNKNOWN).count()
+    book.holdings = list(AccountHolding.on(alias).objects.all())
+    book.discrepancies = list(Discrepancy.on(alias).objects.filter(closed_at=None))
     book.bars = {bar.timeframe: bar for bar in _newest_bars(book.market)}
     if book.market.calendar == "NSE":
-        book.calendar = _calendar_round(alias, now)
+        book.calendar = calendar_round(alias, now)
     book.beside = freshness.beside_bars(book.market, book.calendar, now)
 
 
@@ -183,7 +198,8 @@ def _newest_bars(market: Market) -> list[NewestBar]:
     ]
 
 
-def _calendar_round(alias: str, now: dt.datetime) -> NseCalendar:
+def calendar_round(alias: str, now: dt.datetime) -> NseCalendar:
+    """Return the exchange's sessions of the days round now."""
     today = clock.trading_date(now)
     rows = TradingDay.on(alias).objects.filter(
         date__range=(today - CALENDAR_BACK, today + CALENDAR_AHEAD)

@@ -7,10 +7,12 @@ rupees, at the stated rate.
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from bots.live.closures import SIDES
 from bots.models import Position
 from bots.modelstore.models import ModelVersion
 from monitoring.dashboard import curve, sparkline
@@ -30,7 +32,9 @@ class Account:
     charges: Decimal = ZERO
     charges_today: Decimal = ZERO
     exposure: Decimal = ZERO
-    """Absolute value of what is held, at the last price."""
+    """Absolute value of what is held, at the last price; of a market, net of its slots."""
+    gross: Decimal = ZERO
+    """The same with every slot's counted, though one be long and another short."""
 
     def __add__(self, other: Account) -> Account:
         return Account(
@@ -39,6 +43,7 @@ class Account:
             self.charges + other.charges,
             self.charges_today + other.charges_today,
             self.exposure + other.exposure,
+            self.gross + other.gross,
         )
 
     def at_rate(self, rate: Decimal) -> Account:
@@ -49,6 +54,7 @@ class Account:
             self.charges * rate,
             self.charges_today * rate,
             self.exposure * rate,
+            self.gross * rate,
         )
 
 
@@ -88,6 +94,8 @@ class BotRow:
     loss: Decimal
     loss_ratio: float
     is_halted: bool
+    is_closing: bool
+    """Halted, and told to close what it holds."""
     halt_reason: str
     is_latched: bool
     error: str = ""
@@ -103,6 +111,8 @@ class Trade:
     quantity: Decimal
     price: Decimal
     currency: str
+    closed_by: str = ""
+    """Who closed it for the bot, where it was no order of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,28 @@ def slot_account(book: Book, slot: str) -> Account:
         charges=position.charges,
         charges_today=position.charges - charged_before,
         exposure=abs(position.quantity) * (last or ZERO),
+        gross=abs(position.quantity) * (last or ZERO),
     )
+
+
+def market_account(book: Book) -> Account:
+    """Return the sum of a market's slots, its exposure net of those that trade against others.
+
+    Slots net within one account only: a long on paper takes nothing off a short at the broker.
+    """
+    held: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for position in book.positions.values():
+        if position.slot in book.slots:
+            held[position.venue, position.instrument] += position.quantity
+    net = sum(
+        (
+            abs(quantity) * (book.quotes[name].price if name in book.quotes else ZERO)
+            for (_, name), quantity in held.items()
+        ),
+        ZERO,
+    )
+    whole = sum((slot_account(book, slot) for slot in book.slots), Account())
+    return replace(whole, exposure=net)
 
 
 def position_rows(
@@ -219,6 +250,7 @@ def _bot_row(bot: Bot, book: Book) -> BotRow:
         loss=loss,
         loss_ratio=min(float(loss / bot.daily_loss_limit), 1.0),
         is_halted=bool(risk and risk.halted),
+        is_closing=bool(risk and risk.halted and risk.flatten and any(p.quantity for p in held)),
         halt_reason=risk.halt_reason if risk else "",
         is_latched=bool(risk and risk.loss_latched and risk.trading_date == book.date),
         error=book.error,
@@ -235,6 +267,7 @@ def latest_trades(books: Iterable[Book]) -> list[Trade]:
             quantity=fill.quantity,
             price=fill.price,
             currency=book.market.currency,
+            closed_by=SIDES.get(fill.order.leg, ""),
         )
         for book in books
         for fill in book.latest_fills
@@ -249,14 +282,7 @@ def summary(
     rate_of: Mapping[str, Decimal],
 ) -> Money:
     """Return the sums over the markets and the curve."""
-    markets = [
-        MarketSum(
-            book.market,
-            sum((slot_account(book, slot) for slot in book.slots), Account()),
-            book.error,
-        )
-        for book in books.values()
-    ]
+    markets = [MarketSum(book.market, market_account(book), book.error) for book in books.values()]
     total = sum(
         (each.account.at_rate(rate_of[each.market.currency]) for each in markets), Account()
     )

@@ -13,8 +13,9 @@ from django.db.models import Count
 from markets.calendar import Session
 from markets.freshness import Stream
 from markets.generator import PLANTED_EDGE
+from monitoring.dashboard import account, freshness, machine, money, rail, verdict
 from monitoring.dashboard import books as bookkeeping
-from monitoring.dashboard import freshness, machine, money, rail, verdict
+from monitoring.dashboard.account import VenueAccount
 from monitoring.dashboard.books import Book
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow, Money, PositionRow, Trade
@@ -52,6 +53,7 @@ class Overview:
     bots: list[BotRow]
     trades: list[Trade]
     positions: list[PositionRow]
+    accounts: list[VenueAccount]
     services: list[ServiceRow]
     models: list[ModelRow]
     training: list[RunRow]
@@ -94,11 +96,13 @@ def gather() -> Overview:
     training = machine.training_runs(real_now)
     streams = freshness.streams(books.values(), now, market_clock.speed)
     notices = machine.notices(real_now)
+    accounts = [each for book in books.values() for each in _accounts(book, now, market_clock)]
     facts = verdict.Facts(
         clock=market_clock,
         real_now=real_now,
         books=list(books.values()),
         bots=bots,
+        accounts=accounts,
         services=services,
         failed_jobs=[run for run in rail.newest_of_each(runs) if run.state == JobRun.State.FAILED],
         models=models,
@@ -118,6 +122,7 @@ def gather() -> Overview:
         bots=bots,
         trades=money.latest_trades(books.values()),
         positions=money.position_rows(books, {row.slot.slug: row.active for row in models}),
+        accounts=accounts,
         services=services,
         models=models,
         training=training,
@@ -162,6 +167,16 @@ def market_state(book: Book, now: dt.datetime) -> MarketState:
 
 def _markets() -> dict[str, Market]:
     return {slug: market for slug, market in MARKETS.items() if slug in settings.DATABASES}
+
+
+def _accounts(book: Book, now: dt.datetime, market_clock: MarketClock) -> list[VenueAccount]:
+    if book.error:
+        return []
+    held, fills = book.positions.values(), book.latest_fills
+    return account.build(
+        *(book.market, book.calendar, book.holdings, held, book.discrepancies, fills),
+        *(now, market_clock.speed),
+    )
 
 
 def _session_today(book: Book | None, midnight: dt.datetime) -> Session | None:

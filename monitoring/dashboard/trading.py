@@ -1,30 +1,39 @@
 """The trading page: what each bot may do, what the account and the ledger disagree on, and why.
 
-Looking changes nothing. Halting, resuming, adopting and giving up are POSTs of a signed-in person
-of the staff who gives a reason and the password once more.
+Looking changes nothing. What changes something is in `halting` and `resolving`: a POST of a
+signed-in person of the staff who gives a reason and the password once more.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from bots import causes
-from bots.live import discrepancies, givingup, halting, limits, shortfall
-from bots.models import Discrepancy, Order, Position, RiskState, ShadowAccount
+from bots.live import limits, resolving, shortfall
+from bots.live.closures import SIDES
+from bots.models import (
+    AccountHolding,
+    Discrepancy,
+    Fill,
+    Order,
+    Position,
+    RiskState,
+    ShadowAccount,
+)
 from bots.modelstore import services as modelstore
-from monitoring.dashboard import confirm
-from monitoring.dashboard.books import DOES_NOT_ANSWER
-from monitoring.dashboard.broker import CALM, FAIL
+from markets.calendar import CryptoCalendar
+from monitoring.dashboard import account, overview
+from monitoring.dashboard.books import DOES_NOT_ANSWER, calendar_round
 from monitoring.templatetags.desk import slot_title
 from tradingsite import clock
 from tradingsite.registry import BOTS, MARKETS, SLOTS, Bot
@@ -39,6 +48,8 @@ class BotRow:
     bot: Bot
     risk: RiskState | None
     lots: int
+    holds: bool
+    """Anything, less than a lot too."""
     venue: str
     orders_a_day: int = limits.ORDERS_A_DAY
 
@@ -66,18 +77,22 @@ class OrderRow:
     bps: float | None
     """What it cost against the price it was decided at."""
     is_doubtful: bool
+    closed_by: str = ""
+    """Who closed it for the bot: then it is no order of the bot's, and nobody decided it here."""
+
+    @property
+    def left(self) -> Decimal:
+        """Return what is not booked of it, without a sign."""
+        return abs(self.order.quantity) - abs(self.order.filled_quantity)
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """Something a person may do here, in the words of the page that asks for confirmation."""
+class Difference:
+    """One open difference, and what a person may say of it in short."""
 
-    title: str
-    says: str
-    button: str
-    facts: tuple[tuple[str, str], ...] = ()
-    may_flatten: bool = False
-    is_danger: bool = True
+    market: str
+    row: Discrepancy
+    words: str
 
 
 @require_safe
@@ -89,6 +104,8 @@ def page(request: HttpRequest) -> HttpResponse:
         "here": "trading",
         "now": clock.market(),
         "bots": [],
+        "accounts": [],
+        "can_halt_all": True,
         "discrepancies": [],
         "orders": [],
         "causes": [],
@@ -117,106 +134,6 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/trading.html", context)
 
 
-@confirm.guarded
-def halt(request: HttpRequest, slug: str) -> HttpResponse:
-    """Ask whether a bot is to be halted; by POST, halt it."""
-    bot = _bot(slug)
-    act = Act(
-        f"Halt the {bot.title} bot?",
-        "It sends no order from the moment you say so. What is open is cancelled; its position "
-        "stays, unless you want it closed.",
-        "Halt it",
-        _holdings(bot),
-        may_flatten=True,
-    )
-
-    def carry_out() -> str:
-        flattens = request.POST.get("flatten") == "yes"
-        halting.halt(bot, confirm.reason(request), _by(request), flatten=flattens)
-        ends = "It closes what it holds." if flattens else "Its position stays."
-        return f"The {bot.title} bot is halted. {ends}"
-
-    return _confirmed(request, act, carry_out)
-
-
-@confirm.guarded
-def resume(request: HttpRequest, slug: str) -> HttpResponse:
-    """Ask whether a bot is to trade again; by POST, let it."""
-    bot = _bot(slug)
-    row = RiskState.on(bot.market).objects.filter(bot=slug, halted=True).first()
-    if row is None:
-        return _back(request, f"The {bot.title} bot is not halted.")
-    act = Act(
-        f"Let the {bot.title} bot trade again?",
-        f"It was halted: {row.halt_reason}. It decides again at its next bar, and its limits and "
-        f"the day's loss stay as they are.",
-        "Let it trade",
-        _holdings(bot),
-        is_danger=False,
-    )
-
-    def carry_out() -> str:
-        halting.resume(bot, f"{_by(request)}: {confirm.reason(request)}")
-        return f"The {bot.title} bot trades again from its next bar on."
-
-    return _confirmed(request, act, carry_out)
-
-
-@confirm.guarded
-def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
-    """Ask whether what nobody explains is the owner's; by POST, take it over."""
-    row = Discrepancy.on(_market(market)).objects.filter(pk=number, closed_at=None).first()
-    if row is None:
-        return _back(request, "The ledger and the venue agree there by now.")
-    rest = row.venue_quantity - row.ledger_quantity
-    act = Act(
-        f"Is the rest in {row.instrument} yours?",
-        "The bots' fills and your own trades do not explain what the account holds. Say yes only "
-        "once you have looked at the venue's own pages: the rest counts as yours from then on, "
-        "and no bot touches it.",
-        "It is mine",
-        (
-            ("The ledger has", f"{row.ledger_quantity.normalize():+f}"),
-            (f"{row.venue} has", f"{row.venue_quantity.normalize():+f}"),
-            ("You take over", f"{rest.normalize():+f}"),
-        ),
-    )
-
-    def carry_out() -> str:
-        done = discrepancies.adopt(market, row.instrument, _by(request))
-        if done is None:
-            return f"{row.instrument}: the two sides agree by now; nothing was taken over."
-        return f"{row.instrument}: the rest is yours. The bots trade it again."
-
-    return _confirmed(request, act, carry_out)
-
-
-@confirm.guarded
-def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
-    """Ask whether an unknown order was never placed; by POST, end it."""
-    order = Order.on(_market(market)).objects.filter(tag=tag, state=Order.State.UNKNOWN).first()
-    if order is None:
-        return _back(request, f"Order {tag} is not unknown any more.")
-    act = Act(
-        f"Was order {tag} never placed?",
-        "Look at the venue's own order book and positions first. Should it arrive after all, it "
-        "is taken in as late, on top of what was traded since.",
-        "It was never placed",
-        (
-            ("Order", f"{order.quantity.normalize():+f} {order.instrument}"),
-            ("Since", f"{order.created_at.astimezone(clock.IST):%a %d %b %H:%M}"),
-            ("What is known", order.message),
-        ),
-    )
-
-    def carry_out() -> str:
-        if not givingup.give_up(market, tag, f"{_by(request)}: {confirm.reason(request)}"):
-            return f"Order {tag} is not unknown any more; nothing was changed."
-        return f"Order {tag} counts as never placed."
-
-    return _confirmed(request, act, carry_out)
-
-
 def _read(market: str, context: dict[str, Any]) -> None:
     risks = {row.bot: row for row in RiskState.on(market).objects.all()}
     held = {row.slot: row for row in Position.on(market).objects.all()}
@@ -226,12 +143,14 @@ def _read(market: str, context: dict[str, Any]) -> None:
             bot,
             risks.get(bot.slug),
             sum(held[slot.slug].lots for slot in bot.slots if slot.slug in held),
+            any(held[slot.slug].quantity for slot in bot.slots if slot.slug in held),
             next((held[slot.slug].venue for slot in bot.slots if slot.slug in held), ""),
         )
         for bot in bots
     ]
-    open_rows = Discrepancy.on(market).objects.filter(closed_at=None).order_by("instrument")
-    found = [(market, row) for row in open_rows]
+    open_rows = list(Discrepancy.on(market).objects.filter(closed_at=None).order_by("instrument"))
+    found = [Difference(market, row, _answer(market, row)) for row in open_rows]
+    accounts = _accounts(market, held.values(), open_rows)
     orders = Order.on(market).objects
     newest = list(orders.order_by("-created_at", "-id")[:ORDERS_SHOWN])
     doubtful = list(orders.filter(state=Order.State.UNKNOWN).exclude(pk__in=[o.pk for o in newest]))
@@ -240,11 +159,31 @@ def _read(market: str, context: dict[str, Any]) -> None:
     days = [(slot.slug, day) for slot in slots for day in causes.by_day(slot, since)[:1]]
     costs = [row for bot in bots for row in shortfall.report(bot, clock.market())]
     context["bots"] += rows
+    context["accounts"] += accounts
     context["discrepancies"] += found
     context["orders"] += [_order(market, order) for order in newest + doubtful]
     context["causes"] += days
     context["shortfalls"] += [row for row in costs if row.hour is None]
     context["shadows"] += _shadows(market, held)
+
+
+def _answer(market: str, row: Discrepancy) -> str:
+    """Return the words of the button: the one answer there is, else that one must be given."""
+    answers = resolving.choices(market, row)
+    return answers[0].title if len(answers) == 1 else "Say what it is"
+
+
+def _accounts(
+    market: str, held: Iterable[Position], open_rows: Iterable[Discrepancy]
+) -> list[account.VenueAccount]:
+    now = clock.market()
+    seen = list(AccountHolding.on(market).objects.all())
+    since = min((row.seen_at for row in seen), default=now)
+    fills = Fill.on(market).objects.filter(at__gt=since)
+    is_nse = MARKETS[market].calendar == "NSE"
+    calendar = calendar_round(market, now) if is_nse else CryptoCalendar()
+    speed = overview.read_clock(now).speed
+    return account.build(MARKETS[market], calendar, seen, held, open_rows, fills, now, speed)
 
 
 def _shadows(market: str, held: dict[str, Position]) -> list[tuple[ShadowAccount, float]]:
@@ -258,58 +197,10 @@ def _shadows(market: str, held: dict[str, Position]) -> list[tuple[ShadowAccount
 
 
 def _order(market: str, order: Order) -> OrderRow:
-    cost = shortfall.of_order(order)
+    closed_by = SIDES.get(order.leg, "")
+    cost = None if closed_by else shortfall.of_order(order)
     title = ", ".join(f"{slot_title(slot)} {lots:+d}" for slot, lots in order.shares.items())
     doubtful = order.state == Order.State.UNKNOWN
     currency = MARKETS[market].currency
-    return OrderRow(order, market, title, currency, sum(cost) if cost else None, doubtful)
-
-
-def _confirmed(request: HttpRequest, act: Act, carry_out: Any) -> HttpResponse:
-    """Show the question; by a POST with the password and a reason, carry it out."""
-    trouble = ""
-    if request.method == "POST":
-        trouble = confirm.problem(request)
-        if not trouble:
-            messages.add_message(request, messages.SUCCESS, carry_out(), CALM)
-            return redirect("trading")
-        if not request.user.is_authenticated:
-            return redirect("trading")
-    context = {
-        "mode": settings.MODE,
-        "here": "trading",
-        "act": act,
-        "problem": trouble,
-        "reason": request.POST.get("reason", ""),
-        "reason_characters": confirm.REASON_CHARACTERS,
-    }
-    return render(request, "dashboard/confirm.html", context, status=400 if trouble else 200)
-
-
-def _back(request: HttpRequest, text: str) -> HttpResponse:
-    messages.add_message(request, messages.ERROR, text, FAIL)
-    return redirect("trading")
-
-
-def _holdings(bot: Bot) -> tuple[tuple[str, str], ...]:
-    rows = Position.on(bot.market).objects.filter(bot=bot.slug).order_by("slot")
-    return tuple(
-        (slot_title(row.slot), f"{row.lots:+d} lots of {row.instrument}" if row.lots else "flat")
-        for row in rows
-    )
-
-
-def _bot(slug: str) -> Bot:
-    if slug not in BOTS:
-        raise Http404(f"there is no bot {slug}")
-    return BOTS[slug]
-
-
-def _market(slug: str) -> str:
-    if slug not in MARKETS:
-        raise Http404(f"there is no market {slug}")
-    return slug
-
-
-def _by(request: HttpRequest) -> str:
-    return request.user.get_username()
+    bps = sum(cost) if cost else None
+    return OrderRow(order, market, title, currency, bps, doubtful, closed_by)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from django.urls import reverse
 
 from markets.freshness import Stream
+from monitoring.dashboard.account import VenueAccount
 from monitoring.dashboard.books import Book
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow
@@ -27,7 +28,10 @@ FAIL, WARN, START, CALM = "fail", "warn", "start", "calm"
 # An open notice that nobody resolved still matters for this long (real time).
 NOTICE_MATTERS = {FAIL: dt.timedelta(hours=24), WARN: dt.timedelta(hours=1)}
 # What these notices say is read from its own record, which also knows when it is over.
-HAVE_RECORDS = ("job:", "training:", "service:", "halt:", "daily-loss:", "order:", "resume:")
+HAVE_RECORDS = (
+    *("job:", "training:", "service:", "halt:", "daily-loss:", "order:", "resume:"),
+    *("discrepancy:", "flatten:"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Facts:
     real_now: dt.datetime
     books: Sequence[Book]
     bots: Sequence[BotRow]
+    accounts: Sequence[VenueAccount]
     services: Sequence[ServiceRow]
     failed_jobs: Sequence[JobRun]
     models: Sequence[ModelRow]
@@ -93,6 +98,7 @@ def decide(facts: Facts) -> Verdict:
 def _failures(facts: Facts) -> Iterator[Finding]:
     yield from _unreachable(facts.books)
     yield from _unknown_orders(facts.books)
+    yield from _stopped(facts.books)
     if facts.clock.frozen_seconds:
         yield Finding(
             FAIL,
@@ -117,6 +123,7 @@ def _failures(facts: Facts) -> Iterator[Finding]:
 
 def _warnings(facts: Facts) -> Iterator[Finding]:
     yield from _restrained(facts.bots)
+    yield from _unseen(facts.accounts, facts.clock.now)
     yield from _late(facts.streams)
     for row in facts.models:
         if row.is_refused and row.newest:
@@ -165,8 +172,35 @@ def _unknown_orders(books: Iterable[Book]) -> Iterator[Finding]:
                 "unknown.",
                 "New risk on that instrument is blocked until the venue's book has answered. "
                 "Nothing is sent twice.",
-                reverse(f"admin:bots_{book.market.slug}order_changelist") + "?state__exact=unknown",
-                "Open the orders",
+                reverse("trading"),
+                "Say what became of it",
+            )
+
+
+def _stopped(books: Iterable[Book]) -> Iterator[Finding]:
+    for book in books:
+        for row in book.discrepancies:
+            yield Finding(
+                FAIL,
+                f"{row.instrument} is stopped: {row}.",
+                "Neither the bots' fills nor your own trades explain it. No bot trades it until "
+                "the two agree or you say what it is.",
+                reverse("trading"),
+                "Say what it is",
+            )
+
+
+def _unseen(accounts: Iterable[VenueAccount], now: dt.datetime) -> Iterator[Finding]:
+    for each in accounts:
+        if each.is_old and each.seen_at:
+            yield Finding(
+                WARN,
+                f"The account {each.title} was last looked at "
+                f"{fmt.ago((now - each.seen_at).total_seconds())}.",
+                "Its bot looks each minute while it runs and the venue answers; what you see of "
+                "it may be over.",
+                "#account",
+                "See the accounts",
             )
 
 
@@ -225,11 +259,12 @@ def _restrained(bots: Iterable[BotRow]) -> Iterator[Finding]:
         if row.is_halted:
             yield Finding(
                 WARN,
-                f"{row.bot.title} is halted: it sends no orders and keeps its position.",
-                f"Reason: {row.halt_reason or 'none given'}. When it is right again: manage.py "
-                f"resume {row.bot.slug} --yes",
-                "#bots",
-                "See the bots",
+                f"{row.bot.title} is halted: it sends no orders and "
+                f"{'closes what it holds' if row.is_closing else 'keeps its position'}.",
+                f"Reason: {row.halt_reason or 'none given'}. Closing what it holds and resuming "
+                f"are on the trading page.",
+                reverse("trading"),
+                "Open trading",
             )
         elif row.is_latched:
             limit = fmt.money(row.bot.daily_loss_limit, row.currency)

@@ -18,12 +18,13 @@ from tradingsite.schedules import JOBS
 
 # Every card is a file of the same name in dashboard/cards/ and an element of the same id.
 LIVE_CARDS = (
-    *("state", "verdict", "money", "bots", "schedule", "positions", "training"),
+    *("state", "verdict", "money", "bots", "schedule", "positions", "account", "training"),
     *("services", "models", "data", "notices"),
 )
 PLACES = (
     ("schedule", "Schedule"),
     ("positions", "Positions"),
+    ("account", "Accounts"),
     ("training", "Training"),
     ("services", "Services"),
     ("models", "Models"),

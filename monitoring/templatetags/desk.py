@@ -8,6 +8,15 @@ from django import template
 from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 
+from bots.live.netting import (
+    BY_OWNER,
+    BY_VENUE,
+    CROSS,
+    FLATTEN,
+    LEAVE,
+    ROLL_CLOSE,
+    ROLL_OPEN,
+)
 from monitoring.dashboard.machine import slot_title
 from tradingsite import format as fmt
 
@@ -80,6 +89,30 @@ def step_seconds(seconds: float) -> str:
 def side(quantity: fmt.Number) -> str:
     """Return what an order of a signed quantity does."""
     return "Buy" if quantity > 0 else "Sell" if quantity < 0 else "Cross"
+
+
+@register.filter
+def signed_quantity(quantity: fmt.Number | None) -> str:
+    """Return a quantity with its sign and without useless zeros; nothing held is 0."""
+    sign = "+" if quantity and quantity > 0 else fmt.MINUS if quantity and quantity < 0 else ""
+    return f"{sign}{fmt.quantity(quantity)}"
+
+
+_LEG_TITLES = {
+    CROSS: "crossed inside the bot",
+    ROLL_CLOSE: "roll: closes the old",
+    ROLL_OPEN: "roll: opens the new",
+    FLATTEN: "closed at a person's word",
+    LEAVE: "left before the square-off",
+    BY_VENUE: "closed by the venue",
+    BY_OWNER: "closed by the owner",
+}
+
+
+@register.filter
+def leg_title(leg: str) -> str:
+    """Return what an order was for."""
+    return _LEG_TITLES.get(leg, leg)
 
 
 _ORDER_TAGS = {

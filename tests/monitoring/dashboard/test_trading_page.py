@@ -1,68 +1,20 @@
 """The trading page: what it shows, and that only a person with the password acts on it."""
 
 import datetime as dt
-import html
-import re
-from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpResponseBase
 from django.test import Client
 
-from bots.models import Decision, Discrepancy, Order, Position, RiskState, ShadowAccount
+from bots.models import Decision, Order, Position, RiskState, ShadowAccount
 from bots.modelstore.models import ModelVersion
 from monitoring.dashboard import trading
 from tests.desk import Desk
 from tests.monitoring import desks
-from tradingsite.format import GLUE
-from tradingsite.models import Notice
+from tests.monitoring.dashboard.pages import PASSWORD, act, lost, seen, stopped, words
 
 pytestmark = pytest.mark.django_db(databases=desks.ALIASES)
-PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def desk(set_market: Callable[..., None]) -> Desk:
-    made = Desk("btc", set_market, "2026-06-02 13:42")
-    made.quote(60_000.0)
-    return made
-
-
-@pytest.fixture
-def staff(client: Client) -> Client:
-    client.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
-    return client
-
-
-def words(answer: HttpResponseBase) -> str:
-    text = re.sub(r"<[^>]+>", " ", answer.content.decode())  # type: ignore[attr-defined]
-    return re.sub(r"\s+", " ", html.unescape(text).replace(GLUE, " "))
-
-
-def act(client: Client, address: str, **changes: str) -> Any:
-    asked = {"password": PASSWORD, "reason": "looked at the venue"} | changes
-    return client.post(f"/trading/{address}/", asked)
-
-
-def lost(desk: Desk) -> Order:
-    """Write an order that nobody knows of."""
-    order = desk.order({"btc-1h": 1}, bar=desk.now + dt.timedelta(hours=1))
-    Order.on("btc").objects.filter(pk=order.pk).update(state="unknown", message="no answer")
-    return order
-
-
-def stopped() -> Discrepancy:
-    """Write a discrepancy."""
-    return Discrepancy.on("btc").objects.create(
-        venue="paper",
-        instrument="BTC-PERP",
-        ledger_quantity=Decimal("0.02"),
-        venue_quantity=Decimal("0.05"),
-        seen_at=desks.NOW,
-    )
 
 
 def test_an_empty_desk_says_what_each_table_waits_for(client: Client, set_market: Any) -> None:
@@ -70,6 +22,7 @@ def test_an_empty_desk_says_what_each_table_waits_for(client: Client, set_market
     text = words(client.get("/trading/"))
     assert "No order yet" in text and "No decision yet" in text and "No model waits" in text
     assert "not started" in text and "Simulated" in text
+    assert "No account has been looked at yet" in text and "Halt all bots" in text
 
 
 def test_orders_causes_costs_and_shadows_are_shown(client: Client, desk: Desk) -> None:
@@ -117,60 +70,10 @@ def test_orders_causes_costs_and_shadows_are_shown(client: Client, desk: Desk) -
     assert "Unknown" not in text
 
 
-def test_halting_needs_the_password_and_a_reason_and_is_kept(staff: Client, desk: Desk) -> None:
-    assert "Close what it holds" in words(staff.get("/trading/btc/halt/"))
-    assert not desk.risk().halted
-    assert act(staff, "btc/halt", password="a guess").status_code == 400
-    assert act(staff, "btc/halt", reason=" ").status_code == 400
-    assert not desk.risk().halted
-    assert act(staff, "btc/halt", reason="the spread is odd").status_code == 302
-    risk = desk.risk()
-    assert (risk.halted, risk.halt_reason, risk.flatten) == (True, "the spread is odd", False)
-    assert "halted by owner: the spread is odd" in Notice.objects.get(key="halt:btc").text
-    text = words(staff.get("/trading/"))
-    assert "the spread is odd" in text and "Resume" in text
-    order = desk.order({"btc-1h": 1})
-    desk.send(order)
-    assert order.state == "denied"
-
-
-def test_halting_may_flatten_and_resuming_gives_it_back(staff: Client, desk: Desk) -> None:
-    act(staff, "btc/halt", flatten="yes")
-    assert desk.risk().flatten
-    assert act(staff, "btc/resume", password="a guess").status_code == 400
-    assert desk.risk().halted
-    assert act(staff, "btc/resume").status_code == 302
-    assert (desk.risk().halted, desk.risk().flatten) == (False, False)
-    assert "is not halted" in words(staff.get("/trading/btc/resume/", follow=True))
-
-
-def test_what_nobody_explains_shows_both_numbers_and_is_adopted(staff: Client, desk: Desk) -> None:
-    row = stopped()
-    text = words(staff.get("/trading/"))
-    assert "BTC-PERP is stopped: the ledger has 0.02, the venue has 0.05" in text
-    assert "You take over +0.03" in words(staff.get(f"/trading/btc/adopt/{row.pk}/"))
-    row.refresh_from_db()
-    assert row.closed_at is None
-    assert act(staff, f"btc/adopt/{row.pk}").status_code == 302
-    row.refresh_from_db()
-    assert row.adopted_by == "owner"
-    assert "agree there by now" in words(staff.get(f"/trading/btc/adopt/{row.pk}/", follow=True))
-
-
-def test_an_unknown_order_ends_by_a_persons_word(staff: Client, desk: Desk) -> None:
-    order = lost(desk)
-    text = words(staff.get("/trading/"))
-    assert f"Order {order.tag} may or may not have arrived." in text
-    assert act(staff, f"btc/giveup/{order.tag}").status_code == 302
-    assert desk.story(order)[-1] == "not_placed"
-    order.refresh_from_db()
-    assert order.message == "owner: looked at the venue says it was never placed"
-    assert "not unknown any more" in words(
-        staff.get(f"/trading/btc/giveup/{order.tag}/", follow=True)
-    )
-
-
-@pytest.mark.parametrize("address", ["btc/halt", "btc/resume", "btc/adopt/1", "btc/giveup/T1X"])
+@pytest.mark.parametrize(
+    "address",
+    ["halt", "btc/halt", "btc/close", "btc/resume", "btc/adopt/1", "btc/giveup/T1X"],
+)
 def test_nobody_acts_without_signing_in_or_being_staff(
     client: Client, desk: Desk, address: str
 ) -> None:
@@ -196,7 +99,7 @@ def test_five_wrong_passwords_sign_out(staff: Client, desk: Desk) -> None:
 
 
 def test_unknown_bots_and_markets_are_not_found(staff: Client) -> None:
-    for address in ("doge/halt", "doge/resume", "doge/adopt/1", "doge/giveup/T1X"):
+    for address in ("doge/halt", "doge/close", "doge/resume", "doge/adopt/1", "doge/giveup/T1X"):
         assert staff.get(f"/trading/{address}/").status_code == 404
 
 
@@ -207,3 +110,34 @@ def test_an_unknown_order_is_shown_however_many_came_after_it(client: Client, de
         desk.order({"btc-4h": 1}, bar=desk.now + dt.timedelta(hours=2 + number))
     text = words(client.get("/trading/"))
     assert f"Order {order.tag} may or may not have arrived." in text
+
+
+def test_what_others_closed_never_looks_like_an_order_of_the_bots(
+    client: Client, desk: Desk
+) -> None:
+    ours = desk.trade({"btc-1h": 2}, at=60_060.0)
+    theirs = desk.order({"btc-1h": -2}, bar=desk.now + dt.timedelta(hours=1))
+    rows = Order.on("btc").objects.filter(pk=theirs.pk)
+    rows.update(leg="by_venue", state="filled", average_price=59_000)
+    text = words(client.get("/trading/"))
+    assert "Closed 0.02 BTC-PERP closed by the venue no order of the bot" in text
+    assert "Sell" not in text and "Buy 0.02" in text
+    rows.update(leg="by_owner")
+    assert "closed by the owner" in words(client.get("/trading/"))
+    Order.on("btc").objects.filter(pk=ours.pk).update(leg="leave")
+    assert "left before the square-off" in words(client.get("/trading/"))
+
+
+def test_the_account_stands_beside_its_bots_with_the_owners_part(
+    client: Client, desk: Desk
+) -> None:
+    desk.trade({"btc-1h": 2})
+    seen("btc", "paper", "BTC-PERP", "0.05", at=desk.now)
+    seen("btc", "paper", "ETH-PERP", "7", at=desk.now)
+    text = words(client.get("/trading/"))
+    assert "BTC on paper seen just now BTC-PERP +0.05 +0.02 +0.03" in text
+    assert "and 1 other instrument of the owner" in text and "ETH-PERP" not in text
+    stopped()
+    assert "+0.03 unexplained" in words(client.get("/trading/"))
+    desk.go(desk.now + dt.timedelta(hours=5))
+    assert "seen 5 h ago : its bot does not look" in words(client.get("/trading/"))

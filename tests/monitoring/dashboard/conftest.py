@@ -1,0 +1,23 @@
+"""A desk and a person of its staff."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.desk import Desk
+from tests.monitoring.dashboard.pages import PASSWORD
+
+
+@pytest.fixture
+def desk(set_market: Callable[..., None]) -> Desk:
+    made = Desk("btc", set_market, "2026-06-02 13:42")
+    made.quote(60_000.0)
+    return made
+
+
+@pytest.fixture
+def staff(client: Client) -> Client:
+    client.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
+    return client
