@@ -82,8 +82,8 @@ def require_ended(market: str, instrument: str) -> None:
     order = unended(market, instrument)
     if order is not None:
         raise ValueError(
-            f"order {order.tag} of {instrument} is {order.get_state_display()}: what it trades may "
-            f"be the difference. First it must end: it is looked up every few seconds, cancelled "
+            f"order {order.tag} of {instrument} is {order.get_state_display().lower()}: what it "
+            f"trades may be the difference. First it must end: it is looked up every few seconds, cancelled "
             f"where it rests, and an unknown one is ended by manage.py giveup {market} {order.tag}"
         )
 
@@ -105,7 +105,8 @@ def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
         if row is None:
             return None
         held = bots_hold(market, row.venue, instrument)
-        if missing := lacking(held, row.venue_quantity):
+        missing = Decimal(0) if row.detail else lacking(held, row.venue_quantity)
+        if missing:
             raise ValueError(
                 f"{row.venue} has {row.venue_quantity.normalize():+f} of {instrument} and the bots "
                 f"hold {held.normalize():+f}: {missing.normalize():f} of it was closed for them. "

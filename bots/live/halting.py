@@ -91,7 +91,7 @@ def orders_on_their_way(bot: Bot, wait_seconds: float = ANSWERED_WITHIN_SECONDS)
 def _became(order: Order) -> str:
     if order.state == State.SUBMITTING:
         return "no answer yet; it counts as unknown, and is looked for in the venue's book"
-    return f"{order.get_state_display()} {order.message}".strip()
+    return f"{order.get_state_display().lower()} {order.message}".strip()
 
 
 def resume(bot: Bot, by: str) -> bool:

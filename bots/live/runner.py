@@ -169,8 +169,8 @@ class Runner:
         if now - self._sent_at > FILLS_AT_ONCE_SECONDS and now - self._filled_at < FILLS_SECONDS:
             return
         self._filled_at = now
-        if protocol.take_trades(self._ledger, self._venue):
-            self._look()
+        protocol.take_trades(self._ledger, self._venue)
+        self._look()  # a person may have ended one, too
 
     def _begin(self) -> None:
         """Start from the ledger: after a restart, and after the database was away."""

@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from django.conf import settings
 
+from bots.live.netting import BY_OWNER, BY_VENUE
 from bots.models import Order
 from tradingsite import clock, notices
 from tradingsite.registry import BOTS, Bot
@@ -133,8 +134,9 @@ def _orders(bot: Bot, since: dt.datetime) -> list[Order]:
         average_price__isnull=False,
         reference_price__gt=0,
     )
-    # Crossed inside the bot, at no cost, and so no evidence of one.
-    return list(rows.exclude(quantity=0).order_by("created_at"))
+    # Crossed inside the bot, or closed over its head, at no cost, and so no evidence of one.
+    rows = rows.exclude(quantity=0).exclude(leg__in=(BY_VENUE, BY_OWNER))
+    return list(rows.order_by("created_at"))
 
 
 def _costs(bot: Bot, since: dt.datetime) -> dict[str, list[_Cost]]:

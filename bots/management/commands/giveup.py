@@ -62,7 +62,7 @@ class Command(BaseCommand):
             )
         except ValueError as error:
             raise CommandError(str(error)) from error
-        ended = Order.on(market).objects.get(tag=tag).get_state_display()
+        ended = Order.on(market).objects.get(tag=tag).get_state_display().lower()
         self.stdout.write(f"{tag}: {ended if done else 'known by now; left as it is'}")
 
 
