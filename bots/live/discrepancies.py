@@ -84,7 +84,8 @@ def require_ended(market: str, instrument: str) -> None:
         raise ValueError(
             f"order {order.tag} of {instrument} is {order.get_state_display().lower()}: what it "
             f"trades may be the difference. First it must end: it is looked up every few seconds, "
-            f"cancelled where it rests, and an unknown one is ended by manage.py giveup {market} {order.tag}"
+            f"cancelled where it rests, and an unknown one is ended by manage.py giveup {market} "
+            f"{order.tag}"
         )
 
 
