@@ -6,6 +6,7 @@ position to hold it against goes out only where the venue itself promises that i
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
@@ -18,7 +19,9 @@ from markets.venues.base import Holding, Venue
 from tradingsite.errors import Degraded, Retry
 
 ANSWER_WITHIN_SECONDS = 10.0
-"""More than any venue's client waits for an answer."""
+"""Of a whole look: more than a venue's client waits for one answer."""
+STALE_SECONDS = 6.0
+"""Older than that, a look is no ground for new risk: it was decided on other prices."""
 _WORKERS = 4
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ class AccountView:
         """Begin to ask; nothing is waited for before it is needed."""
         self._venue = venue
         self._sent: list[tuple[str, str, Decimal]] = []
+        self._began = time.monotonic()
         names = sorted(set(instruments))
         self.instruments = frozenset(names)
         self._holdings = self._ask(venue.holdings)
@@ -79,6 +83,10 @@ class AccountView:
         """Count an order that went out after the account was looked at as filled already."""
         self._sent.append((instrument, product, quantity))
 
+    def age_seconds(self) -> float:
+        """Return for how long the venue has had the questions."""
+        return time.monotonic() - self._began
+
     def _ask(self, question: Callable[[], T]) -> "Future[T]":
         if self._venue.is_remote:
             return _pool().submit(question)
@@ -91,7 +99,7 @@ class AccountView:
 
     def _answer(self, asked: "Future[T]") -> T | None:
         try:
-            return asked.result(ANSWER_WITHIN_SECONDS)
+            return asked.result(max(ANSWER_WITHIN_SECONDS - self.age_seconds(), 0.0))
         except (Retry, Degraded, TimeoutError) as error:
             log.warning("%s does not say: %s", self._venue.name, error)
             return None

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Q, Sum
 
 from bots.live import discrepancies, fills, fitting, halting, ledger, limits
-from bots.live.account import AccountView
+from bots.live.account import STALE_SECONDS, AccountView
 from bots.live.limits import Limits, Refusal, Standing
 from bots.live.netting import EXITS, FLATTEN
 from bots.live.states import DOUBTFUL, IN_FLIGHT, State
@@ -62,6 +62,8 @@ class DatabaseLedger:
             refused = None
             if is_exit:
                 refused = fitting.fit_exit(order, self._venue, legs, lot_size)
+            elif (age := view.age_seconds()) > STALE_SECONDS:
+                refused = Refusal(f"{self._venue.name} took {age:.0f} s to say what the account is")
             if refused is None:
                 standing = self.standing(order, risk, price, view, margin)
                 refused = limits.refusal(order, standing, limits_of(self._bot, lot_size))

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from bots.live import halting, holdings, ledger
+from bots.live.account import AccountView
 from bots.live.decisions import Decider
 from bots.live.netting import Leg
 from bots.live.policies import Policies
@@ -420,3 +421,18 @@ def test_a_halted_bot_is_told_to_close_what_it_holds(desk: AtBroker) -> None:
     ]
     assert "is to close what it holds" in Notice.objects.get(key="flatten:nifty").text
     assert desk.risk().halt_reason == "first" and desk.risk().flatten
+
+
+def test_a_broker_that_is_slow_to_answer_keeps_no_exit_and_takes_no_new_risk(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    monkeypatch.setattr(AccountView, "age_seconds", lambda view: 6.5)
+    entry = desk.order({"nifty-1h": 1}, bar=ist("2026-06-01 10:15"))
+    desk.send(entry)
+    assert entry.state == "denied" and "took 6 s" in entry.message
+    leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:30"))
+    desk.send(leaving)
+    desk.until(leaving, "filled")

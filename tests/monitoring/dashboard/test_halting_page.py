@@ -61,7 +61,7 @@ def test_halting_waits_for_what_was_on_its_way_and_says_what_became_of_it(
     act(staff, "btc/halt")
     text = words(staff.get("/trading/"))
     assert f"Order {order.tag} (+0.01 BTC-PERP) was on its way" in text
-    assert "when the bot was halted: Filled." in text and "Nothing was on its way" not in text
+    assert "when the bot was halted: filled." in text and "Nothing was on its way" not in text
 
 
 def test_an_order_without_an_answer_is_named_and_the_wait_ends(

@@ -75,7 +75,7 @@ def test_what_may_be_an_order_of_ours_is_no_ones_yet(staff: Client, desk: Desk) 
     order, row = lost(desk), stopped()
     answered = act(staff, f"btc/adopt/{row.pk}", answer="owners")
     assert answered.status_code == 400
-    assert f"Order {order.tag} of BTC-PERP is Unknown" in words(answered)
+    assert f"Order {order.tag} of BTC-PERP is unknown" in words(answered)
     row.refresh_from_db()
     assert row.closed_at is None
 
