@@ -436,3 +436,25 @@ def test_a_broker_that_is_slow_to_answer_keeps_no_exit_and_takes_no_new_risk(
     leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:30"))
     desk.send(leaving)
     desk.until(leaving, "filled")
+
+
+def test_a_square_off_that_failed_is_an_overnight_position_of_the_morning_after(
+    desk: AtBroker,
+) -> None:
+    desk.venue.product = "MIS"
+    order = desk.order({"nifty-15m": 1})
+    order.product = "MIS"
+    order.save(update_fields=["product"])
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.fault("square_off_fails")
+    for when in ("2026-06-01 15:27", "2026-06-01 15:35", "2026-06-02 09:20"):
+        later(desk, when)
+        desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 65})
+    assert desk.reconcile().differences == ()
+    assert {row.product for row in desk.positions().values() if row.quantity} == {"NRML"}
+    assert "was MIS" in Notice.objects.get(key__startswith="converted:").text
+    leaving = desk.order({"nifty-15m": -1}, "close", bar=desk.now)
+    desk.send(leaving)
+    desk.until(leaving, "filled")
+    assert (leaving.product, desk.venue.positions()) == ("NRML", {})
