@@ -3,8 +3,10 @@
 The NIFTY bot trades at the simulated broker and the BTC bot at the simulated exchange, through the
 unmodified clients and on real databases; only their policies are chance, so that there is an order
 at almost every bar. Faults are those the simulators know; a crash ends a bot at a failpoint and
-starts it again. A person looks at the venue's book now and then, ends what never arrived and lets a
-halted bot go on. Time goes from bar to bar, so `weeks` of it take minutes.
+starts it again; the owner and the venue trade, convert, square off and liquidate in the same
+accounts (`_hands`), and whole days pass with a bot's machine off. A person looks at the venue's book
+now and then, ends what nobody knows, says what a difference is and lets a halted bot go on. Time
+goes from bar to bar, so `weeks` of it take minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench import _hands
+from tests.bench import _checks, _hands
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORDERS = int(os.environ.get("NIGHTDESK_SOAK_ORDERS", "2000"))
@@ -34,8 +36,6 @@ MOST_WEEKS = 30.0
 SEED = 20_261
 YEARS = {"15m": 0.4, "1h": 0.5, "4h": 0.5, "1d": 1.5}
 BAR_SECONDS = 900
-OLDEST_SECONDS = 4 * 86_400
-"""Of an order without an end: two sessions, over any weekend."""
 FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "nifty": (
         *((kind, {"match": "POST /orders/"}) for kind in ("server_error", "reset", "not_json")),
@@ -65,7 +65,6 @@ FAULTS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
 }
 FAULT_SHARE, CRASH_SHARE = 0.15, 0.15
 HANDS_SECONDS = 0.15
-MINUTE_SECONDS = 1.5
 SAID_EVERY = 100
 SETTLE_SECONDS = 1.2
 
@@ -225,74 +224,11 @@ class _Desk:
 
     def check(self) -> None:
         """Hold the ledger against the venue's own truth."""
-        violations = [*self._wrong_orders(), *self._wrong_position()]
+        violations = [*_checks.wrong_orders(self), *_checks.wrong_position(self)]
         for each in violations:
             print(f"{self.market} at {self.soak.now:.0f}: {each}", file=sys.stderr)
         self.soak.counted["violations"] += len(violations)
         self.soak.counted["checks"] += 1
-
-    def _wrong_orders(self) -> Iterator[str]:
-        from bots.live.states import IN_FLIGHT, State
-        from bots.models import Discrepancy, Order, OrderEvent
-
-        rows = {order.tag: order for order in Order.on(self.market).objects.all()}
-        begun = OrderEvent.on(self.market).objects.filter(state=State.SUBMITTING).count()
-        tags = self.soak.tags_at(self.market)
-        if len(tags) != len(set(tags)):
-            yield "one tag is two orders"
-        if strangers := set(tags) - rows.keys():
-            yield f"orders that the ledger has not: {strangers}"
-        if len(tags) > begun:
-            yield f"{len(tags)} orders there, {begun} begun here"
-        yield from self.soak.crossed
-        self.soak.crossed.clear()
-        stopped = Discrepancy.on(self.market).objects.filter(closed_at=None).exists()
-        old = clock_at(self.soak.now - OLDEST_SECONDS)
-        for order in rows.values():
-            if order.state in IN_FLIGHT and order.created_at < old and not self.is_away:
-                told = order.state == State.UNKNOWN and stopped
-                if not told and self.market == "nifty":
-                    yield f"order {order} has no end after two sessions, and nobody is told"
-
-    def _wrong_position(self) -> Iterator[str]:
-        from bots.live import discrepancies
-        from bots.live.states import IN_FLIGHT
-        from bots.models import Discrepancy, Order, Position
-        from tradingsite.models import Notice
-
-        rows = Position.on(self.market).objects
-        booked = sum(rows.values_list("quantity", flat=True), Decimal(0))
-        most = self.bot.limit_lots * len(self.bot.slots) * self.soak.lot[self.market]
-        if abs(booked) > most:
-            yield f"{booked} booked, over the limit of {most}"
-        in_flight = Order.on(self.market).objects.filter(state__in=IN_FLIGHT).exists()
-        if in_flight or not self.runner._is_ready:
-            return
-        stops = Discrepancy.on(self.market).objects.filter(closed_at=None)
-        until = time.monotonic() + MINUTE_SECONDS
-        instruments = self.runner._instruments
-        while time.monotonic() < until:
-            # The minute's look, which real time here has no minutes for.
-            self.runner._reconciled_at = float("-inf")
-            self.step()
-            held = discrepancies.explained(self.market, self.venue)
-            # What the owner kept of a contract that has expired is nobody's any more.
-            alive = (name for name in held if discrepancies._is_ours(instruments, name))
-            explained = sum((held[name] for name in alive), Decimal(0))
-            if explained == self.hands.held() or stops.exists():
-                break
-        if Order.on(self.market).objects.filter(state__in=IN_FLIGHT).exists():
-            return
-        if explained != self.hands.held() and not stops.exists():
-            yield f"{explained} explained, {self.hands.held()} held, and nothing is stopped"
-        for stop in stops:
-            key = f"discrepancy:{self.market}:{stop.instrument}"
-            if not Notice.objects.filter(key=key, resolved_at=None).exists():
-                yield f"{stop.instrument} is stopped, and nobody is told"
-
-
-def clock_at(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 class Soak:
