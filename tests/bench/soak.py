@@ -4,7 +4,7 @@ The NIFTY bot trades at the simulated broker and the BTC bot at the simulated ex
 unmodified clients and on real databases; only their policies are chance, so that there is an order
 at almost every bar. Faults are those the simulators know; a crash ends a bot at a failpoint and
 starts it again; the owner and the venue trade, convert, square off and liquidate in the same
-accounts (`_hands`), and whole days pass with a bot's machine off. A person looks at the venue's book
+accounts (`_hands`), and whole days pass with a bot's machine off. A person looks at the books
 now and then, ends what nobody knows, says what a difference is and lets a halted bot go on. Time
 goes from bar to bar, so `weeks` of it take minutes.
 """
