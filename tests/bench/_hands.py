@@ -49,10 +49,14 @@ class Broker:
         positions = self._kite.account.portfolio.positions.values()
         return Decimal(sum(each.quantity for each in positions))
 
-    def covers(self, quantity: Decimal, product: str) -> bool:
+    def covers(self, symbol: str, quantity: Decimal, product: str) -> bool:
         """Return whether an exit of a quantity in a product only closes."""
         positions = self._kite.account.portfolio.positions.values()
-        held = sum(each.quantity for each in positions if each.product == product)
+        held = sum(
+            each.quantity
+            for each in positions
+            if each.product == product and each.row.symbol == symbol
+        )
         return held * quantity < 0 and abs(quantity) <= abs(held)
 
     def filled(self, tag: str) -> Decimal:
@@ -150,7 +154,7 @@ class Exchange:
         """Return what the account holds, from the exchange's own records."""
         return sum((each.size for each in self._account.positions.values()), Decimal(0))
 
-    def covers(self, quantity: Decimal, product: str) -> bool:
+    def covers(self, symbol: str, quantity: Decimal, product: str) -> bool:
         """Return True: the exchange itself cuts what only reduces."""
         return True
 

@@ -80,6 +80,9 @@ def _before(graphs: Path, folder: Path) -> dict[str, float]:
         shutil.copy(CHECKOUT / "tests" / "bench" / "_wire.py", tree / "tests" / "bench")
         return _measured("_wire", shutil.copytree(graphs, folder / "wire-before"), tree)
     finally:
+        # Its servers are its own, and would outlive it.
+        stop = [sys.executable, "manage.py", "embedded", "stop"]
+        subprocess.run(stop, cwd=tree, check=False, capture_output=True)
         remove = ["git", "worktree", "remove", "--force", str(tree)]
         subprocess.run(remove, cwd=CHECKOUT, check=True)
 

@@ -401,7 +401,9 @@ def _watched(venue: Any, hands: Any, soak: Soak) -> Any:
     place = venue.place
 
     def watched(tag: str, name: str, quantity: Decimal, *more: Any, **how: Any) -> Any:
-        if how.get("reduces") and not hands.covers(quantity, how.get("product") or venue.product):
+        symbol = venue._directory().find(name).symbol.partition(":")[2]
+        product = how.get("product") or venue.product
+        if how.get("reduces") and not hands.covers(symbol, quantity, product):
             soak.crossed.append(f"an exit of {quantity} leaves where {hands.held()} is held")
         return place(tag, name, quantity, *more, **how)
 
