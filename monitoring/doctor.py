@@ -22,7 +22,7 @@ from markets import calendar_watch, instruments_today
 from markets.store import load_calendar
 from markets.venues.configured import kite_token
 from monitoring import checks
-from tradingsite import clock
+from tradingsite import clock, owner_limits
 from tradingsite.databases import is_ours
 from tradingsite.registry import BOTS, MARKETS, SLOTS
 from training import recipes
@@ -149,9 +149,38 @@ def _models() -> Iterator[Finding]:
 
 
 def _limits() -> Iterator[Finding]:
+    """Show every limit in force and where it comes from; a broken file of the owner's is red."""
+    limits = owner_limits.in_force
+    if limits.error:
+        says = f"the owner's limits cannot be read: {limits.error}"
+        yield Finding("limits file", FAIL, says, "until then every bot only reduces")
+    elif limits.changed_at is None:
+        yield Finding("limits file", OK, f"none at {limits.path}: the repository's limits hold")
+    else:
+        count = len(limits.set_by_owner)
+        says = f"{limits.path} sets {count}, of {limits.changed_at:%d %b %Y %H:%M}Z"
+        yield Finding("limits file", OK, says)
+    for market in MARKETS.values():
+        source = limits.source("markets", market.slug, "daily_loss_limit")
+        says = (
+            f"all its bots may lose {market.currency} {market.daily_loss_limit:,} a day ({source})"
+        )
+        yield Finding(f"{market.title} account limit", OK, says)
     for bot in BOTS.values():
         dead = dead_actions(bot.limit_lots)
-        says = f"{bot.limit_lots} lots a slot" + (f"; {', '.join(dead)} do nothing" if dead else "")
+        currency = MARKETS[bot.market].currency
+        values = (
+            f"{bot.limit_lots} lots a slot",
+            f"{currency} {bot.daily_loss_limit:,} a day",
+            f"{currency} {bot.notional_limit:,} in all",
+        )
+        says = ", ".join(
+            f"{value} ({limits.source('bots', bot.slug, key)})"
+            for value, key in zip(values, owner_limits.BOT_KEYS, strict=True)
+        )
+        says = says.replace(f" ({owner_limits.REPOSITORY})", "") + (
+            f"; {', '.join(dead)} do nothing" if dead else ""
+        )
         yield Finding(f"{bot.title} limit", WARN if dead else OK, says)
 
 

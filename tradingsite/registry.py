@@ -1,14 +1,15 @@
 """The markets, the bots and their model slots: one table each, standard library only.
 
-Services, schedules, databases, the dashboard and the tests derive from this file, so a new bot
-is one entry here.
+Slots, pages and tests derive from this file. Entries are by keyword: two limits of one type, side
+by side, must not be told apart by their place. What the owner allows may be narrowed outside the
+repository, so that no upgrade touches it: see `tradingsite.owner_limits`.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
     """Name a market; its slug is also the alias of its database."""
 
@@ -38,7 +39,7 @@ class Slot:
         return f"{self.bot}-{self.timeframe}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bot:
     """Describe a bot: what it trades, how much it may hold, what its fills are assumed to cost."""
 
@@ -52,7 +53,7 @@ class Bot:
     """Half spread plus impact against us on every fill; an assumption until our own fills say."""
     daily_loss_limit: Decimal
     """Loss of one trading date, in the market's currency, after which the bot only reduces."""
-    notional_limit: Decimal = Decimal(0)
+    notional_limit: Decimal
     """Most that the bot's whole position may be worth, in the market's currency."""
     network: str = "tft"
     """Market encoder of its policies: tft, mlp or lstm (training.nets)."""
@@ -78,16 +79,24 @@ MARKETS: dict[str, Market] = {
     market.slug: market
     for market in (
         Market(
-            "nifty",
-            "NIFTY",
-            "INR",
-            "NIFTY-FUT",
-            ("15m", "1h", "1d"),
-            "NSE",
-            Decimal("300000"),
+            slug="nifty",
+            title="NIFTY",
+            currency="INR",
+            instrument="NIFTY-FUT",
+            timeframes=("15m", "1h", "1d"),
+            calendar="NSE",
+            daily_loss_limit=Decimal("300000"),
             carry_per_year=0.065,
         ),
-        Market("btc", "BTC", "USDC", "BTC-PERP", ("1h", "4h"), "CRYPTO", Decimal("400")),
+        Market(
+            slug="btc",
+            title="BTC",
+            currency="USDC",
+            instrument="BTC-PERP",
+            timeframes=("1h", "4h"),
+            calendar="CRYPTO",
+            daily_loss_limit=Decimal("400"),
+        ),
     )
 }
 
@@ -95,25 +104,34 @@ BOTS: dict[str, Bot] = {
     bot.slug: bot
     for bot in (
         Bot(
-            "nifty",
-            "NIFTY",
-            "nifty",
-            ("15m", "1h", "1d"),
-            4,
-            1.0,
-            Decimal("250000"),
-            Decimal("40000000"),
+            slug="nifty",
+            title="NIFTY",
+            market="nifty",
+            timeframes=("15m", "1h", "1d"),
+            limit_lots=4,
+            slippage_bps=1.0,
+            daily_loss_limit=Decimal("250000"),
+            notional_limit=Decimal("40000000"),
         ),
-        Bot("btc", "BTC", "btc", ("1h", "4h"), 4, 1.5, Decimal("400"), Decimal("20000")),
         Bot(
-            "personal",
-            "Personal",
-            "nifty",
-            ("1d",),
-            4,
-            1.0,
-            Decimal("100000"),
-            Decimal("15000000"),
+            slug="btc",
+            title="BTC",
+            market="btc",
+            timeframes=("1h", "4h"),
+            limit_lots=4,
+            slippage_bps=1.5,
+            daily_loss_limit=Decimal("400"),
+            notional_limit=Decimal("20000"),
+        ),
+        Bot(
+            slug="personal",
+            title="Personal",
+            market="nifty",
+            timeframes=("1d",),
+            limit_lots=4,
+            slippage_bps=1.0,
+            daily_loss_limit=Decimal("100000"),
+            notional_limit=Decimal("15000000"),
             on_paper=True,
             learns_from_owner=True,
             style_weight=0.1,

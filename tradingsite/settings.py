@@ -11,7 +11,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 
-from tradingsite import clock, databases, embedded, keys, venues
+from tradingsite import clock, databases, embedded, keys, owner_limits, venues
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -33,6 +33,10 @@ PC_SSH_KEY = Path(env.str("PC_SSH_KEY", str(DATA_DIR / "secrets" / "pc_ssh_key")
 PC_KNOWN_HOSTS = Path(env.str("PC_KNOWN_HOSTS", str(DATA_DIR / "secrets" / "pc_known_hosts")))
 PC_DATA_DIR = env.str("PC_DATA_DIR", str(DATA_DIR))  # PC's DATA_DIR, as PC names it
 LINK_KBPS = env.int("LINK_KBPS", 0)  # no transfer is quicker, in kB a second; 0: no limit
+
+# The owner's own limits; a broken file is told by doctor, and lets no bot take new risk.
+LIMITS_FILE = Path(env.str("LIMITS_FILE", str(DATA_DIR / "limits.toml")))
+owner_limits.apply(LIMITS_FILE)
 
 clock.simulate(DATA_DIR / "clock.json" if MODE == "simulated" else None)
 SIM_SEED = env.int("SIM_SEED", 7)

@@ -19,7 +19,7 @@ from bots.live.states import DOUBTFUL, IN_FLIGHT, State
 from bots.models import Order, OrderEvent, Position, RiskState
 from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
-from tradingsite import clock
+from tradingsite import clock, owner_limits
 from tradingsite.registry import Bot
 
 MINUTE = dt.timedelta(minutes=1)
@@ -62,6 +62,8 @@ class DatabaseLedger:
             refused = None
             if is_exit:
                 refused = fitting.fit_exit(order, self._venue, legs, lot_size)
+            elif error := owner_limits.in_force.error:
+                refused = Refusal(f"the owner's limits cannot be read: {error}", is_told=True)
             elif (age := view.age_seconds()) > STALE_SECONDS:
                 refused = Refusal(f"{self._venue.name} took {age:.0f} s to say what the account is")
             if refused is None:
@@ -83,7 +85,7 @@ class DatabaseLedger:
         if refused is not None:
             if refused.is_loop:
                 self._stop_loop(refused)
-            elif is_exit and refused.is_told:
+            elif refused.is_told:
                 fitting.tell_refused(self._bot, order, refused)
             return False
         view.sent(order.instrument, order.product, order.quantity)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from bots.live import cover, discrepancies
 from bots.live.account import AccountView
 from bots.live.limits import Refusal
-from bots.live.netting import cut, in_lots, portions
+from bots.live.netting import EXITS, cut, in_lots, portions
 from bots.models import Order, Position
 from markets.venues.base import Venue
 from tradingsite import notices
@@ -75,7 +75,11 @@ def owners_share(
 
 
 def tell_refused(bot: Bot, order: Order, refused: Refusal) -> None:
-    """Tell people that an exit was not sent."""
+    """Tell people that an order was not sent, of which they must hear."""
+    if order.leg not in EXITS:
+        text = f"{bot.title} bot takes no new risk: {refused.reason}"
+        notices.notify("trading", "critical", f"limits:{bot.slug}", text)
+        return
     notices.notify(
         "trading",
         "critical",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,6 +14,7 @@ from monitoring import doctor
 from tests.desk import ist
 from tests.histories import seed_days
 from tests.monitoring import desks
+from tradingsite import owner_limits
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -74,3 +76,22 @@ def test_a_queue_that_is_away_stops_no_bot(settings: pytest.FixtureRequest) -> N
     settings.REDIS_URL = "redis://127.0.0.1:1/0"  # type: ignore[attr-defined]
     found = finding("queue")
     assert found.level == "warn" and "bots trade without it" in found.says
+
+
+def test_the_limits_in_force_are_shown_with_where_they_come_from(tmp_path: Path) -> None:
+    kept = owner_limits.in_force.path
+    path = tmp_path / "limits.toml"
+    path.write_text("[bots.nifty]\nlimit_lots = 3\n")
+    try:
+        owner_limits.apply(path)
+        assert "sets 1" in finding("limits file").says
+        assert "3 lots a slot (limits.toml of" in finding("NIFTY limit").says
+        assert "USDC 20,000 in all" in finding("BTC limit").says
+        path.write_text("[bots.nifty]\nlimit_lots = 0\n")
+        owner_limits.apply(path)
+        assert finding("limits file").level == "fail"
+        assert "line 2" in finding("limits file").says
+        assert any("limits file" in each for each in doctor.refusals())
+    finally:
+        owner_limits.apply(kept)
+    assert finding("limits file").level == "ok"

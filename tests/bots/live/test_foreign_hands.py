@@ -17,6 +17,7 @@ from markets.simulator.world import World
 from tests.bots.live.test_exchange_orders import AtExchange, SetMarket, hand, world
 from tests.markets.simulator.exchange_client import HandClock
 from tests.markets.simulator.served import served
+from tradingsite import owner_limits
 from tradingsite.models import Notice
 
 __all__ = ["hand", "world"]
@@ -188,3 +189,19 @@ def test_a_leverage_that_cannot_be_set_keeps_no_exit(desk: AtExchange) -> None:
     assert desk.venue.positions() == {}
     entry = desk.later({"btc-1h": 1})
     assert entry.state == "rejected" and "leverage" in entry.message
+
+
+def test_with_a_broken_file_of_limits_a_bot_only_reduces(desk: AtExchange, tmp_path: Path) -> None:
+    holding(desk, {"btc-1h": 2})
+    kept = owner_limits.in_force.path
+    path = tmp_path / "limits.toml"
+    path.write_text("[bots.btc]\nlimit_lots = 40\n")
+    owner_limits.apply(path)
+    try:
+        entry = desk.later({"btc-1h": 1})
+        assert entry.state == "denied" and "limit_lots = 40 is more than" in entry.message
+        assert "takes no new risk" in Notice.objects.get(key="limits:btc").text
+        leaving = desk.later({"btc-1h": -1}, "close")
+        desk.until(leaving, "filled")
+    finally:
+        owner_limits.apply(kept)
