@@ -56,7 +56,11 @@ class Subject:
 SUBJECTS: dict[str, Subject] = {
     "limits": Subject("bots/live/limits.py", ("tests/bots/live/test_limits.py",), is_limit=True),
     "risk": Subject("bots/risk.py", ("tests/bots/test_risk.py",), is_limit=True),
-    "netting": Subject("bots/live/netting.py", ("tests/bots/live/test_netting.py",)),
+    "cover": Subject("bots/live/cover.py", ("tests/bots/live/test_cover.py",), is_limit=True),
+    "netting": Subject(
+        "bots/live/netting.py",
+        ("tests/bots/live/test_netting.py", "tests/bots/live/test_cover.py"),
+    ),
     "accounting": Subject("bots/accounting.py", ("tests/bots/test_accounting.py",)),
     "charges": Subject("markets/charges.py", ("tests/markets/test_charges.py",)),
     "protocol": Subject(

@@ -195,7 +195,8 @@ def _close(bot: Bot, instruments: Instruments, trade: VenueTrade, leg: str) -> N
         )
         if is_new:
             ledger.record(order, "", now)
-    fills.take_trade(bot, order.pk, replace(trade, tag=tag), instruments)
+        # In one transaction: a crash in between must not leave an order without its fill.
+        fills.book(bot, order.pk, replace(trade, tag=tag), instruments)
 
 
 def _part_id(bot: Bot, trade: VenueTrade) -> str:

@@ -175,6 +175,9 @@ class DatabaseLedger:
 
     def explains(self, positions: Mapping[str, Decimal], instrument: str) -> bool:
         """Return whether the account holds of an instrument just what is booked."""
+        expiry = self._instruments.parse(instrument).expiry
+        if expiry is not None and expiry < clock.trading_date(clock.market()):
+            return False  # what it traded was settled, and no position shows it any more
         booked = discrepancies.explained(self._bot.market, self._venue)
         return positions.get(instrument, Decimal(0)) == booked.get(instrument, Decimal(0))
 

@@ -4,7 +4,8 @@ One transaction holds the fill, the order's new state with its event, and every 
 its part of the charges: either all of it happened or none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
@@ -21,6 +22,8 @@ from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.registry import Bot
 
+BY_PERSON = "person-"
+"""How the number of an execution begins that a person told of, and no venue."""
 TRADE_ID_CHARACTERS = 28
 """Kept of a number that was used again, beside ten of its order's tag."""
 STEPS_A_LOT = 10
@@ -29,8 +32,14 @@ STEPS_A_LOT = 10
 
 def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
     """Book one execution of one order; return False where it had been booked before."""
-    instrument = instruments.parse(trade.instrument)
     with transaction.atomic(using=bot.market, durable=True):
+        return book(bot, order_id, trade, instruments)
+
+
+def book(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
+    """Do the same inside a transaction of the caller's."""
+    instrument = instruments.parse(trade.instrument)
+    with transaction.atomic(using=bot.market):
         order = Order.on(bot.market).objects.select_for_update().get(pk=order_id)
         booked = set(
             Fill.on(bot.market)
@@ -88,11 +97,29 @@ def unseen(market: str, trades: Sequence[VenueTrade]) -> list[VenueTrade]:
     wanted = [each for trade in trades for each in _ids(trade)]
     rows = Fill.on(market).objects.filter(trade_id__in=wanted)
     known = set(rows.values_list("trade_id", "order__tag"))
-    return [
-        trade
-        for trade in trades
-        if not any((trade_id, trade.tag) in known for trade_id in _ids(trade))
-    ]
+    told = _told(market, {trade.tag for trade in trades if trade.tag})
+    found = []
+    for trade in trades:
+        if any((trade_id, trade.tag) in known for trade_id in _ids(trade)):
+            continue
+        # What a person said has filled is booked: its own execution, told late, is not another.
+        by_word = min(told.get(trade.tag, Decimal(0)), abs(trade.quantity))
+        if by_word:
+            told[trade.tag] -= by_word
+            side = 1 if trade.quantity > 0 else -1
+            trade = replace(trade, quantity=trade.quantity - side * by_word)
+        if trade.quantity:
+            found.append(trade)
+    return found
+
+
+def _told(market: str, tags: Collection[str]) -> dict[str, Decimal]:
+    """Return how much of each order a person said has filled, without a sign."""
+    rows = Fill.on(market).objects.filter(order__tag__in=tags, trade_id__startswith=BY_PERSON)
+    told: dict[str, Decimal] = {}
+    for tag, quantity in rows.values_list("order__tag", "quantity"):
+        told[tag] = told.get(tag, Decimal(0)) + abs(quantity)
+    return told
 
 
 def _ids(trade: VenueTrade) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def give_up(
             return True
     side = 1 if order.quantity > 0 else -1
     trade = VenueTrade(
-        trade_id=f"person-{order.pk}-{clock.real():%y%m%d%H%M%S}",
+        trade_id=f"{fills.BY_PERSON}{order.pk}-{clock.real():%y%m%d%H%M%S}",
         tag=tag,
         instrument=order.instrument,
         quantity=side * filled,

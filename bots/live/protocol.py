@@ -111,13 +111,19 @@ def send(ledger: Ledger[R], venue: Venue, order: R, slippage_bps: float) -> None
 def send_all(
     orders: Sequence[R], send_one: Callable[[R], None], drop: Callable[[R, str], None]
 ) -> None:
-    """Send the legs of one decision in order; a leg that is not taken ends those after it."""
+    """Send the legs of one decision in order; one that is cut or not taken ends those after it."""
     fail_at("after_intent")
     for number, order in enumerate(orders):
+        asked = order.quantity
         send_one(order)
+        why = ""
         if order.state not in (State.ACKED, State.FILLED):
+            why = f"the leg before it is {order.state}"
+        elif order.quantity != asked:
+            why = "the leg before it was cut to what the account holds"
+        if why:
             for each in orders[number + 1 :]:
-                drop(each, f"the leg before it is {order.state}")
+                drop(each, why)
             return
 
 

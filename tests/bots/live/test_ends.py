@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from bots.live import halting
+from bots.live import closures, halting
 from bots.live.account import AccountView
+from bots.live.netting import Leg
 from bots.live.states import State
 from bots.models import Discrepancy, Order
 from tests.bots.live.test_kite_orders import AtBroker
@@ -288,3 +289,71 @@ def test_a_broker_that_is_slow_to_answer_keeps_no_exit_and_takes_no_new_risk(
     leaving = desk.order({"nifty-15m": -1}, "close", bar=ist("2026-06-01 10:30"))
     desk.send(leaving)
     desk.until(leaving, "filled")
+
+
+# --- What is told twice, cut, or gone ------------------------------------------------------------
+
+
+def test_what_a_person_said_has_filled_is_not_booked_again_when_it_is_told(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = desk.order({"nifty-15m": 2})
+    desk.send(order)
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 130})
+    Order.on("nifty").objects.filter(pk=order.pk).update(state=State.UNKNOWN)
+    how = ("--filled", "65", "--price", "24000", "--yes")
+    call_command("giveup", "nifty", order.tag, *how, stdout=StringIO())
+    assert desk.lots() == {"nifty-15m": 1}
+    desk.reconcile()  # the broker's list says 130
+    order.refresh_from_db()
+    assert (order.state, order.filled_quantity) == ("filled", 130)
+    assert (desk.lots(), desk.reconcile().differences) == ({"nifty-15m": 2}, ())
+
+
+def test_a_leg_that_was_cut_ends_those_after_it(desk: AtBroker) -> None:
+    order = desk.order({"nifty-15m": 2})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(65, transaction_type="SELL")
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 65})
+    legs = [Leg("close", FUTURE, {"nifty-15m": -2}), Leg("open", FUTURE, {"nifty-15m": -2})]
+    closing, opening = desk.legs(legs, bar=ist("2026-06-01 10:15"))
+    desk.send(closing, opening)
+    assert (closing.quantity, opening.state) == (-65, "not_placed")
+    assert opening.message == "the leg before it was cut to what the account holds"
+    desk.until(closing, "filled")
+    assert desk.venue.positions() == {}
+
+
+def test_an_order_of_an_expired_contract_is_not_ended_by_a_position_that_was_settled(
+    desk: AtBroker,
+) -> None:
+    later(desk, "2026-06-29 10:00")
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    Order.on("nifty").objects.filter(pk=order.pk).update(state=State.UNKNOWN)
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {FUTURE: 65})
+    later(desk, "2026-07-01 10:00")
+    assert desk.venue.positions() == {}
+    assert desk.reconcile().unknown == 1, "it was settled: nothing shows what it traded"
+
+
+def test_a_closing_is_booked_whole_or_not_at_all(
+    desk: AtBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = desk.order({"nifty-15m": 1})
+    desk.send(order)
+    desk.until(order, "filled")
+    desk.kite.broker.buy(65, transaction_type="SELL")
+    desk.kite.broker.wait(lambda: desk.venue.positions() == {})
+
+    def dies(*arguments: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(closures.fills, "book", dies)
+        with pytest.raises(KeyboardInterrupt):
+            desk.reconcile()
+    assert not Order.on("nifty").objects.filter(leg="by_owner").exists()
+    assert desk.reconcile().closed == 1
+    assert (desk.lots(), desk.reconcile().closed) == ({}, 0)
