@@ -82,6 +82,22 @@ EXCUSED: dict[tuple[str, str, str], str] = {
     ): _DAY,
     ("risk", "RiskGate.observe", "if day != self._day -> if True or day != self._day"): _DAY,
     ("risk", "RiskGate.observe", "self._day = day -> pass"): _DAY,
+    (
+        "cover",
+        "lacking",
+        "bots > 0 -> bots >= 0",
+    ): "of nothing held nothing is missing, on any side",
+    (
+        "cover",
+        "fit",
+        "quantity > 0 -> quantity >= 0",
+    ): "an exit of nothing is of nothing, on any side",
+    (
+        "cover",
+        "closings",
+        "break -> continue",
+    ): "a part of nothing ends it: the others are nothing too",
+    ("cover", "_left", "left * side -> left / side"): "a side is one or minus one",
     ("limits", "_too_large", "Decimal(0) -> Decimal(-1)"): "no move, or less: both are within",
     (
         *("limits", "_too_large"),

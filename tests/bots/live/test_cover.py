@@ -38,8 +38,16 @@ def execution(number: str, quantity: int, minute: int = 0, tag: str = "") -> Ven
         (0, -65, 0),
     ],
 )
-def test_what_an_account_does_not_cover(bots: int, there: int, missing: int) -> None:
+def test_what_an_account_does_not_cover_in_units(bots: int, there: int, missing: int) -> None:
     assert cover.lacking(Decimal(bots), Decimal(there)) == missing
+
+
+@pytest.mark.parametrize("size", ["0.01", "0.5", "1"])
+def test_what_it_does_not_cover_in_small_sizes(size: str) -> None:
+    held = Decimal(size)
+    for side in (1, -1):
+        assert cover.lacking(side * held, side * held) == 0
+        assert cover.lacking(side * held, -side * held) == held
 
 
 @pytest.mark.parametrize(
@@ -84,6 +92,11 @@ def test_steps_of_less_than_a_unit_are_not_cut_to_lots() -> None:
     legs = {"": Decimal("0.0163")}
     assert cover.fit(Decimal("-0.02"), "", legs, {}, Decimal("0.01")) == ("", Decimal("0.0163"))
     assert cover.fit(Decimal(-3), "", {"": Decimal(2)}, {}, Decimal(1)) == ("", 2)
+    assert cover.fit(Decimal(-3), "", {"": Decimal("2.5")}, {}, Decimal(1)) == ("", 2)
+    for quantity in ("1", "0.5", "-0.5", "-1"):
+        wanted = Decimal(quantity)
+        legs = {"": -wanted}
+        assert cover.fit(wanted, "", legs, {}, Decimal("0.01")) == ("", abs(wanted))
 
 
 @given(
@@ -117,6 +130,21 @@ def test_a_part_of_an_execution_closes_and_only_what_is_left_of_it() -> None:
     assert part.quantity == -65
     assert cover.closings(Decimal(66), -1, trades, {"a": Decimal(-130)}) == []
     assert cover.closings(Decimal(1), -1, trades, {"a": Decimal(-195)}) == []
+
+
+def test_an_execution_that_is_used_up_does_not_hide_the_one_before_it() -> None:
+    trades = [execution("a", -65, 0), execution("b", -65, 1)]
+    [part] = cover.closings(Decimal(65), -1, trades, {"b": Decimal(-65)})
+    assert part.trade_id == "a"
+    # Nor one that was booked for more than it is, by a hair.
+    [part] = cover.closings(Decimal(65), -1, trades, {"b": Decimal("-65.5")})
+    assert part.trade_id == "a"
+
+
+def test_executions_of_less_than_a_unit_close_too() -> None:
+    half = VenueTrade("a", "", "BTC", Decimal("-0.5"), Decimal(60_000), AT)
+    [part] = cover.closings(Decimal("0.5"), -1, [half], {})
+    assert part.quantity == Decimal("-0.5")
 
 
 def test_what_does_not_account_for_all_of_it_accounts_for_nothing() -> None:
