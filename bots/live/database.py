@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Count, Q
 
 from bots.live import discrepancies, fills, fitting, halting, ledger, limits
 from bots.live.account import STALE_SECONDS, AccountView
@@ -191,9 +191,15 @@ class DatabaseLedger:
     ) -> Standing:
         """Return what the limits need to know of the account; its risk rows must be locked."""
         market = self._bot.market
-        positions = Position.on(market).objects.filter(bot=self._bot.slug)
+        rows = list(Position.on(market).objects.filter(bot=self._bot.slug))
         now = clock.market()  # which is real time wherever money is
-        sent = OrderEvent.on(market).objects.filter(state=State.SUBMITTING)
+        sent = OrderEvent.on(market).objects.filter(
+            state=State.SUBMITTING, market_at__gt=now - MINUTE
+        )
+        counts = sent.aggregate(
+            second=Count("pk", filter=Q(market_at__gt=now - SECOND)),
+            minute=Count("pk", filter=Q(order__bot=self._bot.slug)),
+        )
         return Standing(
             halted=risk.halt_reason or "by a person" if risk.halted else "",
             flattens=risk.halted and risk.flatten,
@@ -205,12 +211,10 @@ class DatabaseLedger:
                     | Q(instrument=order.instrument, state__in=DOUBTFUL)
                 ).order_by("pk")
             ),
-            lots={row.slot: row.lots for row in positions},
-            held=positions.aggregate(held=Sum("quantity"))["held"] or Decimal(0),
-            sent_this_second=sent.filter(market_at__gt=now - SECOND).count(),
-            sent_this_minute=sent.filter(
-                order__bot=self._bot.slug, market_at__gt=now - MINUTE
-            ).count(),
+            lots={row.slot: row.lots for row in rows},
+            held=sum((row.quantity for row in rows), Decimal(0)),
+            sent_this_second=counts["second"],
+            sent_this_minute=counts["minute"],
             sent_today=risk.orders_today,
             price=price,
             owners=fitting.owners_share(market, self._venue, order.instrument, view),
