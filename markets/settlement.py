@@ -9,18 +9,17 @@ procedure of the closing auction of 19 March 2026).
 import datetime as dt
 from decimal import Decimal
 
-from markets import store
+from markets.calendar import Calendar
 from markets.models import Bar
 from tradingsite import clock
 from tradingsite.registry import MARKETS
 
 
-def final_price(market: str, expiry: dt.date) -> Decimal | None:
+def final_price(market: str, calendar: Calendar, expiry: dt.date) -> Decimal | None:
     """Return the underlying's closing value of a day; None where no stored bar reaches its close.
 
     The day's own bar says it, else the shortest bar that ends with the session.
     """
-    calendar = store.load_calendar(market)
     session = calendar.session_on(expiry)
     if session is None:
         return None

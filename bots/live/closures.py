@@ -66,7 +66,7 @@ def settle_expired(bot: Bot, venue: Venue, instruments: Instruments) -> int:
         expiry = instruments.parse(name).expiry
         if expiry is None or expiry >= today or discrepancies.unended(bot.market, name):
             continue
-        price = settlement.final_price(bot.market, expiry)
+        price = settlement.final_price(bot.market, instruments.calendar, expiry)
         if price is None:
             notices.notify(
                 "trading",
