@@ -370,7 +370,13 @@ class Runner:
 
     def _look(self) -> None:
         self._rows = ledger.positions(self._bot)
-        self._unsettled = {order.state for order in ledger.in_flight(self._bot)}
+        was_unsettled, self._unsettled = (
+            self._unsettled,
+            {order.state for order in ledger.in_flight(self._bot)},
+        )
+        if was_unsettled and not self._unsettled:
+            # What the order has changed is held against the account, and shown, without a wait.
+            self._reconciled_at = float("-inf")
 
     def _say(self, now: int) -> None:
         if time.monotonic() - self._said_at < EVERY_SECONDS:
