@@ -5,7 +5,10 @@ import os
 import sys
 
 # Commands that need no server, so they must not start one.
-OFFLINE = {"help", "version", "embedded", "makemigrations", "collectstatic", "check", "venue"}
+OFFLINE = {
+    *("help", "version", "embedded", "makemigrations", "collectstatic", "check", "venue"),
+    "limits",
+}
 # What keeps a command that usually needs them away from all servers.
 OFFLINE_OPTIONS = {"-h", "--help", "--version", "--standalone"}
 

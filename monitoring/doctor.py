@@ -18,13 +18,17 @@ from django.db.migrations.executor import MigrationExecutor
 from bots.actions import dead_actions
 from bots.models import Discrepancy, Order, RiskState
 from bots.modelstore import services as modelstore
+from bots.modelstore.models import ModelVersion
 from markets import calendar_watch, instruments_today
 from markets.store import load_calendar
 from markets.venues.configured import kite_token
 from monitoring import checks
-from tradingsite import clock, owner_limits
+from tradingsite import clock, heartbeat, owner_limits
 from tradingsite.databases import is_ours
+from tradingsite.errors import Degraded
+from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS, MARKETS, SLOTS
+from tradingsite.version import config
 from training import recipes
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -48,7 +52,9 @@ def examine() -> list[Finding]:
         return found  # nothing else can be asked
     examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk]
     if settings.MACHINE in ("single", "prod"):
-        examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _proofs]
+        examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _running, _proofs]
+    elif settings.MACHINE == "pc":
+        examinations.append(_limits)  # it trains for the lots that they allow
     return found + [finding for look in examinations for finding in look()]
 
 
@@ -140,12 +146,27 @@ def _models() -> Iterator[Finding]:
         if version is None:
             do = f"manage.py trainbot {slot.replace('-', ' ')}"
             yield Finding(f"model of {slot}", WARN, "none: it holds flat", do)
+        elif why := _unfit(version):
+            do = f"manage.py trainbot {slot.replace('-', ' ')}, or see manage.py models"
+            yield Finding(f"model of {slot}", WARN, f"{version} does not trade: {why}", do)
         elif policy == recipes.GATED and recipes.approved(slot) is None:
             do = f"manage.py evaluate {slot}"
             says = f"{version} trades, and no recipe is approved: no new model will"
             yield Finding(f"model of {slot}", WARN, says, do)
         else:
             yield Finding(f"model of {slot}", OK, f"{version} trades ({policy})")
+
+
+def _unfit(version: ModelVersion) -> str:
+    """Return why a bot that starts now would not let a model trade, or nothing."""
+    try:
+        manifest = modelstore.verify(modelstore.folder(version), version.slot)
+    except (Degraded, OSError) as error:
+        return str(error)
+    limit = BOTS[SLOTS[version.slot].bot].limit_lots
+    if manifest.limit_lots == limit:
+        return ""
+    return f"it was trained to hold up to {manifest.limit_lots} lots, and the limit is {limit}"
 
 
 def _limits() -> Iterator[Finding]:
@@ -182,6 +203,16 @@ def _limits() -> Iterator[Finding]:
             f"; {', '.join(dead)} do nothing" if dead else ""
         )
         yield Finding(f"{bot.title} limit", WARN if dead else OK, says)
+
+
+def _running() -> Iterator[Finding]:
+    """Say which bots were started with other settings or limits than a command has now."""
+    names = [f"{bot.slug}-bot" for bot in BOTS.values()]
+    rows = Heartbeat.objects.filter(service__in=names).exclude(config=config())
+    behind = [row.service for row in rows if row.config and heartbeat.is_alive(row.service)]
+    if behind:
+        says = f"{', '.join(sorted(behind))}: started with other settings or limits than these"
+        yield Finding("running bots", WARN, says, "restart them")
 
 
 def _proofs() -> Iterator[Finding]:

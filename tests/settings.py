@@ -38,7 +38,7 @@ os.environ |= {
     "TRAIN_TIMESTEPS": "2000",
     "WEB_PORT": "8000",
     **dict.fromkeys(("KITE_LOGIN", "KITE_ROOT", "KITE_LOGIN_ROOT", "KITE_WS_ROOT"), ""),
-    "EXCHANGE_URL": "",
+    **dict.fromkeys(("EXCHANGE_URL", "LIMITS_FILE"), ""),
     "ALLOCATOR_CURRENT": "",
 }
 

@@ -14,9 +14,14 @@ The file is `var/limits.toml`, or what LIMITS_FILE names; without one the reposi
     loosen = true                     # without it, no value may be above the repository's
     notional_limit = 25000
 
-It is read as a process starts: restart the bots after a change. A file that is broken is never half
-used and never overlooked: the repository's limits stay, every bot may only reduce, and doctor and
-the bot say which line is wrong. Standard library only.
+It is read as a process starts: see with `manage.py limits --check FILE` what a change would do,
+then restart the bots. A file that is broken is never half used and never overlooked: the
+repository's limits stay, every bot may only reduce, and doctor and the bot say which line is wrong.
+So it is with one that LIMITS_FILE names and that is not there.
+
+A lower limit closes nothing by itself, it bounds what comes next. A model trades only at the
+`limit_lots` that it was trained for: at another number its slot holds until it is trained again, on
+a machine whose file says the same number. Standard library only.
 """
 
 import dataclasses
@@ -63,15 +68,19 @@ in_force = InForce(Path("limits.toml"))
 _OWN_BOTS, _OWN_MARKETS = dict(BOTS), dict(MARKETS)
 
 
-def apply(path: Path) -> InForce:
-    """Put a file's limits in force for this process, and return what came of it; never raises."""
+def apply(path: Path, must_exist: bool = False) -> InForce:
+    """Put a file's limits in force for this process, and return what came of it; never raises.
+
+    Without a file the repository's hold, unless the owner has named one.
+    """
     global in_force
     BOTS.update(_OWN_BOTS)
     MARKETS.update(_OWN_MARKETS)
     try:
         bots, markets, changed_at = read(path)
     except FileNotFoundError:
-        in_force = InForce(path)
+        gone = f"{path} is not there: put it back, or take LIMITS_FILE away" if must_exist else ""
+        in_force = InForce(path, error=gone)
         return in_force
     except (BadLimits, OSError, UnicodeDecodeError) as error:
         in_force = InForce(path, error=str(error))
@@ -85,6 +94,23 @@ def apply(path: Path) -> InForce:
         owners |= {("markets", name, key) for key in values}
     in_force = InForce(path, changed_at, frozenset(owners))
     return in_force
+
+
+def of_repository(kind: str, name: str, key: str) -> int | Decimal:
+    """Return what a limit is without any file."""
+    value: int | Decimal = getattr((_OWN_BOTS if kind == "bots" else _OWN_MARKETS)[name], key)
+    return value
+
+
+def told() -> str:
+    """Return the limits in force as one line, which services must agree on."""
+    amounts = [
+        f"{kind}.{name}.{key}={getattr(entry, key)}"
+        for kind, entries, keys in (("bots", BOTS, BOT_KEYS), ("markets", MARKETS, MARKET_KEYS))
+        for name, entry in entries.items()
+        for key in keys
+    ]
+    return " ".join([*amounts, in_force.error])
 
 
 def read(

@@ -35,8 +35,8 @@ PC_DATA_DIR = env.str("PC_DATA_DIR", str(DATA_DIR))  # PC's DATA_DIR, as PC name
 LINK_KBPS = env.int("LINK_KBPS", 0)  # no transfer is quicker, in kB a second; 0: no limit
 
 # The owner's own limits; a broken file is told by doctor, and lets no bot take new risk.
-LIMITS_FILE = Path(env.str("LIMITS_FILE", str(DATA_DIR / "limits.toml")))
-owner_limits.apply(LIMITS_FILE)
+LIMITS_FILE = Path(env.str("LIMITS_FILE", "") or DATA_DIR / "limits.toml")
+owner_limits.apply(LIMITS_FILE, must_exist=bool(env.str("LIMITS_FILE", "")))
 
 clock.simulate(DATA_DIR / "clock.json" if MODE == "simulated" else None)
 SIM_SEED = env.int("SIM_SEED", 7)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from tradingsite import owner_limits
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 UNKNOWN = "unknown"
 # What decides how a service behaves; no secrets, for the hash is shown.
@@ -30,6 +32,6 @@ def commit() -> str:
 
 
 def config() -> str:
-    """Return a hash of the settings that services must agree on."""
+    """Return a hash of the settings and limits that services must agree on."""
     told = "\n".join(f"{name}={getattr(settings, name, '')}" for name in TOLD)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{told}\n{owner_limits.told()}".encode()).hexdigest()[:12]

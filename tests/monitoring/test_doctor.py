@@ -1,20 +1,26 @@
 """Whether the machine is fit to trade, finding by finding."""
 
 import json
+import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from bots.keys import generate_keys, load_private_key
 from bots.models import Discrepancy
+from bots.modelstore import services as modelstore
 from monitoring import doctor
+from tests.bots.live.test_policies import install
 from tests.desk import ist
 from tests.histories import seed_days
 from tests.monitoring import desks
 from tradingsite import owner_limits
+from tradingsite.heartbeat import Beat
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -95,3 +101,42 @@ def test_the_limits_in_force_are_shown_with_where_they_come_from(tmp_path: Path)
     finally:
         owner_limits.apply(kept)
     assert finding("limits file").level == "ok"
+
+
+def test_a_model_trained_for_other_lots_is_said_not_to_trade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "PROD_DIR", tmp_path / "prod")
+    generate_keys(tmp_path / "private.pem", modelstore.keys_folder())
+    key = load_private_key(tmp_path / "private.pem")
+    install(key, tmp_path, 1)
+    assert "v1 trades" in finding("model of btc-1h").says
+    install(key, tmp_path, 2, limit_lots=8)
+    found = finding("model of btc-1h")
+    assert (found.level, found.do) == ("warn", "manage.py trainbot btc 1h, or see manage.py models")
+    assert (
+        "v2 does not trade: it was trained to hold up to 8 lots, and the limit is 4" in found.says
+    )
+    shutil.rmtree(modelstore.models_folder())
+    assert "v2 does not trade: " in finding("model of btc-1h").says
+
+
+def test_a_bot_that_was_started_before_the_limits_changed_is_named(tmp_path: Path) -> None:
+    kept = owner_limits.in_force.path
+    path = tmp_path / "limits.toml"
+    path.write_text("[bots.btc]\nnotional_limit = 10_000\n")
+    Beat("nifty-bot").beat("trading")
+    assert "running bots" not in {each.name for each in doctor.examine()}
+    try:
+        owner_limits.apply(path)
+        Beat("btc-bot").beat("trading")
+        found = finding("running bots")
+        assert found.level == "warn" and found.says.startswith("nifty-bot: started with other")
+    finally:
+        owner_limits.apply(kept)
+
+
+def test_pc_is_told_the_limits_that_it_trains_for(settings: pytest.FixtureRequest) -> None:
+    settings.MACHINE = "pc"  # type: ignore[attr-defined]
+    names = {each.name for each in doctor.examine()}
+    assert "limits file" in names and "model of btc-1h" not in names

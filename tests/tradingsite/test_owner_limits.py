@@ -1,13 +1,19 @@
 """The owner's own limits: narrower by a file, wider only by his word, and never half used."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
+from tests.test_architecture import ROOT
 from tradingsite import owner_limits
 from tradingsite.owner_limits import BadLimits
 from tradingsite.registry import BOTS, MARKETS, Bot, Market
@@ -114,3 +120,79 @@ def test_a_file_that_is_no_text_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "limits.toml"
     path.write_bytes(b"\xff\xfe\x00")
     assert owner_limits.apply(path).error
+
+
+def test_a_file_that_was_named_and_is_not_there_is_no_free_hand(tmp_path: Path) -> None:
+    found = owner_limits.apply(tmp_path / "none.toml", must_exist=True)
+    assert found.error.endswith("is not there: put it back, or take LIMITS_FILE away")
+    assert owner_limits.in_force is found
+
+
+def test_services_with_other_limits_differ_in_what_they_are_told(tmp_path: Path) -> None:
+    before = owner_limits.told()
+    owner_limits.apply(written(tmp_path, "[markets.btc]\ndaily_loss_limit = 399\n"))
+    narrowed = owner_limits.told()
+    owner_limits.apply(written(tmp_path, "[markets.btc]\n"))
+    assert owner_limits.told() == before != narrowed
+    owner_limits.apply(written(tmp_path, "[markets.btc\n"))
+    assert owner_limits.told() not in (before, narrowed)
+
+
+def test_the_limits_in_force_are_a_command_away(tmp_path: Path) -> None:
+    owner_limits.apply(written(tmp_path, "[bots.btc]\nnotional_limit = 12_500\n"))
+    said = StringIO()
+    call_command("limits", stdout=said)
+    lines = dict(line.split(maxsplit=1) for line in said.getvalue().splitlines())
+    assert lines["bots.btc.notional_limit"].startswith("12,500  limits.toml of ")
+    assert lines["bots.nifty.limit_lots"] == "4  the repository"
+    assert len(lines) == len(BOTS) * 3 + len(MARKETS)
+
+
+def test_a_file_is_tried_without_being_used(tmp_path: Path) -> None:
+    owner_limits.apply(written(tmp_path, "[bots.btc]\nnotional_limit = 12_500\n"))
+    other = tmp_path / "other.toml"
+    other.write_text("[bots.nifty]\nlimit_lots = 2\n")
+    said = StringIO()
+    call_command("limits", check=other, stdout=said)
+    lines = said.getvalue().splitlines()
+    assert lines[0].split() == ["bots.nifty.limit_lots", "4", "->", "2"]
+    assert lines[1].strip() == "its models must be trained for 2 lots to trade"
+    assert lines[2].split() == ["bots.btc.notional_limit", "12,500", "->", "20,000"]
+    assert lines[3].endswith("is good: it would change 2 of the limits in force")
+    assert (BOTS["nifty"].limit_lots, BOTS["btc"].notional_limit) == (4, Decimal(12_500))
+
+
+def test_a_broken_file_ends_the_command(tmp_path: Path) -> None:
+    path = written(tmp_path, "[bots.btc]\nnotional_limit = 0\n")
+    with pytest.raises(CommandError, match="line 2: notional_limit is an amount above zero"):
+        call_command("limits", check=path)
+    owner_limits.apply(path)
+    with pytest.raises(CommandError, match="every bot only reduces"):
+        call_command("limits", stdout=StringIO())
+
+
+@pytest.mark.parametrize(
+    ("named", "error"), [("", ""), ("none.toml", "is not there"), ("limits.toml", "")]
+)
+def test_the_settings_read_the_file_that_the_environment_names(
+    tmp_path: Path, named: str, error: str
+) -> None:
+    written(tmp_path, "[bots.btc]\nlimit_lots = 3\n")
+    code = (
+        "from tradingsite import settings, owner_limits, registry;"
+        "print(owner_limits.in_force.error, registry.BOTS['btc'].limit_lots)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DATA_DIR": str(tmp_path / "data"),
+            "LIMITS_FILE": str(tmp_path / named) if named else "",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert error in done.stdout
+    assert done.stdout.split()[-1] == ("3" if named == "limits.toml" else "4")
