@@ -51,6 +51,7 @@ def test_slippage_is_against_us_on_both_sides() -> None:
     assert accounting.fill_price(100.0, -1, 0.01) == pytest.approx(99.0)
     assert accounting.slippage_cost(2.0, 101.0, 100.0) == pytest.approx(2.0)
     assert accounting.slippage_cost(-2.0, 99.0, 100.0) == pytest.approx(2.0)
+    assert accounting.slippage_cost(2.0, 103.0, 100.0) == pytest.approx(6.0)
 
 
 def test_brokerage_is_capped_per_order() -> None:

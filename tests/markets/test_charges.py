@@ -136,6 +136,17 @@ def test_bad_orders_are_refused() -> None:
         rates_on("gold", NOVEMBER_2026)
 
 
+def test_each_market_has_its_first_row_its_step_and_its_midnight() -> None:
+    known = {
+        market: (schedule.rows[0].effective, schedule.quantum, schedule.offset_seconds)
+        for market, schedule in SCHEDULES.items()
+    }
+    assert known == {
+        "nifty": (Date(2020, 7, 1), Decimal("0.01"), 19_800),
+        "btc": (Date(2025, 5, 5), Decimal("0.000001"), 0),
+    }
+
+
 def test_the_rows_are_in_order_and_the_version_names_the_newest() -> None:
     for schedule in SCHEDULES.values():
         dates = [row.effective for row in schedule.rows]
