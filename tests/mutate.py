@@ -74,6 +74,9 @@ SUBJECTS: dict[str, Subject] = {
     ),
 }
 
+_SIDE = "a side is one or minus one"
+_NOT_ZERO = "what is parted is of one lot at least, and more than the venue takes"
+_NOTHING = "a slot that trades nothing takes and gives nothing"
 _DAY = "the day is kept only so that a date is not made at each instant: slower, and no other"
 EXCUSED: dict[tuple[str, str, str], str] = {
     (
@@ -107,6 +110,27 @@ EXCUSED: dict[tuple[str, str, str], str] = {
         *("limits", "_reduces"),
         "held * change < 0 -> held * change <= 0",
     ): "a change of nothing never asks, and a position of nothing is smaller than the change",
+    ("netting", "cut", "sum(parts.values()) > 0 -> sum(parts.values()) >= 0"): _NOTHING,
+    ("netting", "cut", "over > 0 -> over >= 0"): _NOTHING,
+    ("netting", "cut", "left[slot] * side > 0 -> left[slot] * side >= 0"): _NOTHING,
+    ("netting", "cut", "left[slot] * side -> left[slot] / side"): _SIDE,
+    ("netting", "sliced", "left > 0 -> left >= 0"): _NOT_ZERO,
+    ("netting", "sliced", "left > 0 -> left > 1"): _NOT_ZERO,
+    ("netting", "sliced", "left > 0 -> left > -1"): _NOT_ZERO,
+    ("netting", "sliced", "lots * side -> lots / side"): _SIDE,
+    (
+        "netting",
+        "_front_legs",
+        "abs(after) > abs(before) -> abs(after) >= abs(before)",
+    ): "equal ones of one side have crossed before, and of two sides are a flip",
+    ("netting", "_parted", "closing_lots > 0 -> closing_lots >= 0"): _NOT_ZERO,
+    ("netting", "_parted", "closing_lots > 0 -> closing_lots > -1"): _NOT_ZERO,
+    ("netting", "_parted", "lots * side < 0 -> lots * side <= 0"): _NOTHING,
+    ("netting", "_parted", "lots * side -> lots / side"): _SIDE,
+    ("netting", "_parted", "lots * side < 0 -> lots * side < 1"): _NOTHING,
+    ("netting", "_with_side", "lots * side > 0 -> lots * side >= 0"): _NOTHING,
+    ("netting", "_with_side", "lots * side -> lots / side"): _SIDE,
+    ("netting", "_with_side", "lots * side > 0 -> lots * side > -1"): _NOTHING,
 }
 """By subject, function and change, why a mutant is no other program than ours."""
 
