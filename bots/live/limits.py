@@ -153,7 +153,7 @@ def _slots_refused(
             return Refusal("the daily loss limit is reached: the bot may only reduce")
         if order.leg == FLATTEN and not does_reduce:
             return Refusal(f"{slot} holds {before} lots: {lots:+d} does not close them")
-        if abs(before + lots) > limits.lots:
+        if abs(before + lots) > limits.lots and not does_reduce:
             return Refusal(f"{slot} would hold {before + lots} lots, its limit is {limits.lots}")
     return None
 

@@ -120,7 +120,7 @@ def sliced(leg: Leg, most_lots: int) -> list[Leg]:
         return [leg]
     side = 1 if left > 0 else -1
     parts: list[Leg] = []
-    against = {slot: lots for slot, lots in leg.shares.items() if lots * side < 0}
+    against = {slot: lots for slot, lots in leg.shares.items() if lots * side <= 0}
     waiting = dict(_with_side(leg.shares.items(), side))
     while waiting:
         room = most_lots + (abs(sum(against.values())) if not parts else 0)

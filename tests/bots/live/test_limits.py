@@ -200,6 +200,13 @@ ROWS = [
     row("latched, a sale", SELL, LATCHED, LATCH),
     row("latched, an increase", trading(1), holding(2) | LATCHED, LATCH),
     row("latched, a reduction", trading(-1), holding(2) | LATCHED),
+    # The owner has narrowed the limit while more is held: each exit is a step towards it.
+    row(
+        "a reduction above a lowered limit",
+        trading(-1, CLOSE),
+        holding(4),
+        allowed=Limits(2, Decimal(10**9)),
+    ),
     row("latched, a close", trading(-2), holding(2) | LATCHED),
     row("latched, a short's close", trading(2), holding(-2) | LATCHED),
     row("latched, through zero", trading(-3), holding(2) | LATCHED, LATCH),

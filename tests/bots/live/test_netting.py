@@ -190,3 +190,10 @@ def test_a_cut_takes_from_the_last_slots_of_the_orders_side(
 ) -> None:
     given_parts = {slot: Decimal(part) for slot, part in parts.items()}
     assert cut(given_parts, Decimal(most)) == {slot: Decimal(part) for slot, part in left.items()}
+
+
+def test_a_slot_with_less_than_a_lot_keeps_its_place_in_a_flatten_that_is_sliced() -> None:
+    for lots in (-7, 7):
+        parts = sliced(Leg("flatten", "F", {"a": lots, "b": 0}), 5)
+        assert [part.lots for part in parts] == [lots // 7 * 5, lots // 7 * 2]
+        assert [part.shares.get("b") for part in parts] == [0, None], "closed once, with the first"
