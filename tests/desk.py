@@ -82,7 +82,8 @@ class Desk:
         """Write the INTENTs of one decision."""
         at = Decimal(price) if price else self.venue.quote(self.front) or Decimal(60_000)
         prices = {leg.instrument: at for leg in legs}
-        return intend(self.bot, legs, bar or self.now, prices, self.instruments)
+        rows = ledger.positions(self.bot)
+        return intend(self.bot, legs, bar or self.now, prices, self.instruments, rows)
 
     def send(self, *orders: Order) -> None:
         """Submit intended orders."""

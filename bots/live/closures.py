@@ -194,7 +194,7 @@ def _close(bot: Bot, instruments: Instruments, trade: VenueTrade, leg: str) -> N
             },
         )
         if is_new:
-            ledger.record(order, "", now)
+            ledger.record([order], "", now)
         # In one transaction: a crash in between must not leave an order without its fill.
         fills.book(bot, order.pk, replace(trade, tag=tag), instruments)
 

@@ -59,15 +59,16 @@ class DatabaseLedger:
         asked = order.quantity
         with transaction.atomic(using=self._bot.market, durable=True):
             risk = locked_risk(self._bot)
+            rows = fitting.rows_beside(order, self._venue)
             refused = None
             if is_exit:
-                refused = fitting.fit_exit(order, self._venue, legs, lot_size)
+                refused = fitting.fit_exit(order, self._venue, rows, legs, lot_size)
             elif error := owner_limits.in_force.error:
                 refused = Refusal(f"the owner's limits cannot be read: {error}", is_told=True)
             elif (age := view.age_seconds()) > STALE_SECONDS:
                 refused = Refusal(f"{self._venue.name} took {age:.0f} s to say what the account is")
             if refused is None:
-                standing = self.standing(order, risk, price, view, margin)
+                standing = self.standing(order, risk, price, rows, view, margin)
                 refused = limits.refusal(order, standing, limits_of(self._bot, lot_size))
             if refused is not None:
                 ledger.move(order, State.DENIED, refused.reason)
@@ -186,12 +187,16 @@ class DatabaseLedger:
         order: Order,
         risk: RiskState,
         price: Decimal | None,
+        beside: Sequence[Position],
         view: AccountView | None = None,
         margin: tuple[Decimal, Decimal] | None = None,
     ) -> Standing:
-        """Return what the limits need to know of the account; its risk rows must be locked."""
+        """Return what the limits need to know of the account; its risk rows must be locked.
+
+        `beside` are the rows that `fitting.rows_beside` gives.
+        """
         market = self._bot.market
-        rows = list(Position.on(market).objects.filter(bot=self._bot.slug))
+        rows = [row for row in beside if row.bot == self._bot.slug]
         now = clock.market()  # which is real time wherever money is
         sent = OrderEvent.on(market).objects.filter(
             state=State.SUBMITTING, market_at__gt=now - MINUTE
@@ -217,7 +222,7 @@ class DatabaseLedger:
             sent_this_minute=counts["minute"],
             sent_today=risk.orders_today,
             price=price,
-            owners=fitting.owners_share(market, self._venue, order.instrument, view),
+            owners=fitting.owners_share(market, self._venue, order.instrument, beside, view),
             margin=margin,
         )
 

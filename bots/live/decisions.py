@@ -5,7 +5,7 @@ keeps a slot from deciding becomes a HOLD with its reason, never a gap.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -98,6 +98,7 @@ class Decider:
         gate = marking.gate_of(self._bot, risk)
         rows = ledger.positions(self._bot)
         obstacle = self._obstacle(risk, now)
+        leaves = self.is_last_call(now, rows.values())
         made, marked = [], []
         for slot, closes_at in due.closes.items():
             row, found = rows[slot.slug], inputs[slot.slug]
@@ -109,13 +110,13 @@ class Decider:
             gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
             loaded = self._policies.current(slot)
             row.model = loaded.name if loaded else ""
-            choice = self._choose(found, mark, loaded, gate, obstacle)
+            choice = self._choose(found, mark, loaded, gate, obstacle, leaves=leaves)
             made.append(self._row(slot, closes_at, row, mark.price, choice, loaded))
             marked.append((mark, closes_at))
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
         wanted = {each.slot: each.lots_after for each in made}
-        if self.is_last_call(now):
+        if leaves:
             wanted = dict.fromkeys(rows, 0)
         with transaction.atomic(using=self._bot.market, durable=True):
             marking.save_gate(self._bot, gate)
@@ -164,7 +165,7 @@ class Decider:
             if earlier.exists():
                 return []
             legs = flatten([(row.slot, row.instrument, row.lots) for row in held], leg)
-            return orders.intend(self._bot, legs, at, prices, self._instruments)
+            return orders.intend(self._bot, legs, at, prices, self._instruments, rows)
 
     def _quote(self, instrument: str) -> Decimal | None:
         try:
@@ -197,12 +198,12 @@ class Decider:
         words = instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
         return CAUSE.CLOSED, words
 
-    def is_last_call(self, now: int) -> bool:
+    def is_last_call(self, now: int, rows: Iterable[Position]) -> bool:
         """Return whether the venue is about to square off what we hold, so that we leave first."""
         session = self._instruments.calendar.session_at(now)
         if session is None:
             return False
-        product = orders.product_of(ledger.positions(self._bot).values()) or self._venue.product
+        product = orders.product_of(rows) or self._venue.product
         ends_at = self._venue.squares_off_at(product, session.date)
         return ends_at is not None and now >= ends_at.timestamp() - LAST_CALL_SECONDS
 
@@ -213,11 +214,13 @@ class Decider:
         loaded: Loaded | None,
         gate: RiskGate,
         obstacle: tuple[str, str],
+        *,
+        leaves: bool,
     ) -> Choice:
         held = mark.row.lots
         if obstacle[1]:
             return Choice(HOLD, held, *obstacle)
-        if self.is_last_call(int(clock.market_seconds())):
+        if leaves:
             words = f"{self._venue.name} squares off what is held at the session's end"
             return Choice(HOLD, 0, CAUSE.CLOSED, words)
         if loaded is None:
@@ -294,7 +297,8 @@ class Decider:
         prices = self._reference_prices(legs, underlying, fills_at)
         bar_closes_at = clock.from_seconds(closes_at)
         return orders.intend(
-            self._bot, legs, bar_closes_at, prices, self._instruments, self._venue.product
+            *(self._bot, legs, bar_closes_at, prices, self._instruments, rows),
+            self._venue.product,
         )
 
     def _reference_prices(

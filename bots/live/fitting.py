@@ -6,8 +6,10 @@ real position that no screen shows. So an exit is held against the venue's own p
 product in which that is held, and is cut to it, or refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+
+from django.db.models import Q
 
 from bots.live import cover, discrepancies
 from bots.live.account import AccountView
@@ -23,12 +25,16 @@ FIELDS = ("quantity", "shares", "rests", "product")
 
 
 def fit_exit(
-    order: Order, venue: Venue, legs: Mapping[str, Decimal] | None, lot_size: Decimal
+    order: Order,
+    venue: Venue,
+    rows: Iterable[Position],
+    legs: Mapping[str, Decimal] | None,
+    lot_size: Decimal,
 ) -> Refusal | None:
     """Fit an exit to the account's legs by product, or say why it may not go out at all.
 
-    What other bots hold in the account is theirs. The order's product becomes that of the leg
-    which covers it.
+    What other bots hold in the account is theirs; `rows` has it. The order's product becomes that
+    of the leg which covers it.
     """
     if legs is None:
         if venue.honours_reduce_only:
@@ -41,7 +47,7 @@ def fit_exit(
     if not order.quantity:
         return None
     wanted = abs(order.quantity)
-    others = _others(order, venue)
+    others = _others(order, venue, rows)
     order.product, allowed = cover.fit(order.quantity, order.product, legs, others, lot_size)
     if not allowed:
         held = sum(legs.values(), Decimal(0)).normalize()
@@ -59,8 +65,18 @@ def fit_exit(
     return None
 
 
+def rows_beside(order: Order, venue: Venue) -> Sequence[Position]:
+    """Return the rows of the order's bot, and of all that hold its instrument in the account."""
+    beside = Q(bot=order.bot) | Q(venue=venue.name, instrument=order.instrument)
+    return list(Position.on(str(order._state.db)).objects.filter(beside))
+
+
 def owners_share(
-    market: str, venue: Venue, instrument: str, view: AccountView | None = None
+    market: str,
+    venue: Venue,
+    instrument: str,
+    rows: Iterable[Position],
+    view: AccountView | None = None,
 ) -> Decimal:
     """Return what the account holds of an instrument beyond its bots: by the look, else as booked.
 
@@ -69,9 +85,8 @@ def owners_share(
     legs = view.legs_as_seen(instrument) if view is not None else None
     if legs is None:
         return discrepancies.owners_share(market, venue, instrument)
-    held = Position.on(market).objects.filter(venue=venue.name, instrument=instrument)
-    booked = sum(held.values_list("quantity", flat=True), Decimal(0))
-    return sum(legs.values(), Decimal(0)) - booked
+    booked = (row.quantity for row in _of(rows, venue, instrument))
+    return sum(legs.values(), Decimal(0)) - sum(booked, Decimal(0))
 
 
 def tell_refused(bot: Bot, order: Order, refused: Refusal) -> None:
@@ -105,10 +120,14 @@ def tell_cut(bot: Bot, order: Order, asked: Decimal, legs: Mapping[str, Decimal]
     )
 
 
-def _others(order: Order, venue: Venue) -> dict[str, Decimal]:
+def _of(rows: Iterable[Position], venue: Venue, instrument: str) -> list[Position]:
+    return [row for row in rows if (row.venue, row.instrument) == (venue.name, instrument)]
+
+
+def _others(order: Order, venue: Venue, rows: Iterable[Position]) -> dict[str, Decimal]:
     """Return what other bots hold of an order's instrument, by product: it is theirs."""
-    rows = Position.on(str(order._state.db)).objects
     held: dict[str, Decimal] = {}
-    for row in rows.filter(venue=venue.name, instrument=order.instrument).exclude(bot=order.bot):
-        held[row.product] = held.get(row.product, Decimal(0)) + row.quantity
+    for row in _of(rows, venue, order.instrument):
+        if row.bot != order.bot:
+            held[row.product] = held.get(row.product, Decimal(0)) + row.quantity
     return held

@@ -6,7 +6,7 @@ sees of it (entry, age, peak) is the sleeve's own logic, the same as in the repl
 """
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -69,28 +69,33 @@ def move(order: Order, state: str, detail: str = "", **fields: Any) -> None:
     as a number has seen all before it.
     """
     now = clock.market()
-    stored = Order.on(str(order._state.db)).objects.select_for_update().get(pk=order.pk).state
-    check(stored, state)
+    row = Order.on(str(order._state.db)).objects.select_for_update().filter(pk=order.pk)
+    check(row.values_list("state", flat=True).get(), state)
     order.state = state
     order.updated_at = now
     order.message = detail[:MESSAGE_CHARACTERS]
     for name, value in fields.items():
         setattr(order, name, value)
     order.save(update_fields=["state", "updated_at", "message", *fields])
-    record(order, detail, now)
+    record([order], detail, now)
 
 
-def record(order: Order, detail: str, now: dt.datetime) -> None:
-    """Write the event of an order's present state; the transaction's last act."""
-    alias = str(order._state.db)
+def record(orders: Sequence[Order], detail: str, now: dt.datetime) -> None:
+    """Write the event of each order's present state; the transaction's last act."""
+    if not orders:
+        return
+    alias = str(orders[0]._state.db)
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_EVENTS_LOCK])
-    OrderEvent.on(alias).objects.create(
-        order_id=order.pk,
-        state=order.state,
-        at=clock.real(),
-        market_at=now,
-        detail=detail[:MESSAGE_CHARACTERS],
+    OrderEvent.on(alias).objects.bulk_create(
+        OrderEvent.on(alias)(
+            order_id=order.pk,
+            state=order.state,
+            at=clock.real(),
+            market_at=now,
+            detail=detail[:MESSAGE_CHARACTERS],
+        )
+        for order in orders
     )
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from django.conf import settings
 from django.db import transaction
 
-from bots.live import halting, ledger, limits, protocol
+from bots.live import fitting, halting, ledger, limits, protocol
 from bots.live.account import AccountView
 from bots.live.database import DatabaseLedger, limits_of, locked_risk
 from bots.live.netting import FLATTEN, LEAVE, Leg, sliced
@@ -38,12 +38,13 @@ def intend(
     bar_closes_at: dt.datetime,
     reference_prices: Mapping[str, Decimal],
     instruments: Instruments,
+    rows: Mapping[str, Position],
     product: str = "",
 ) -> list[Order]:
     """Write the INTENT of each leg; call it inside the transaction that records the decision.
 
-    A bot that holds something goes on in the product it holds that in; a flat one begins in the
-    given one.
+    The rows are the bot's, by slot. A bot that holds something goes on in the product it holds that
+    in; a flat one begins in the given one.
 
     A leg of more than the exchange takes at once becomes several orders, and what a slot holds
     beyond whole lots, of an order filled in part, is traded away with its next. Raises
@@ -52,14 +53,14 @@ def intend(
     protocol.fail_at("before_intent")
     now = clock.market()
     orders = []
-    rows = ledger.positions(bot)
+    rows = dict(rows)
     product = product_of(rows.values()) or product
     for leg, part in _parts(legs, reference_prices, instruments, now):
         lot_size = instruments.parse(leg.instrument).lot_size
         rests = _rests(leg, rows, lot_size)
         quantity = leg.lots * lot_size - sum(rests.values())
         named = f"{leg.name}:{leg.instrument}"
-        order = Order.on(bot.market).objects.create(
+        order = Order.on(bot.market)(
             bot=bot.slug,
             tag=tag_of(ledger.account(bot), bot.slug, bar_closes_at, named, part),
             instrument=leg.instrument,
@@ -76,8 +77,8 @@ def intend(
             product=product,
         )
         orders.append(order)
-    for order in orders:
-        ledger.record(order, "", now)
+    Order.on(bot.market).objects.bulk_create(orders)
+    ledger.record(orders, "", now)
     return orders
 
 
@@ -137,8 +138,10 @@ def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> Non
     instrument = instruments.parse(order.instrument)
     now = clock.market()
     with transaction.atomic(using=bot.market, durable=True):
-        standing = DatabaseLedger(bot, venue, instruments).standing(order, locked_risk(bot), price)
+        risk = locked_risk(bot)
         rows = ledger.positions(bot, lock=True)
+        beside = fitting.rows_beside(order, venue)
+        standing = DatabaseLedger(bot, venue, instruments).standing(order, risk, price, beside)
         if refused := limits.refusal(order, standing, limits_of(bot, instrument.lot_size)):
             ledger.move(order, Order.State.DENIED, refused.reason)
             return

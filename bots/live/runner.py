@@ -310,7 +310,7 @@ class Runner:
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
         if risk.halted and risk.flatten:
             close = self._decider.flatten
-        elif not risk.halted and self._decider.is_last_call(now):
+        elif not risk.halted and self._decider.is_last_call(now, self._rows.values()):
             close = self._decider.leave
         else:
             return

@@ -77,7 +77,8 @@ def _before(graphs: Path, folder: Path) -> dict[str, float]:
         print(f"no build of before: {added.stderr.strip()}", file=sys.stderr)
         return {}
     try:
-        shutil.copy(CHECKOUT / "tests" / "bench" / "_wire.py", tree / "tests" / "bench")
+        for name in ("_broker.py", "_wire.py"):
+            shutil.copy(CHECKOUT / "tests" / "bench" / name, tree / "tests" / "bench")
         return _measured("_wire", shutil.copytree(graphs, folder / "wire-before"), tree)
     finally:
         # Its servers are its own, and would outlive it.
@@ -185,8 +186,8 @@ class _Bot:
             cursor.execute("ANALYZE")
         choose: Any = self.decider._choose
 
-        def chosen(*arguments: Any) -> Any:
-            answer = choose(*arguments)
+        def chosen(*arguments: Any, **how: Any) -> Any:
+            answer = choose(*arguments, **how)
             self.decided = time.perf_counter(), time.process_time() + _backend_seconds()
             return answer
 

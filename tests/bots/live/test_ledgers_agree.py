@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from bots.live import closures, cover, discrepancies, halting, protocol
+from bots.live import closures, cover, discrepancies, halting, ledger, protocol
 from bots.live.database import DatabaseLedger
 from bots.live.givingup import give_up
 from bots.live.netting import BY_OWNER, BY_VENUE, Leg
@@ -60,7 +60,8 @@ class Rows(DatabaseLedger):
         """Commit the intents of a decision."""
         prices = {leg.instrument: PRICE for leg in legs}
         with transaction.atomic(using="btc"):
-            return intend(self._desk.bot, legs, bar, prices, self._desk.instruments)
+            rows = ledger.positions(self._desk.bot)
+            return intend(self._desk.bot, legs, bar, prices, self._desk.instruments, rows)
 
     def reconcile(self, broker: ModelBroker, since: dt.datetime) -> Any:
         """Reconcile as the bot does, closings and differences too."""

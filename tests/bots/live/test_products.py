@@ -113,10 +113,14 @@ def test_a_bot_that_holds_goes_on_in_its_product_whatever_the_settings_say(
     [more] = desk.legs([Leg("open", FUTURE, {"nifty-15m": 1})], bar=ist("2026-06-01 10:15"))
     assert more.product == "NRML"
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
-    assert not decider.is_last_call(int(ist("2026-06-01 15:20").timestamp()))
+
+    def is_last_call(at: str) -> bool:
+        return decider.is_last_call(int(ist(at).timestamp()), ledger.positions(desk.bot).values())
+
+    assert not is_last_call("2026-06-01 15:20")
     Position.on("nifty").objects.update(product="MIS")
-    assert decider.is_last_call(int(ist("2026-06-01 15:15").timestamp()))
-    assert not decider.is_last_call(int(ist("2026-06-01 15:13").timestamp()))
+    assert is_last_call("2026-06-01 15:15")
+    assert not is_last_call("2026-06-01 15:13")
 
 
 def test_intraday_positions_are_left_before_the_broker_takes_no_exit_any_more(
