@@ -53,11 +53,11 @@ def test_the_states_in_the_ledger_are_those_of_the_protocol() -> None:
 def test_thousands_of_schedules_keep_every_invariant() -> None:
     seen = run_all(range(SCHEDULES))
     # A schedule that reaches nothing proves nothing.
-    assert seen["crash"] > 500
+    assert seen["crash"] > SCHEDULES / 8
     for state in State:
-        assert state == State.LATE or seen[state] > 20, (state, seen)
+        assert state == State.LATE or seen[state] > SCHEDULES / 200, (state, seen)
     for what in ("closed for it", "told", "act owner", "act convert", "act modify", "act person"):
-        assert seen[what] > 100, (what, seen)
+        assert seen[what] > SCHEDULES / 40, (what, seen)
 
 
 def outcomes(worlds: Iterator[World]) -> Counter[str]:
