@@ -54,6 +54,13 @@ class Notice(models.Model):
     resolved_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key"],
+                condition=models.Q(resolved_at__isnull=True),
+                name="one_open_notice",
+            )
+        ]
         indexes = [models.Index(fields=["key", "-created_at"]), models.Index(fields=["-last_at"])]
         ordering = ["-last_at"]
 

@@ -26,7 +26,7 @@ def test_only_what_is_past_its_time_goes(set_market: Callable[..., None]) -> Non
             machine="single", at=at, cpu_pct=1, memory_pct=1, disk_pct=1, load_1m=1
         )
         Notice.objects.create(
-            channel="brief", severity="info", key="x", created_at=at, last_at=at, market_at=at
+            channel="brief", severity="info", key=f"x{age}", created_at=at, last_at=at, market_at=at
         )
     tasks.prune_records.delay(scheduled_for=NOW.isoformat())
     run = JobRun.objects.get(job="prune-records")
