@@ -38,14 +38,6 @@ SLOT = "personal-1d"
 NEIGHBOURS = 3
 
 
-def with_session(at: dt.datetime) -> None:
-    """Want a signal only after a session."""
-    slot = SLOTS[SLOT]
-    day = clock.trading_date(at)
-    if store.load_calendar(slot.market).session_on(day) is None:
-        raise Skipped(f"no session on {day:%d %b %Y}")
-
-
 def make_for_job(run: JobRun) -> str:
     """Make the signal after a day's close; return it in a sentence. Raises Skipped and Degraded."""
     signal = make(clock.trading_date(run.scheduled_for))

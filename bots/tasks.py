@@ -11,7 +11,7 @@ def personal_signals(scheduled_for: str) -> None:
     # Here, for onnxruntime comes with it, and most of a worker's tasks need none.
     from bots import signals
 
-    jobs.perform("personal-signals", scheduled_for, signals.make_for_job, signals.with_session)
+    jobs.perform("personal-signals", scheduled_for, signals.make_for_job)
 
 
 @shared_task(name="bots.tasks.review_trades")

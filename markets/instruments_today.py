@@ -18,7 +18,7 @@ from markets.models import InstrumentList
 from markets.venues.configured import kite_token
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded, Retry
-from tradingsite.jobs import NotWanted, Skipped
+from tradingsite.jobs import Fulfilled, Skipped
 from tradingsite.models import JobRun
 from tradingsite.registry import MARKETS
 
@@ -78,7 +78,7 @@ def next_due(market: str, date: dt.date, calendar: Calendar) -> dt.datetime | No
 def wanted(at: dt.datetime) -> None:
     """Want the firings until every market that trades today has its list."""
     if not _lacking(clock.trading_date(at)):
-        raise NotWanted
+        raise Fulfilled
 
 
 def fetch_all(run: JobRun) -> str:

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from markets import instruments_today, owner_trades, token_refresh, windows
+from markets import instruments_today, owner_trades, token_refresh
 from markets.calendar_watch import warn_of_end
 from markets.collecting import job as bars_job
 from markets.straddle import retention, wanting
@@ -12,9 +12,7 @@ from tradingsite import jobs
 @shared_task(name="markets.tasks.refresh_token")
 def refresh_token(scheduled_for: str) -> None:
     """Renew the broker's day token."""
-    jobs.perform(
-        "token-refresh", scheduled_for, token_refresh.ensure_token, token_refresh.with_session
-    )
+    jobs.perform("token-refresh", scheduled_for, token_refresh.ensure_token)
 
 
 @shared_task(name="markets.tasks.collect_options")
@@ -37,19 +35,19 @@ def keep_options(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.fetch_trades")
 def fetch_trades(scheduled_for: str) -> None:
     """Fetch the owner's own trades."""
-    jobs.perform("trade-fetcher", scheduled_for, owner_trades.fetch_for_job, windows.trading)
+    jobs.perform("trade-fetcher", scheduled_for, owner_trades.fetch_for_job)
 
 
 @shared_task(name="markets.tasks.start_straddle")
 def start_straddle(scheduled_for: str) -> None:
     """Start following the straddle."""
-    jobs.perform("straddle-start", scheduled_for, wanting.start, windows.opening)
+    jobs.perform("straddle-start", scheduled_for, wanting.start)
 
 
 @shared_task(name="markets.tasks.stop_straddle")
 def stop_straddle(scheduled_for: str) -> None:
     """Stop following the straddle at the session's close."""
-    jobs.perform("straddle-stop", scheduled_for, wanting.stop, windows.closing)
+    jobs.perform("straddle-stop", scheduled_for, wanting.stop)
 
 
 @shared_task(name="markets.tasks.prune_straddle")
@@ -67,15 +65,13 @@ def warn_of_calendar_end(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.collect_bars")
 def collect_bars(scheduled_for: str) -> None:
     """Store the bars that have closed, or in the simulated desk compare them."""
-    jobs.perform("bars-collector", scheduled_for, bars_job.collect, bars_job.wanted)
+    jobs.perform("bars-collector", scheduled_for, bars_job.collect)
 
 
 @shared_task(name="markets.tasks.fetch_instruments")
 def fetch_instruments(scheduled_for: str) -> None:
     """Fetch the venues' lists of instruments of the day."""
-    jobs.perform(
-        "instruments", scheduled_for, instruments_today.fetch_all, instruments_today.wanted
-    )
+    jobs.perform("instruments", scheduled_for, instruments_today.fetch_all)
 
 
 @shared_task(name="markets.tasks.allocate")
@@ -83,4 +79,4 @@ def allocate(scheduled_for: str) -> None:
     """Measure and weigh the assets as of the month's first day, once a month."""
     from markets.allocator import monthly
 
-    jobs.perform("allocator", scheduled_for, monthly.run_for_job, monthly.wanted)
+    jobs.perform("allocator", scheduled_for, monthly.run_for_job)

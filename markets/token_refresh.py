@@ -18,14 +18,12 @@ from typing import TypeVar
 from django.conf import settings
 from requests import RequestException
 
-from markets import store
 from markets.venues import kite_login
 from markets.venues.base import RateLimited
 from markets.venues.configured import kite_config, kite_limiter, kite_token
 from markets.venues.kite_login import LoginRefused, LoginUnavailable
 from tradingsite import clock, notices
 from tradingsite.errors import StopTrading
-from tradingsite.jobs import Skipped
 from tradingsite.models import JobRun
 
 MARKET = "nifty"
@@ -43,13 +41,6 @@ pause = time.sleep
 
 class NoToken(StopTrading):
     """There is no token that the broker takes, so nothing can be ordered."""
-
-
-def with_session(at: dt.datetime) -> None:
-    """Want a token only on days on which the exchange opens."""
-    day = clock.trading_date(at)
-    if store.load_calendar(MARKET).session_on(day) is None:
-        raise Skipped(f"no session on {day:%d %b %Y}")
 
 
 def ensure_token(run: JobRun) -> str:

@@ -20,6 +20,13 @@ COLLECTOR_BEFORE_OPEN = dt.timedelta(minutes=5)
 STRADDLE_START = "straddle-start"
 
 
+def on_trading_days(at: dt.datetime) -> None:
+    """Want every firing of a day with a session."""
+    day = clock.trading_date(at)
+    if store.load_calendar(MARKET).session_on(day) is None:
+        raise Skipped(f"no session on {day:%d %b %Y}")
+
+
 def collecting(at: dt.datetime) -> None:
     """Want the minutes from shortly before the open to the close."""
     session = _session(at)

@@ -1,5 +1,11 @@
 """Errors named by the reaction they ask for: whoever catches one knows what to do next."""
 
+import re
+
+# What a traceback ends with: the error's class at the line's start, and what it says.
+_RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)(?:: (.*))?$")
+_TRACEBACK = "Traceback (most recent call last):"
+
 
 class Retry(Exception):
     """Ask the caller to try again later: nothing was lost and nothing was half done."""
@@ -11,3 +17,23 @@ class Degraded(Exception):
 
 class StopTrading(Exception):
     """Ask the caller to take no new risk until a person has looked."""
+
+
+def cause(error: BaseException) -> str:
+    """Return what went wrong in one line.
+
+    The first one: PostgreSQL puts DETAIL, HINT and CONTEXT, with whole rows in them, below it.
+    """
+    said = str(error).strip().partition("\n")[0].strip()
+    return said or type(error).__name__
+
+
+def cause_in(detail: str) -> str:
+    """Return what went wrong in one line, from a sentence or from a traceback."""
+    head, mark, last = detail.strip().rpartition(_TRACEBACK)
+    if not mark:
+        return detail.strip().partition("\n")[0]
+    for line in last.strip("\n").split("\n"):
+        if found := _RAISED.match(line):
+            return ": ".join(part for part in found.groups() if part)
+    return head.strip().partition("\n")[0]

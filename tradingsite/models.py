@@ -23,6 +23,8 @@ class JobRun(Leased):
     detail = models.TextField(blank=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    asked_again_at = models.DateTimeField(null=True, editable=False)
+    """Real time at which its message was last sent once more."""
 
     class Meta:
         constraints = [

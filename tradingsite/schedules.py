@@ -23,6 +23,8 @@ class Job:
     queue: str = "prod"
     expires_seconds: int = 3600
     """Market seconds after which an unstarted message is worth nothing."""
+    wanted: str = ""
+    """What says whether a firing is wanted, by its dotted name; empty where each one is."""
     not_built: str = ""
     """What is still missing, while the body belongs to a later release; empty once it works."""
 
@@ -45,6 +47,7 @@ JOBS: tuple[Job, ...] = (
         "Trading",
         hour="9",
         expires_seconds=840,
+        wanted="markets.windows.on_trading_days",
     ),
     Job(
         "options-collector",
@@ -56,6 +59,7 @@ JOBS: tuple[Job, ...] = (
         hour="9-19",
         queue="collect",
         expires_seconds=50,
+        wanted="markets.windows.collecting",
     ),
     Job(
         "straddle-start",
@@ -65,6 +69,7 @@ JOBS: tuple[Job, ...] = (
         "Data",
         minute="*/5",
         hour="9-20",
+        wanted="markets.windows.opening",
     ),
     Job(
         "trade-fetcher",
@@ -76,6 +81,7 @@ JOBS: tuple[Job, ...] = (
         hour="9-19",
         queue="collect",
         expires_seconds=50,
+        wanted="markets.windows.trading",
     ),
     Job(
         "straddle-stop",
@@ -85,6 +91,7 @@ JOBS: tuple[Job, ...] = (
         "Data",
         minute="*/5",
         hour="9-20",
+        wanted="markets.windows.closing",
     ),
     Job(
         "personal-signals",
@@ -93,6 +100,7 @@ JOBS: tuple[Job, ...] = (
         "bots.tasks.personal_signals",
         "Trading",
         hour="16",
+        wanted="markets.windows.on_trading_days",
     ),
     Job(
         "pnl-chart",
@@ -165,6 +173,7 @@ HOUSEKEEPING: tuple[Job, ...] = (
         minute="*",
         queue="collect",
         expires_seconds=50,
+        wanted="markets.collecting.job.wanted",
     ),
     Job(
         "instruments",
@@ -176,6 +185,7 @@ HOUSEKEEPING: tuple[Job, ...] = (
         hour="9-15",
         queue="collect",
         expires_seconds=240,
+        wanted="markets.instruments_today.wanted",
     ),
     Job(
         "options-partitions",
@@ -211,6 +221,7 @@ HOUSEKEEPING: tuple[Job, ...] = (
         "Data",
         hour="6",
         expires_seconds=12 * 3600,
+        wanted="markets.allocator.monthly.wanted",
     ),
     Job(
         "demotion",

@@ -21,14 +21,14 @@ from markets.allocator.metrics import Series
 from markets.allocator.models import AssetMetric, Correlation, MonthlyRun, Weight
 from markets.allocator.weights import Choice, Targets
 from tradingsite import clock
-from tradingsite.jobs import NotWanted
+from tradingsite.jobs import Fulfilled
 from tradingsite.models import JobRun
 
 
 def wanted(at: dt.datetime) -> None:
     """Want a firing while its month has no run: a machine that was off on the 1st makes it up."""
     if MonthlyRun.objects.filter(month=clock.trading_date(at).replace(day=1)).exists():
-        raise NotWanted
+        raise Fulfilled
 
 
 def run_for_job(run: JobRun) -> str:

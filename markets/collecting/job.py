@@ -22,7 +22,7 @@ from markets.collecting.reading import Answer, Want
 from markets.collecting.rule import Rule
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
-from tradingsite.jobs import NotWanted, Skipped
+from tradingsite.jobs import Fulfilled, NotWanted, Skipped
 from tradingsite.models import JobRun
 from tradingsite.registry import MARKETS
 
@@ -35,8 +35,10 @@ _busy = threading.Lock()
 def wanted(at: dt.datetime) -> None:
     """Want the minutes in which something is due, one firing at a time."""
     now = int(clock.market_seconds())
-    if _busy.locked() or not (_due(now) or _readings_due(now)):
+    if _busy.locked():
         raise NotWanted
+    if not (_due(now) or _readings_due(now)):
+        raise Fulfilled
 
 
 def collect(run: JobRun) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from markets import store, windows
+from markets import store
 from markets.calendar import Calendar, NseCalendar, nse_days
 from markets.options import archive, gaps, partitions
 from markets.options.collector import Collector, TooLate
@@ -46,7 +46,7 @@ def collector() -> Collector:
 def perform(scheduled_for: str) -> None:
     """Collect the minute of a firing, under its job run or, without PostgreSQL, under none."""
     try:
-        jobs.perform(NAME, scheduled_for, collect, windows.collecting)
+        jobs.perform(NAME, scheduled_for, collect)
     except DATABASE_ERRORS as error:
         log.warning("PostgreSQL is away, the minute goes into the spool: %s", _first_line(error))
         collect_alone(dt.datetime.fromisoformat(scheduled_for))

@@ -107,13 +107,14 @@ def test_neighbours_are_the_nearest_and_know_no_future() -> None:
 
 
 @pytest.mark.usefixtures("desk")
-def test_the_job_keeps_it_and_tells_it() -> None:
+def test_the_job_keeps_it_and_tells_it(set_market: Any) -> None:
     decided("strong sell", lots_before=0, lots_after=-4)
     tasks.personal_signals.delay(scheduled_for=ist("2026-05-29 16:00").isoformat())
     run = JobRun.objects.get()
     assert run.state == "done" and "strong sell, hold 4 lots short" in run.detail
     notice = Notice.objects.get()
     assert notice.channel == "trading" and notice.text == run.detail
+    set_market(ist("2026-05-30 16:00"))
     tasks.personal_signals.delay(scheduled_for=ist("2026-05-30 16:00").isoformat())
     assert JobRun.objects.get(scheduled_for=ist("2026-05-30 16:00")).state == "skipped"
 

@@ -1,20 +1,23 @@
 """The warning before the verified calendar ends."""
 
 import datetime as dt
+from collections.abc import Callable
 
 import pytest
 
 from markets import calendar_watch, tasks
 from tests.histories import seed_days
+from tradingsite import clock
 from tradingsite.models import JobRun, Notice
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
 
 @pytest.fixture(autouse=True)
-def days(db: None) -> None:
-    """Have the calendar there."""
+def days(db: None, set_market: Callable[..., None]) -> None:
+    """Have the calendar there, and its end near."""
     seed_days("nifty")
+    set_market(dt.datetime(2026, 12, 20, 8, 0, tzinfo=clock.IST))
 
 
 def warn(day: str) -> JobRun:

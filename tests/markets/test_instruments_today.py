@@ -231,6 +231,7 @@ def test_the_morning_list_is_fetched_once(desk: KiteDesk) -> None:
     assert run and run.state == JobRun.State.DONE, run
     kept = InstrumentList.on("nifty").objects.get()
     assert kept.rows == ListedInstrument.on("nifty").objects.count() > 3_000
+    desk.go("2026-06-01 09:10")
     assert fire("2026-06-01 09:10") is None
     assert instruments_today.trading_allowed("nifty", clock.market()) == ""
     out = StringIO()
@@ -247,6 +248,7 @@ def test_a_list_that_is_late_is_asked_for_again_and_told(desk: KiteDesk) -> None
     run = fire("2026-06-01 09:05")
     assert run and run.state == JobRun.State.SKIPPED and "tried again" in run.detail
     assert not Notice.objects.exists()
+    desk.go("2026-06-01 09:15")
     with pytest.raises(instruments_today.Degraded):
         fire("2026-06-01 09:10")
     notice = Notice.objects.get(key="instruments")

@@ -87,7 +87,7 @@ def test_the_straddle_starts_with_the_session_whenever_that_opens() -> None:
 
 
 def test_the_tasks_record_what_their_windows_say() -> None:
-    for time in ("08:00", "09:10", "15:30", "15:31"):
+    for time in ("09:00", "09:10", "15:30", "15:31"):
         tasks.collect_options.delay(scheduled_for=ist(SESSION, time).isoformat())
     for time in ("09:10", "09:15"):
         tasks.fetch_trades.delay(scheduled_for=ist(HOLIDAY, time).isoformat())

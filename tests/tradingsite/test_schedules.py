@@ -3,6 +3,7 @@
 import pytest
 from celery.schedules import crontab
 
+from tradingsite import jobs
 from tradingsite.celery import QUEUES
 from tradingsite.schedules import ALL, HOUSEKEEPING, JOBS, Job
 
@@ -18,6 +19,7 @@ def test_every_row_can_be_scheduled(job: Job) -> None:
     assert cron.minute and cron.hour and cron.day_of_month
     assert job.expires_seconds > 0
     assert job.queue in QUEUES
+    assert callable(jobs.asks(job))
 
 
 @pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])

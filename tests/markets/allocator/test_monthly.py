@@ -197,16 +197,18 @@ def test_closes_are_imported_once_and_whole(tmp_path: Path) -> None:
         allocator("import", "btc", path)
 
 
-def test_the_job_runs_once_a_month_on_the_first_day_that_it_can() -> None:
+def test_the_job_runs_once_a_month_on_the_first_day_that_it_can(
+    set_market: Callable[..., None],
+) -> None:
     put_nifty()
     put_btc()
-    third = NOW.replace(day=3)
+    third, july = NOW.replace(day=3), NOW.replace(month=7)
+    set_market(july)
     tasks.allocate(third.isoformat())
     run = JobRun.objects.get()
     assert run.state == "done" and run.detail.startswith("made: June 2026, nifty ")
     tasks.allocate((third + dt.timedelta(days=1)).isoformat())
     assert JobRun.objects.count() == 1
-    july = NOW.replace(month=7)
     tasks.allocate(july.isoformat())
     assert JobRun.objects.get(scheduled_for=july).detail.startswith("made: July 2026")
 
