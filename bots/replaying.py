@@ -97,8 +97,13 @@ def _prepare(
             f"{slot.slug} has {max(len(features) - first, 0)} stored rows from {start:%d %b %Y} to "
             f"{end:%d %b %Y} and {first} before; it needs 2 and {WINDOW}"
         )
+    calendar = store.load_calendar(slot.market)
     bars = store.load_bars(slot.market, slot.timeframe, *bounds)
-    tape = align(store.load_tape(slot, bars, store.load_calendar(slot.market)), features.opens_at)
+    try:
+        store.require_lawful(slot.market, slot.timeframe, bars, calendar)
+    except store.UnlawfulTable as error:
+        raise CannotReplay(str(error)) from error
+    tape = align(store.load_tape(slot, bars, calendar), features.opens_at)
     folder = modelstore.folder(version)
     if not folder.is_dir():
         raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")

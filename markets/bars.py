@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,15 @@ PRICES = ("open", "high", "low", "close")
 
 
 class BadBars(ValueError):
-    """Bars that break a rule every reader relies on; the message names the row and the reason."""
+    """Bars that break a rule every reader relies on; the message names the row and the reason.
+
+    `row` is its place, counted from 0, None where the columns are wrong; `said` is the reason.
+    """
+
+    def __init__(self, said: str, row: int | None = None) -> None:
+        """Take the reason, and the row that it is of."""
+        self.said, self.row = said, row
+        super().__init__(said if row is None else f"row {row}: {said}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,10 @@ class Bars:
             self.close[rows],
             self.volume[rows],
         )
+
+    def where(self, rows: BoolArray) -> Bars:
+        """Return the rows that a mask of the same length has."""
+        return Bars(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     def before(self, closes_at_limit: int) -> Bars:
         """Return the bars that may be used at an instant: those with closes_at <= the limit."""
@@ -102,4 +114,4 @@ class Bars:
     def _refuse(self, rows: npt.NDArray[np.intp], reason: str) -> None:
         if len(rows):
             row = int(rows[0])
-            raise BadBars(f"row {row} (opens_at {int(self.opens_at[row])}): {reason}")
+            raise BadBars(f"{reason} (opens_at {int(self.opens_at[row])})", row)

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from markets import timeframes
+from markets import bar_rule, timeframes
 from markets.bars import BadBars, Bars, FloatArray, IntArray
 from markets.calendar import Calendar, ist_instant, trading_date
 
@@ -42,15 +42,6 @@ class BadFile(ValueError):
     """A file that is refused whole; the message names the file, the line and the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Missing bars between two that are there: how many, from which to which open."""
-
-    first: int
-    last: int
-    bars: int
-
-
 def read_bars(
     path: Path,
     market: str,
@@ -58,9 +49,14 @@ def read_bars(
     calendar: Calendar,
     zone: ZoneInfo | None = None,
     report: Callable[[int], None] = lambda read_bytes: None,
+    *,
+    leaves_out: bool = False,
+    any_day: bool = False,
 ) -> Bars:
     """Return the bars of a CSV or CSV.gz file; raise BadFile for the first bad row.
 
+    Where it `leaves_out`, bars that the calendar does not give are left out and not refused; with
+    `any_day` they are taken, as those of an asset that trades by another calendar.
     `report` is called with the bytes of the file read so far.
     """
     rows: list[tuple[float, ...]] = []
@@ -81,33 +77,8 @@ def read_bars(
                 report(raw.tell())
     if not rows:
         raise BadFile(f"{path} has a header and no rows")
-    return _bars(path, lines, np.array(rows, dtype=np.float64), timeframe, calendar)
-
-
-def find_gaps(bars: Bars, timeframe: str, calendar: Calendar) -> list[Gap]:
-    """Return where bars that the calendar expects between the first and the last are missing."""
-    return missing_opens(bars.opens_at, timeframe, calendar)
-
-
-def missing_opens(opens_at: IntArray, timeframe: str, calendar: Calendar) -> list[Gap]:
-    """Return where opens that the calendar expects between the first and the last are missing."""
-    first, last = (trading_date(int(opens_at[row])) for row in (0, -1))
-    expected = [
-        opens
-        for session in calendar.sessions(first - dt.timedelta(days=1), last)
-        for opens in calendar.bar_opens(timeframe, session.date)
-        if opens_at[0] <= opens <= opens_at[-1]
-    ]
-    present = set(opens_at.tolist())
-    gaps: list[Gap] = []
-    open_gap: list[int] = []
-    for opens in expected:
-        if opens not in present:
-            open_gap.append(opens)
-        elif open_gap:
-            gaps.append(Gap(open_gap[0], open_gap[-1], len(open_gap)))
-            open_gap = []
-    return gaps
+    table = np.array(rows, dtype=np.float64)
+    return _bars(path, lines, table, timeframe, calendar, leaves_out=leaves_out, any_day=any_day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +206,14 @@ def read_number(where: str, name: str, text: str) -> float:
 
 
 def _bars(
-    path: Path, lines: list[int], table: FloatArray, timeframe: str, calendar: Calendar
+    path: Path,
+    lines: list[int],
+    table: FloatArray,
+    timeframe: str,
+    calendar: Calendar,
+    *,
+    leaves_out: bool,
+    any_day: bool,
 ) -> Bars:
     """Return the bars of a table of rows as `_row` makes them, read from these lines."""
     opens = table[:, 0].astype(np.int64)
@@ -244,12 +222,22 @@ def _bars(
         opens, closes = named_by_session(opens, calendar)
     else:
         closes = calendar.closes_at(timeframe, opens)
-    _check_overlap(path, lines, timeframe, opens, closes)
     bars = Bars(opens, closes, *(table[:, column].copy() for column in range(1, 6)))
+    if leaves_out:
+        kept = bar_rule.is_lawful(opens, timeframe, calendar)
+        bars, lines = bars.where(kept), np.array(lines)[kept].tolist()
     try:
-        bars.validate()
+        if any_day:
+            bars.validate()
+        else:
+            bar_rule.require(bars, timeframe, calendar)
     except BadBars as error:
-        raise BadFile(f"{path}: {error}") from error
+        where = "" if error.row is None else f", line {lines[error.row]}"
+        can_leave = isinstance(error, bar_rule.UnlawfulBars) and error.are_few
+        hint = "; --leave-out imports the rest without such rows" if can_leave else ""
+        raise BadFile(f"{path}{where}: {error.said}{hint}") from error
+    if not len(bars):
+        raise BadFile(f"{path}: none of its {len(opens):,} bars is one that the calendar gives")
     return bars
 
 
@@ -268,17 +256,6 @@ def _check_spacing(path: Path, timeframe: str, opens: IntArray) -> None:
         raise BadFile(
             f"{path}: its bars are usually {usual // 60} minutes apart, so they are not "
             f"{timeframe} bars"
-        )
-
-
-def _check_overlap(
-    path: Path, lines: list[int], timeframe: str, opens: IntArray, closes: IntArray
-) -> None:
-    early = np.flatnonzero(opens[1:] < closes[:-1])
-    if len(early):
-        raise BadFile(
-            f"{path}, line {lines[early[0] + 1]}: this bar opens before the {timeframe} bar above "
-            "it has closed"
         )
 
 

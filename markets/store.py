@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from django.db import connections, transaction
 
-from markets.bars import Bars
+from markets import bar_rule
+from markets.bars import BadBars, Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
 from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
@@ -41,6 +42,10 @@ class WrongSource(ValueError):
     """Bars of another source are there, and a market never mixes them."""
 
 
+class UnlawfulTable(ValueError):
+    """Stored bars break the rule of bars; the message says which and what to do."""
+
+
 def market_of(alias: str) -> str:
     """Return the market whose data a database holds: pc_nifty holds nifty's."""
     return alias.removeprefix("pc_")
@@ -63,6 +68,18 @@ def load_bars(alias: str, timeframe: str, start: int | None = None, end: int | N
     return Bars(seconds[:, 0], seconds[:, 1], *(rows[:, column].copy() for column in range(2, 7)))
 
 
+def require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
+    """Raise UnlawfulTable for bars of a table that the calendar does not give."""
+    try:
+        bar_rule.require(bars, timeframe, calendar)
+    except BadBars as error:
+        market = market_of(alias)
+        raise UnlawfulTable(
+            f"the stored {timeframe} bars of {market} break the rule of bars: {error.said}. Remove "
+            f"such bars with `manage.py bars remove {market} {timeframe} --off-calendar`"
+        ) from error
+
+
 def save_bars(
     alias: str,
     timeframe: str,
@@ -73,9 +90,10 @@ def save_bars(
     """Write bars in one transaction, replacing those of the same open; return how many changed.
 
     `report` is called with the number of rows sent so far. Raises WrongSource where bars of
-    another source are.
+    another source are, and BadBars for those that the market's calendar does not give.
     """
     table = Bar._meta.db_table
+    bar_rule.require(bars, timeframe, load_calendar(market_of(alias), alias))
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         _require_source(alias, source)
         cursor.execute(
@@ -280,13 +298,14 @@ def import_bars(
 
     Returns how many bars changed and how many feature rows of each timeframe were written. Over
     generated bars it raises WrongSource, unless `replace`, which removes them and all that came
-    of them.
+    of them; over stored bars that break the rule of bars it raises UnlawfulTable.
     """
     # The control database, of the models, commits just before the market's own: whatever breaks
     # the import leaves both as they were.
     with transaction.atomic(using=market), transaction.atomic():
         make_room(market, Source.IMPORTED, replace=replace)
         changed = save_bars(market, timeframe, bars, Source.IMPORTED)
+        require_lawful(market, timeframe, load_bars(market, timeframe), load_calendar(market))
         touched = touched_by(market, timeframe)
         # The same file again changes no bar, and then no feature either.
         if changed:

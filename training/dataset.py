@@ -31,8 +31,8 @@ from markets.tape import Tape
 from tradingsite import remote
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
-from tradingsite.registry import BOTS, Slot
-from training.soundness import missing_rows
+from tradingsite.registry import BOTS, CONTEXTS, Slot
+from training.soundness import missing_rows, require_lawful
 
 SUMMARY = "export.json"
 # Room that must stay free after an export: a full disk would stop the databases too.
@@ -143,13 +143,17 @@ def export(
     """Write what PC lacks of a slot's data up to an instant into a new folder; return its summary.
 
     Raises NoSpace for a disk that is or would be full and BadExport where there are no rows; then
-    the folder is gone.
+    the folder is gone. Raises UnsoundData where bars that rows are made of break the rule of bars.
     """
     if remote.free_mb(folder) < RESERVE_MB:
         raise remote.NoSpace(
             f"no disk space for the export: {remote.free_mb(folder)} MB free at {folder}, "
             f"{RESERVE_MB} MB must stay free. Make room and run it again"
         )
+    calendar = store.load_calendar(slot.market)
+    for timeframe in (slot.timeframe, *CONTEXTS[slot.market, slot.timeframe]):
+        bars = store.load_bars(slot.market, timeframe)
+        require_lawful(slot.market, timeframe, bars, calendar)
     schema = schema_for(slot.market, slot.timeframe).hash
     values = {"timeframe": slot.timeframe, "until": until, "schema": schema}
     summary: dict[str, Any] = {"slot": slot.slug, "until": until.isoformat(), "schema": schema}
@@ -201,6 +205,7 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
     calendar = store.load_calendar(slot.market, alias)
+    require_lawful(alias, slot.timeframe, bars, calendar)
     tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
     return Dataset(features, tape, fingerprint, missing_rows(features, calendar), trades)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from markets import bar_rule, store
+from markets.bars import Bars
 from markets.calendar import Calendar
 from markets.features import Features
-from markets.importing import missing_opens
 from tradingsite import clock
 from tradingsite.errors import Degraded
 
@@ -26,7 +27,7 @@ def missing_rows(features: Features, calendar: Calendar) -> int:
     _require_numbers(features)
     if not len(features):
         return 0
-    gaps = missing_opens(features.opens_at, features.schema.timeframe, calendar)
+    gaps = bar_rule.missing(features.opens_at, features.schema.timeframe, calendar)
     missing = sum(gap.bars for gap in gaps)
     if missing > MOST_MISSING_RATIO * (missing + len(features)):
         market, timeframe = features.schema.market, features.schema.timeframe
@@ -39,6 +40,14 @@ def missing_rows(features: Features, calendar: Calendar) -> int:
             f"fill them or import a history without"
         )
     return missing
+
+
+def require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
+    """Raise UnsoundData for stored bars that the calendar does not give: fills would look ahead."""
+    try:
+        store.require_lawful(alias, timeframe, bars, calendar)
+    except store.UnlawfulTable as error:
+        raise UnsoundData(str(error)) from error
 
 
 def _require_numbers(features: Features) -> None:

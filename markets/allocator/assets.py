@@ -79,7 +79,7 @@ def import_closes(name: str, path: Path, asset_class: str, currency: str) -> Imp
     """
     if name in MARKETS:
         raise BadAsset(f"{name} is a market of the desk's own: its bars come by importbars")
-    bars = importing.read_bars(path, CALENDAR, "1d", store.load_calendar(CALENDAR))
+    bars = importing.read_bars(path, CALENDAR, "1d", store.load_calendar(CALENDAR), any_day=True)
     dates = [trading_date(at) for at in bars.opens_at.tolist()]
     closes = [f"{close:.4f}" for close in bars.close.tolist()]
     with transaction.atomic(using="allocator"):

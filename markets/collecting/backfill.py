@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from markets import store, timeframes
+from markets.bar_rule import Span
 from markets.bars import Bars
 from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS
 from markets.collecting import gaps, reading, readings, sources, storing
-from markets.collecting.expected import Span, finer
+from markets.collecting.expected import finer
 from markets.collecting.reading import Want
 from markets.collecting.rule import Rule
 from markets.collecting.storing import Kept

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from markets import store
+from markets.bar_rule import expected
 from markets.bars import Bars
 from markets.collecting import gaps, sources, storing
-from markets.collecting.expected import expected
 from markets.collecting.live import CHECKED_BARS, LOOKBACK_SECONDS, Due
 from markets.collecting.reading import Answer, Want
 from markets.models import Source

@@ -1,42 +1,16 @@
-"""Which bars the calendar expects, and longer bars made of shorter ones on its boundaries."""
+"""Which bar comes next by the calendar, and longer bars made of shorter ones on its boundaries."""
 
 from __future__ import annotations
-
-import datetime as dt
-from dataclasses import dataclass
 
 import numpy as np
 
 from markets import timeframes
-from markets.bars import Bars, IntArray
-from markets.calendar import Calendar, trading_date
+from markets.bar_rule import expected
+from markets.bars import Bars
+from markets.calendar import Calendar
 
-_ONE_DAY = dt.timedelta(days=1)
 # No two sessions of the exchange are further apart.
 _NEWEST_REACH_SECONDS = 20 * 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Name missing bars that follow each other: the opens of the first and the last, how many."""
-
-    first: int
-    last: int
-    bars: int
-
-
-def expected(calendar: Calendar, timeframe: str, start: int, end: int) -> tuple[IntArray, IntArray]:
-    """Return the opens and closes of the bars that close in (start, end], epoch seconds UTC."""
-    first, last = trading_date(start) - _ONE_DAY, trading_date(end)
-    listed = [
-        opens_at
-        for session in calendar.sessions(first, last)
-        for opens_at in calendar.bar_opens(timeframe, session.date)
-    ]
-    opens = np.array(listed, dtype=np.int64)
-    closes = calendar.closes_at(timeframe, opens)
-    inside = (closes > start) & (closes <= end)
-    return opens[inside], closes[inside]
 
 
 def newest(calendar: Calendar, timeframe: str, at: int) -> tuple[int, int] | None:
@@ -57,19 +31,6 @@ def next_close(calendar: Calendar, timeframe: str, last_open: int) -> int | None
             return int(calendar.closes_at(timeframe, np.array(opens[:1], dtype=np.int64))[0])
         session = calendar.next_session(session.opens_at)
     return None
-
-
-def spans(opens: IntArray, missing: IntArray) -> list[Span]:
-    """Return the missing opens as spans; those that follow each other in `opens` are one."""
-    if not len(missing):
-        return []
-    places = np.searchsorted(opens, missing)
-    starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-    stops = np.append(starts[1:], len(missing))
-    return [
-        Span(int(missing[start]), int(missing[stop - 1]), int(stop - start))
-        for start, stop in zip(starts, stops, strict=True)
-    ]
 
 
 def finer(timeframe: str) -> list[str]:

@@ -8,8 +8,8 @@ import numpy as np
 from django.db import connections
 
 from markets import store
+from markets.bar_rule import Span, expected, spans
 from markets.bars import IntArray
-from markets.collecting.expected import Span, expected, spans
 from markets.models import Bar, BarGap
 from tradingsite import clock
 

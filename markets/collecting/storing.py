@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from django.db import transaction
 
-from markets import store, timeframes
+from markets import bar_rule, store, timeframes
 from markets.bars import PRICES, Bars, BoolArray
+from markets.calendar import Calendar
 from markets.collecting import gaps
 from tradingsite import clock
 from tradingsite.registry import CONTEXTS
@@ -53,13 +54,14 @@ def keep(
     changed_from: dict[str, int] = {}
     with transaction.atomic(using=market):
         store.lock_bars(market)
+        calendar = store.load_calendar(market)
         for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
-            bars = found[timeframe]
+            bars = _lawful(market, timeframe, found[timeframe], calendar)
             is_new, differs = _compared(market, timeframe, bars)
             wanted = is_new | differs if corrects else is_new
             if not wanted.any():
                 continue
-            rows = _where(bars, wanted)
+            rows = bars.where(wanted)
             store.save_bars(market, timeframe, rows, source)
             new += int(is_new.sum())
             corrected += int(differs.sum()) if corrects else 0
@@ -74,7 +76,20 @@ def keep(
 def differing(market: str, timeframe: str, bars: Bars) -> tuple[Bars, Bars]:
     """Return which of the bars are not stored, and which are stored at other prices."""
     is_new, differs = _compared(market, timeframe, bars, prices_only=True, says=False)
-    return _where(bars, is_new), _where(bars, differs)
+    return bars.where(is_new), bars.where(differs)
+
+
+def _lawful(market: str, timeframe: str, bars: Bars, calendar: Calendar) -> Bars:
+    """Return the bars that the calendar gives; the log tells of one that it does not."""
+    lawful = bar_rule.is_lawful(bars.opens_at, timeframe, calendar)
+    for opens_at in bars.opens_at[~lawful].tolist():
+        log.warning(
+            "%s %s: no bar opens at %s by the calendar, so the venue's is left out",
+            market,
+            timeframe,
+            bar_rule.told(opens_at),
+        )
+    return bars if lawful.all() else bars.where(lawful)
 
 
 def _compared(
@@ -115,10 +130,6 @@ def _note(changed_from: dict[str, int], market: str, timeframe: str, rows: Bars)
             # A row joins a context that has closed by its own close, and closes within its length.
             since = int(rows.closes_at[0]) - timeframes.seconds(each)
         changed_from[each] = min(changed_from.get(each, since), since)
-
-
-def _where(bars: Bars, rows: BoolArray) -> Bars:
-    return Bars(*(getattr(bars, each.name)[rows] for each in fields(Bars)))
 
 
 def _told(bars: Bars, row: int) -> str:

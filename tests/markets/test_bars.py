@@ -37,17 +37,17 @@ def test_good_bars_and_no_bars_pass() -> None:
 @pytest.mark.parametrize(
     ("column", "row", "value", "reason"),
     [
-        ("opens_at", 2, 900, "row 2 .*does not come after"),
-        ("opens_at", 3, 100, "row 3 .*does not come after"),
-        ("closes_at", 1, 900, "row 1 .*not after open"),
-        ("closes_at", 1, 2_000, "row 2 .*before the one before it has closed"),
-        ("open", 4, float("nan"), "row 4 .*open is not a positive"),
-        ("close", 0, float("inf"), "row 0 .*close is not a positive"),
-        ("low", 2, 0.0, "row 2 .*low is not a positive"),
-        ("high", 3, 103.5, "row 3 .*high is below"),
-        ("low", 3, 103.5, "row 3 .*low is above"),
-        ("volume", 1, -1.0, "row 1 .*volume"),
-        ("volume", 1, float("nan"), "row 1 .*volume"),
+        ("opens_at", 2, 900, "row 2: .*does not come after"),
+        ("opens_at", 3, 100, "row 3: .*does not come after"),
+        ("closes_at", 1, 900, "row 1: .*not after open"),
+        ("closes_at", 1, 2_000, "row 2: .*before the one before it has closed"),
+        ("open", 4, float("nan"), "row 4: .*open is not a positive"),
+        ("close", 0, float("inf"), "row 0: .*close is not a positive"),
+        ("low", 2, 0.0, "row 2: .*low is not a positive"),
+        ("high", 3, 103.5, "row 3: .*high is below"),
+        ("low", 3, 103.5, "row 3: .*low is above"),
+        ("volume", 1, -1.0, "row 1: .*volume"),
+        ("volume", 1, float("nan"), "row 1: .*volume"),
     ],
 )
 def test_a_bad_row_is_named_with_its_reason(

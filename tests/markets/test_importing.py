@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from markets.bar_rule import Span, missing
 from markets.calendar import CryptoCalendar, NseCalendar, ist_instant, nse_sessions
-from markets.importing import BadFile, Gap, find_gaps, read_bars
+from markets.importing import BadFile, read_bars
 
 NSE = NseCalendar(nse_sessions())
 CRYPTO = CryptoCalendar()
@@ -76,7 +77,7 @@ def test_a_file_is_read_whole(write: Write) -> None:
         ("2024-06-03T09:30:00+05:30,1,105,115,95,110,8", "7 columns where the header has 6"),
         ("3 June 2024,105,115,95,110,8", "'3 June 2024' is not a time like 2024-06-03"),
         ("1962-06-03T09:30:00+05:30,105,115,95,110,8", "is not between 1990 and 2100"),
-        ("2024-06-03T09:20:00+05:30,105,115,95,110,8", "opens before the 15m bar above it has"),
+        ("2024-06-03T09:20:00+05:30,105,115,95,110,8", "no 15m bar opens at 03 Jun 2024 09:20 IST"),
     ],
 )
 def test_a_bad_row_is_named_by_file_line_and_reason(write: Write, row: str, reason: str) -> None:
@@ -140,13 +141,14 @@ def test_a_daily_bar_is_named_by_its_session(write: Write) -> None:
         "2024-05-18,100,110,90,105",
         "2024-05-19,100,110,90,105",
     )
-    bars = read_bars(path, "nifty", "1d", NSE)
+    with pytest.raises(BadFile, match="line 5: Sun 19 May 2024 has no session"):
+        read_bars(path, "nifty", "1d", NSE)
+    bars = read_bars(path, "nifty", "1d", NSE, leaves_out=True)
     friday, saturday = NSE.session_on(dt.date(2024, 5, 17)), NSE.session_on(dt.date(2024, 5, 18))
     assert friday and saturday
     assert list(bars.opens_at[1:3]) == [friday.opens_at, saturday.opens_at]
     assert list(bars.closes_at[1:3]) == [friday.closes_at, saturday.closes_at]
-    assert bars.opens_at[3] == ist_instant(dt.date(2024, 5, 19), dt.time(9, 15))
-    assert list(bars.volume) == [0] * 4
+    assert list(bars.volume) == [0] * 3
 
 
 def test_one_daily_session_given_twice_is_refused(write: Write) -> None:
@@ -155,7 +157,7 @@ def test_one_daily_session_given_twice_is_refused(write: Write) -> None:
         "2024-06-03,100,110,90,105",
         "2024-06-03T09:15:00+05:30,100,110,90,105",
     )
-    with pytest.raises(BadFile, match=r"line 3: this bar opens before the 1d bar above it"):
+    with pytest.raises(BadFile, match="line 3: opens_at does not come after"):
         read_bars(path, "nifty", "1d", NSE)
 
 
@@ -228,7 +230,7 @@ def test_bars_of_another_timeframe_are_refused(write: Write) -> None:
 
 
 def test_progress_is_told_in_bytes(write: Write) -> None:
-    rows = [f"{1_700_000_000 + 3_600 * bar},100,110,90,105" for bar in range(4_100)]
+    rows = [f"{1_699_999_200 + 3_600 * bar},100,110,90,105" for bar in range(4_100)]
     path = write("ts,open,high,low,close", *rows)
     told: list[int] = []
     read_bars(path, "btc", "1h", CRYPTO, report=told.append)
@@ -243,14 +245,14 @@ def test_gaps_are_counted_against_the_calendar(write: Write) -> None:
         for date in (dt.date(2024, 5, 31), dt.date(2024, 6, 3))
         for bar in range(7)
     ]
-    missing = {opens[2], opens[5], opens[6], opens[7]}
-    rows = [f"{each},100,110,90,105" for each in opens if each not in missing]
+    absent = {opens[2], opens[5], opens[6], opens[7]}
+    rows = [f"{each},100,110,90,105" for each in opens if each not in absent]
     bars = read_bars(write("ts,open,high,low,close", *rows), "nifty", "1h", NSE)
-    assert find_gaps(bars, "1h", NSE) == [
-        Gap(opens[2], opens[2], 1),
-        Gap(opens[5], opens[7], 3),
+    assert missing(bars.opens_at, "1h", NSE) == [
+        Span(opens[2], opens[2], 1),
+        Span(opens[5], opens[7], 3),
     ]
 
 
 def test_whole_bars_have_no_gaps(write: Write) -> None:
-    assert find_gaps(read_bars(write(*GOOD), "nifty", "15m", NSE), "15m", NSE) == []
+    assert missing(read_bars(write(*GOOD), "nifty", "15m", NSE).opens_at, "15m", NSE) == []

@@ -145,7 +145,10 @@ def test_imported_bars_replace_generated_ones_only_when_told_to() -> None:
         heard.append(market)
 
     store.save_bars("btc", "1h", histories.hours(100, seed=5), Source.GENERATED)
-    store.save_bars("nifty", "1h", histories.hours(10, seed=5), Source.GENERATED)
+    nse = store.load_calendar("nifty")
+    [session] = nse.sessions(dt.date(2024, 11, 21), dt.date(2024, 11, 21))
+    walk = histories.hours(6, seed=5, first=session.opens_at)
+    store.save_bars("nifty", "1h", walk, Source.GENERATED)
     bars = histories.four_hours(600, seed=6)
     market_replaced.connect(hear)
     try:

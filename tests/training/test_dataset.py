@@ -67,7 +67,7 @@ def test_what_is_imported_equals_what_was_exported(folder: Path) -> None:
 
 
 def test_an_import_replaces_its_timeframe_and_leaves_the_others(folder: Path) -> None:
-    store.save_bars("pc_btc", "4h", histories.four_hours(50, first=1_500_000_000), Source.IMPORTED)
+    store.save_bars("pc_btc", "4h", histories.four_hours(50, first=1_500_004_800), Source.IMPORTED)
     store.save_bars("pc_btc", "1h", histories.hours(30), Source.IMPORTED)
     dataset.export(SLOT, UNTIL, folder)
     first = dataset.import_and_load(SLOT, folder)

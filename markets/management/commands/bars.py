@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from markets import store, timeframes
+from markets.bar_rule import Span
 from markets.collecting import backfill, gaps, readings, rule
-from markets.collecting.expected import Span
 from markets.collecting.gaps import Report
 from markets.readings import SERIES_OF
 from tradingsite import clock

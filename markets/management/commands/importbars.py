@@ -8,10 +8,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from markets import importing, store
+from markets import bar_rule, importing, store
 from markets.bars import Bars
 from markets.features import WARMUP_BARS
-from markets.importing import BadFile, Gap
+from markets.importing import BadFile
 from markets.importing_readings import KINDS
 from markets.readings import SERIES_OF
 from tradingsite import clock
@@ -42,6 +42,11 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="check the file and report, change nothing"
+        )
+        parser.add_argument(
+            "--leave-out",
+            action="store_true",
+            help="leave out the rows that no session of the calendar has, and import the rest",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -106,6 +111,7 @@ class Command(BaseCommand):
                 store.load_calendar(market),
                 zone,
                 lambda done: progress.update(task, completed=done),
+                leaves_out=options["leave_out"],
             )
             progress.update(task, completed=total)
         return bars
@@ -122,7 +128,7 @@ class Command(BaseCommand):
             f"{len(bars):,} {market} {timeframe} bars, {first.astimezone(clock.IST):%d %b %Y %H:%M}"
             f" to {last.astimezone(clock.IST):%d %b %Y %H:%M} IST."
         )
-        gaps = importing.find_gaps(bars, timeframe, store.load_calendar(market))
+        gaps = bar_rule.missing(bars.opens_at, timeframe, store.load_calendar(market))
         if not gaps:
             self.stdout.write("No gaps against the calendar.")
             return
@@ -134,7 +140,7 @@ class Command(BaseCommand):
             self.stdout.write(f"  and {len(gaps) - GAPS_SHOWN} smaller ones")
 
 
-def _span(gap: Gap) -> str:
+def _span(gap: bar_rule.Span) -> str:
     first, last = (clock.from_seconds(at).astimezone(clock.IST) for at in (gap.first, gap.last))
     count = f"{gap.bars} bar{'s' if gap.bars > 1 else ''}"
     if first == last:

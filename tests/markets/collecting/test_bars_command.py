@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from markets import store
+from markets.bar_rule import Span
 from markets.collecting import backfill, reading, rule
-from markets.collecting.expected import Span
 from markets.models import Bar, BarGap, Feature, Reading, Source
 from markets.venues import kite
 from tests.markets.collecting.desk import DATABASES, BarsDesk, bars_desk, open_gaps

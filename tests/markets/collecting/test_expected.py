@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from markets.bar_rule import Span, expected, spans
 from markets.bars import Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
-from markets.collecting.expected import Span, aggregate, expected, finer, newest, spans
+from markets.collecting.expected import aggregate, finer, newest
 from markets.collecting.reading import Want, read
 from markets.venues.base import DataVenue
 from tests.desk import ist
