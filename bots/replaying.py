@@ -107,7 +107,7 @@ def _prepare(
     folder = modelstore.folder(version)
     if not folder.is_dir():
         raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")
-    policy = bundle.load(folder, modelstore.verify(folder, slot.slug))
+    policy = bundle.load(folder, modelstore.verify_version(version))
     limit_lots = BOTS[slot.bot].limit_lots
     return SlotTape(slot.slug, tape, features.values, policy, limit_lots, first), version, seen
 

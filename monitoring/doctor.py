@@ -160,7 +160,7 @@ def _models() -> Iterator[Finding]:
 def _unfit(version: ModelVersion) -> str:
     """Return why a bot that starts now would not let a model trade, or nothing."""
     try:
-        manifest = modelstore.verify(modelstore.folder(version), version.slot)
+        manifest = modelstore.verify_version(version)
     except (Degraded, OSError) as error:
         return str(error)
     limit = BOTS[SLOTS[version.slot].bot].limit_lots

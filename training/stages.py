@@ -147,11 +147,10 @@ def verify_and_activate(run: TrainingRun) -> str:
         except bundle.BundleRejected as reason:
             place = _quarantine(incoming)
             raise bundle.BundleRejected(f"{reason}. The files are in {place}") from reason
-        digest = remote.sha256(incoming / bundle.MANIFEST)
         # In one transaction, so that whoever lost the run cannot switch the model either.
         with transaction.atomic():
             leases.write(run, progress=run.progress)
-            version = modelstore.add(incoming, manifest, run.pk, digest)
+            version = modelstore.add(incoming, manifest, run.pk)
             may_trade, why = _judged(run.slot, manifest)
             if may_trade:
                 modelstore.activate(version, f"training run {run.pk}", why)

@@ -45,7 +45,9 @@ class Challengers(Policies):
     def _version(self, slot: Slot) -> ModelVersion | None:
         return modelstore.challenger(slot.slug)
 
-    def _say_refused(self, version: ModelVersion, kept: Loaded | None, error: Exception) -> None:
+    def _say_refused(
+        self, version: ModelVersion, kept: Loaded | None, error: Exception, pause: float
+    ) -> None:
         log.warning("%s cannot be followed in the shadow: %s", version, error)
 
 

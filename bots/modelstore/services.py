@@ -15,7 +15,7 @@ from django.db.models import Max
 
 from bots import bundle
 from bots.keys import BadKeys, load_public_keys
-from bots.manifest import Manifest
+from bots.manifest import Manifest, to_bytes
 from bots.modelstore.models import Activation, ModelVersion
 from markets.features import schema_for
 from tradingsite import clock
@@ -86,7 +86,19 @@ def verify(version_folder: Path, slot: str) -> Manifest:
     )
 
 
-def add(bundle_folder: Path, manifest: Manifest, run_id: int, sha256: str) -> ModelVersion:
+def verify_version(version: ModelVersion) -> Manifest:
+    """Return the manifest of a version whose files are the very ones it was recorded with.
+
+    Raises BundleRejected otherwise: what is whole and signed may still be another version's.
+    """
+    place = folder(version)
+    manifest = verify(place, version.slot)
+    do = "move them away, and `models activate` fetches the right ones from PC's archive"
+    _require_recorded(version, manifest, str(place), do)
+    return manifest
+
+
+def add(bundle_folder: Path, manifest: Manifest, run_id: int) -> ModelVersion:
     """Move a verified bundle into the store as the slot's next version."""
     with transaction.atomic():
         last = ModelVersion.objects.filter(slot=manifest.slot).aggregate(last=Max("number"))["last"]
@@ -97,7 +109,7 @@ def add(bundle_folder: Path, manifest: Manifest, run_id: int, sha256: str) -> Mo
             run_id=run_id,
             state=ModelVersion.State.VERIFIED,
             path=f"{manifest.slot}/v{number}",
-            manifest_sha256=sha256,
+            manifest_sha256=_sha256(manifest),
             trained_from=clock.from_seconds(manifest.training_span.opens_at),
             trained_until=clock.from_seconds(manifest.training_span.closes_at),
             metrics={"holdout": manifest.metrics, "baselines": manifest.baselines},
@@ -139,12 +151,9 @@ def bring_back(version: ModelVersion) -> None:
             f"{version} is neither on this machine nor in an archive that answers: is PC awake?"
         )
     try:
-        verify(incoming, version.slot)
-        digest = hashlib.sha256((incoming / bundle.MANIFEST).read_bytes()).hexdigest()
-        if digest != version.manifest_sha256:
-            raise bundle.BundleRejected(
-                f"what the archive has for {version} has another manifest than that version had"
-            )
+        _require_recorded(
+            version, verify(incoming, version.slot), "PC's archive", "nothing of it is used"
+        )
         place.parent.mkdir(parents=True, exist_ok=True)
         incoming.rename(place)
     finally:
@@ -158,7 +167,7 @@ def activate(version: ModelVersion, by: str, reason: str) -> Activation:
     decides at the next bar.
     """
     bring_back(version)
-    verify(folder(version), version.slot)
+    verify_version(version)
     with transaction.atomic():
         locked = ModelVersion.objects.select_for_update().filter(slot=version.slot)
         list(locked)
@@ -227,3 +236,19 @@ def prune(slot: str, *, dry_run: bool = False) -> list[Path]:
         for path in gone:
             shutil.rmtree(path)
     return gone
+
+
+def _require_recorded(version: ModelVersion, manifest: Manifest, where: str, do: str) -> None:
+    found = _sha256(manifest)
+    if found == version.manifest_sha256:
+        return
+    raise bundle.BundleRejected(
+        f"{where} does not hold {version}: its {bundle.MANIFEST} has sha256 {found[:12]} (training "
+        f"run {manifest.run_id}), {version} was recorded with {version.manifest_sha256[:12]} (run "
+        f"{version.run_id}). Those are another version's files: {do}"
+    )
+
+
+def _sha256(manifest: Manifest) -> str:
+    """Return the hash of a manifest's file, which has one form only."""
+    return hashlib.sha256(to_bytes(manifest)).hexdigest()

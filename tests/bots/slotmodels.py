@@ -40,7 +40,7 @@ def activate_model(
         golden=(_golden(weight),),
     )
     sealed = seal(folder, manifest, load_private_key(private))
-    version = modelstore.add(folder, sealed, 1, "0" * 64)
+    version = modelstore.add(folder, sealed, 1)
     modelstore.activate(version, "a test", "newest")
     return version
 

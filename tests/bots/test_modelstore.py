@@ -1,6 +1,5 @@
 """The model store: which version trades, switching it, going back, pruning."""
 
-import hashlib
 import json
 import shutil
 from io import StringIO
@@ -42,8 +41,7 @@ def add(tmp_path: Path, private_key: Ed25519PrivateKey) -> Any:
         folder = tmp_path / f"incoming-{run_id}"
         changes.setdefault("schema_hash", schema_for("nifty", "1h").hash)
         manifest = make_bundle(folder, private_key, **changes)
-        digest = hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()
-        return modelstore.add(folder, manifest, run_id, digest)
+        return modelstore.add(folder, manifest, run_id)
 
     return make
 
@@ -203,6 +201,30 @@ def test_the_command_shows_and_rolls_back(add: Any) -> None:
         models("rollback", SLOT, "--yes")
 
 
+def test_files_of_another_version_are_refused_by_every_door(add: Any, archived: Any) -> None:
+    first, second = add(11), add(12, trial_count=9)
+    for version in (first, second):
+        modelstore.activate(version, "a run", "newest")
+    right = archived(second)
+    shutil.copytree(modelstore.folder(first), modelstore.folder(second))
+    wrong = f"does not hold {SLOT} v2"
+    with pytest.raises(CommandError, match=wrong):
+        models("verify", SLOT)
+    modelstore.rollback(SLOT, "the owner")
+    with pytest.raises(bundle.BundleRejected, match=wrong):
+        modelstore.activate(second, "the owner", "")
+    assert modelstore.active(SLOT) == first
+    with pytest.raises(CommandError, match=wrong):
+        models("activate", SLOT, "2", "--yes")
+    # What the refusal says to do brings the right ones back.
+    shutil.rmtree(modelstore.folder(second))
+    models("activate", SLOT, "2", "--yes")
+    assert "is whole" in models("verify", SLOT) and right.is_dir()
+    shutil.rmtree(modelstore.folder(second))
+    assert "fetched from PC's archive" in models("activate", SLOT, "2", "--yes")
+    assert "is whole" in models("verify", SLOT), "the version that trades, too"
+
+
 @pytest.fixture
 def archived(tmp_path: Path, settings: Any) -> Any:
     """Return a function that moves a version's files into PC's archive."""
@@ -258,7 +280,7 @@ def test_what_the_archive_has_must_be_what_was_verified(add: Any, archived: Any)
     # Another model of the same slot, whole and signed, is not that version either.
     shutil.rmtree(place)
     shutil.copytree(modelstore.folder(second), place)
-    with pytest.raises(CommandError, match="another manifest"):
+    with pytest.raises(CommandError, match="PC's archive does not hold"):
         models("rollback", SLOT, "1", "--yes")
     assert modelstore.active(SLOT) == second
     assert not modelstore.folder(first).exists()

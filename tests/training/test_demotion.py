@@ -51,7 +51,7 @@ def versions(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[ModelVersio
     made: list[ModelVersion] = []
     settings.DEMOTE_SLOTS = SLOT.slug
     monkeypatch.setattr(recipes, "range_of", lambda recipe: ALLOWED)
-    monkeypatch.setattr(modelstore, "verify", lambda place, slot: None)
+    monkeypatch.setattr(modelstore, "verify_version", lambda version: None)
     monkeypatch.setattr(modelstore, "bring_back", lambda version: None)
     monkeypatch.setattr(modelstore, "previous", lambda slot: made[0])
     made += [

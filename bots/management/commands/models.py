@@ -101,7 +101,7 @@ class Command(BaseCommand):
         if not place.is_dir():
             where = _where(version, modelstore.archived_runs(slot))
             raise CommandError(f"{version} is not on this machine (it is {where})")
-        manifest = modelstore.verify(place, slot)
+        manifest = modelstore.verify_version(version)
         bundle.check(bundle.load(place, manifest), manifest)
         self.stdout.write(
             f"{version} is whole: {len(manifest.files)} files, signed by {manifest.signer_key_id}, "
@@ -114,10 +114,11 @@ class Command(BaseCommand):
         number = options["number"]
         target = modelstore.previous(slot) if number is None else modelstore.get(slot, number)
         now = modelstore.active(slot)
-        if now is not None and now.pk == target.pk:
+        is_here = modelstore.folder(target).is_dir()
+        if now is not None and now.pk == target.pk and is_here:
             raise CommandError(f"{target} trades already")
         step = f"{now or f'{slot} (no model)'} -> v{target.number}"
-        if not modelstore.folder(target).is_dir():
+        if not is_here:
             step += ", fetched from PC's archive"
         if options["dry_run"]:
             self.stdout.write(f"Would go {step}.")

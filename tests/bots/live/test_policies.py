@@ -1,6 +1,7 @@
 """Which model trades: switched at the next bar, and never for one that fails a check."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from django.conf import settings
 
 from bots.bundle import HEAD
 from bots.keys import generate_keys, load_private_key
+from bots.live import policies as live_policies
 from bots.live.policies import Policies
-from bots.manifest import Golden, Normalisation
+from bots.manifest import Golden, Manifest, Normalisation
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
 from bots.observation import ACCOUNT_SIZE, WINDOW
@@ -64,7 +66,7 @@ def install(key: Ed25519PrivateKey, folder: Path, seed: int, limit_lots: int = 4
         ),
         key,
     )
-    version = modelstore.add(made, manifest, 1, "0" * 64)
+    version = modelstore.add(made, manifest, 1)
     modelstore.activate(version, "a test", "")
     return version
 
@@ -99,7 +101,51 @@ def test_a_model_spoilt_after_its_activation_leaves_the_old_one_trading(
         assert policies.current(SLOT) is old
     notice = Notice.objects.get(key="model:btc-1h v2")
     assert (notice.count, notice.severity) == (1, "critical")
-    assert "goes on with btc-1h v1" in notice.text
+    assert "goes on with btc-1h v1, and looks at it again in 1 min" in notice.text
+
+
+def test_a_refused_version_is_tried_again_ever_more_seldom_and_taken_up_once_it_is_well(
+    key: Ed25519PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(live_policies.time, "monotonic", lambda: now[0])
+    version = install(key, tmp_path, 1)
+    folder = modelstore.folder(version)
+    folder.rename(tmp_path / "away")  # as on a disk that does not answer for a while
+    policies = Policies(BOTS["btc"])
+    tried: list[float] = []
+    real = modelstore.verify_version
+
+    def verify(each: ModelVersion) -> Manifest:
+        tried.append(now[0])
+        return real(each)
+
+    monkeypatch.setattr(modelstore, "verify_version", verify)
+    for _ in range(150):
+        assert policies.current(SLOT) is None
+        now[0] += 60.0
+    assert [after - before for before, after in pairwise(tried)][:5] == [60, 300, 900, 3600, 3600]
+    notice = Notice.objects.get()
+    assert notice.count == len(tried) and notice.resolved_at is None
+    (tmp_path / "away").rename(folder)
+    now[0] += 3600.0
+    found = policies.current(SLOT)
+    assert found is not None and found.name == str(version)
+    notice.refresh_from_db()
+    assert notice.resolved_at is not None
+
+
+def test_an_old_signed_bundle_in_a_new_versions_folder_does_not_trade(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    policies = Policies(BOTS["btc"])
+    old, new = install(key, tmp_path, 1), install(key, tmp_path, 2)
+    assert old.manifest_sha256 != new.manifest_sha256
+    shutil.rmtree(modelstore.folder(new))
+    shutil.copytree(modelstore.folder(old), modelstore.folder(new))
+    assert policies.current(SLOT) is None
+    said = Notice.objects.get().text
+    assert f"does not hold {new}" in said and old.manifest_sha256[:12] in said
 
 
 def test_without_an_old_one_a_missing_folder_means_hold(

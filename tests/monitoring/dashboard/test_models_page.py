@@ -1,6 +1,5 @@
 """The models' page: every version, and a switch that only a person with the password makes."""
 
-import hashlib
 import html
 import re
 import shutil
@@ -41,8 +40,7 @@ class Store:
         manifest = make_bundle(
             incoming, self.key, schema_hash=schema, metrics=metrics, baselines=baselines
         )
-        digest = hashlib.sha256((incoming / bundle.MANIFEST).read_bytes()).hexdigest()
-        return modelstore.add(incoming, manifest, run_id, digest)
+        return modelstore.add(incoming, manifest, run_id)
 
     def to_archive(self, version: ModelVersion) -> None:
         place = self.folder / "pc" / "archive" / SLOT / f"20260601T104500Z-run{version.run_id}"
