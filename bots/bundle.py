@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -121,13 +121,26 @@ def verify(
 class OnnxPolicy:
     """Answer for one slot by onnxruntime on one thread; not to be shared between threads."""
 
-    def __init__(self, encoder: bytes, head: bytes) -> None:
+    def __init__(self, encoder: bytes, head: bytes, *, feature_names: Sequence[str] = ()) -> None:
+        self._feature_names = tuple(feature_names)
         self._encoder = _Graph(encoder, ENCODER, {"windows": 3}, {"codes": 2})
         self._head = _Graph(head, HEAD, {"code": 2, "account": 2}, {"logits": 2})
 
     def encode(self, windows: Float32Array) -> Float32Array:
-        """Return the codes (B, H) of raw feature windows (B, window, features)."""
+        """Return the codes (B, H) of raw feature windows (B, window, features).
+
+        Raises Degraded where one holds what is no number: a recurrent network in onnxruntime makes
+        a plausible code of it, so that nothing behind would tell.
+        """
+        if not np.isfinite(windows).all():
+            self._refuse_non_numbers(windows)
         return self._encoder.run(windows)
+
+    def _refuse_non_numbers(self, windows: Float32Array) -> NoReturn:
+        spoilt = np.flatnonzero(~np.isfinite(windows).all(axis=(0, 1))).tolist()
+        names = dict(enumerate(self._feature_names))
+        said = ", ".join(names.get(place, f"number {place}") for place in spoilt)
+        raise Degraded(f"no decision: in the policy's window {said} is not a number")
 
     def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
         """Return the logits (B, 7) of codes (B, H) and account states (B, 4)."""
@@ -183,7 +196,8 @@ def load(folder: Path, manifest: Manifest) -> OnnxPolicy:
     The bytes are hashed once more against the manifest that `verify` returned, so a file changed
     in between is refused.
     """
-    return OnnxPolicy(_read_listed(folder, ENCODER, manifest), _read_listed(folder, HEAD, manifest))
+    graphs = (_read_listed(folder, name, manifest) for name in (ENCODER, HEAD))
+    return OnnxPolicy(*graphs, feature_names=manifest.feature_names)
 
 
 def check(policy: OnnxPolicy, manifest: Manifest) -> None:

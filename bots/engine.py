@@ -47,7 +47,7 @@ class Policy(Protocol):
     """Answer for one slot; bots.bundle loads one from a model bundle."""
 
     def encode(self, windows: Float32Array) -> Float32Array:
-        """Return the codes (B, H) of feature windows (B, WINDOW, F)."""
+        """Return the codes (B, H) of feature windows (B, WINDOW, F); raise Degraded for a NaN."""
 
     def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
         """Return the logits (1, 7) of one code (1, H) and one account state (1, 4)."""
@@ -67,7 +67,7 @@ def decide(sleeve: Sleeve, logits: Float32Array, gate: RiskGate | None = None) -
     (row,) = logits.tolist()
     # A NaN or an infinity anywhere makes the sum one.
     if not math.isfinite(sum(row)):
-        raise Degraded("the policy's logits are not finite: hold, and look at its features")
+        raise Degraded("the policy's logits are not finite: hold, and look at the model")
     action = row.index(max(row))
     lots = sleeve.lots
     limit_lots = sleeve.limit_lots

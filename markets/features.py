@@ -43,7 +43,11 @@ from tradingsite.registry import CONTEXTS, MARKETS
 WARMUP_BARS = 200
 """Bars before a block's first: several times the memory of the slowest indicator."""
 VERSION = 2
-"""Raise when a value changes meaning: bundles trained on another version are refused."""
+"""Raise when a value changes meaning: bundles trained on another version are refused.
+
+Not raised when the RSI of prices that stood still became 0: over 200 bars without any move a market
+that trades has never had, so that no stored row and no model knows the value of before.
+"""
 
 DAY_SECONDS = 86_400
 SMALLEST_SIGMA_PCT = 1e-4

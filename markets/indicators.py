@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+import numpy as np
+
 from markets.bars import FloatArray
 
 
@@ -32,8 +34,18 @@ talib = _without_pandas("talib")
 
 
 def relative_strength(close: FloatArray, period: int = 14) -> FloatArray:
-    """Return Wilder's relative strength index, 0 to 100."""
-    return talib.RSI(close, timeperiod=period)
+    """Return Wilder's relative strength index, 0 to 100; 50 of prices that stood still.
+
+    Of a market without a rise or a fall TA-Lib says 0, as oversold as can be.
+    """
+    found: FloatArray = talib.RSI(close, timeperiod=period)
+    lowest = found == 0.0
+    if lowest.any():
+        # It has stood still if no close of the period differs from the one before it.
+        moves = np.cumsum(np.diff(close, prepend=close[:1]) != 0.0)
+        lowest[period:] &= moves[period:] == moves[:-period]
+        found[lowest] = 50.0
+    return found
 
 
 def exponential_average(values: FloatArray, period: int) -> FloatArray:
@@ -73,8 +85,5 @@ def directional_index(
 
 
 def standard_deviation(values: FloatArray, period: int) -> FloatArray:
-    """Return the rolling population standard deviation.
-
-    TA-Lib takes a variance under 1e-14 for zero: pass per cent returns, not tiny ratios.
-    """
+    """Return the rolling population standard deviation."""
     return talib.STDDEV(values, timeperiod=period, nbdev=1.0)

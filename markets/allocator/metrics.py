@@ -26,8 +26,9 @@ FEWEST_RETURNS = 60
 WEEKS = 156
 FEWEST_WEEKS = 48
 """Of a year, less the weeks that holidays take from one market or another."""
-# Prices are quoted to four places, so what moves less than this does not move.
-STILL = 1e-9
+# What moves less than this does not move: skfolio takes a deviation under 1e-7 for none and refuses
+# all assets then, and to a fund of overnight money of 1e-6 it would give the whole.
+STILL = 1e-6
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ FOR_EVER = 1_000_000
 HTTP_FAULTS = {
     "server_error": "answers 502 with an HTML page, and does nothing",
     "unavailable": "answers 503 with an HTML page, and does nothing",
+    "busy": "answers 429 with an HTML page, and does nothing",
     "not_json": "answers 200 with an HTML page, and does nothing",
     "timeout": "reads the request, does nothing and says nothing for `seconds`",
     "reset": "closes the connection without an answer, and does nothing",
@@ -109,6 +110,8 @@ class Faults:
             return _page(502, "502 Bad Gateway")
         if self.take("unavailable", what):
             return _page(503, "503 Service Temporarily Unavailable")
+        if self.take("busy", what):
+            return _page(429, "429 Too Many Requests")
         if self.take("not_json", what):
             return _page(200, "Scheduled maintenance")
         if fault := self.take("timeout", what):

@@ -65,7 +65,7 @@ class KiteCalls:
         try:
             return getattr(kite, method)(*arguments)
         except Exception as error:
-            reaction = kite_errors.of_reading(error)
+            reaction = kite_errors.of_reading(error, kite.answered_with)
             self._slow_down(reaction)
             raise reaction from error
 

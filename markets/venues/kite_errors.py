@@ -35,19 +35,28 @@ _TIMED_OUT = re.compile(r"timed? ?out|confirm before placing again", re.IGNORECA
 _REFUSED = frozenset({400, 403, 404, 405, 410})
 
 
-def of_reading(error: Exception) -> Exception:
-    """Return the error by its reaction, for a call that changes nothing."""
+def of_reading(error: Exception, status: int = 0) -> Exception:
+    """Return the error by its reaction, for a call that changes nothing.
+
+    `status` is the HTTP status of the last answer (`kite_login.client`). The client gives every
+    answer that is no JSON as a DataException of 502, be it a 429 or the page of a gateway that is
+    right again in a second.
+    """
     name, code, said = _parts(error)
+    if name == "DataException" or not code:
+        code = status or code
     if name == "TokenException":
         return TokenRefused(f"the broker refuses the token: {said}. Sign in again at /kite/")
     if code == _TOO_MANY:
         return RateLimited(f"the broker wants us slower: {said}")
     if isinstance(error, requests.RequestException):
         return Retry(f"the broker did not answer: {type(error).__name__}")
-    if name == "DataException" or not code:
-        return Degraded(f"the broker's answer cannot be read: {said or name}")
     if code >= _SERVER:
-        return Retry(f"the broker has trouble of its own: {said}")
+        return Retry(f"the broker has trouble of its own (HTTP {code}): {said or name}")
+    if name == "DataException":
+        return Retry(f"the broker answered with what is no JSON (HTTP {code}): {said}")
+    if not code or code < _BAD_REQUEST:
+        return Degraded(f"the broker's answer cannot be read: {said or name}")
     return Degraded(f"the broker refused the request: {said}")
 
 

@@ -42,11 +42,18 @@ def client(config: KiteConfig, token: str = "") -> Any:
     """Return a KiteConnect for one thread.
 
     Its debug mode, which logs tokens, stays off, and an order that is redirected is not sent again.
+    `answered_with` is the HTTP status of its last answer, which its own errors lose.
     """
     from kiteconnect import KiteConnect
 
     kite = KiteConnect(config.api_key, token or None, root=config.root)
     kite.reqsession.max_redirects = 0
+    kite.answered_with = 0
+
+    def note(response: Any, **_: Any) -> None:
+        kite.answered_with = response.status_code
+
+    kite.reqsession.hooks["response"].append(note)
     return kite
 
 

@@ -44,6 +44,7 @@ from tests.bots.bundles import (
     make_bundle,
     write_graphs,
 )
+from tradingsite.errors import Degraded
 
 FILES = (*PAYLOAD, MANIFEST, SIGNATURE)
 Keys = dict[str, Ed25519PublicKey]
@@ -443,3 +444,17 @@ def test_one_row_answers_like_many_and_its_answer_stays(folder: Path, public_key
     with pytest.raises(InvalidArgument):
         policy.act(codes[:1], accounts[:1, :1])
     assert np.array_equal(policy.act(codes[:1], accounts[:1]), answers[0])
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_window_with_what_is_no_number_is_refused_by_its_feature(
+    folder: Path, public_keys: Keys, odd: float, rows: int
+) -> None:
+    policy = load(folder, verify(folder, public_keys))
+    seen = np.zeros((rows, 32, 3), dtype=np.float32)
+    seen[-1, 7, 1] = odd
+    with pytest.raises(Degraded, match=f"window {FEATURES[1]} is not a number"):
+        policy.encode(seen)
+    seen[-1, 7, 1] = 1e9  # odd, and a number
+    policy.encode(seen)

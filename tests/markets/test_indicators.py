@@ -77,3 +77,14 @@ def test_no_indicator_looks_ahead(prices: Prices) -> None:
     for longer, shorter in zip(full, cut, strict=True):
         assert len(longer) == 300
         np.testing.assert_array_equal(longer[:200], shorter)
+
+
+def test_prices_that_stand_still_are_neutral_and_falling_ones_are_not() -> None:
+    still = np.full(60, 100.0)
+    assert np.all(indicators.relative_strength(still)[14:] == 50.0)
+    assert np.isnan(indicators.relative_strength(still)[:14]).all()
+    falls = np.linspace(200.0, 100.0, 60)
+    assert np.all(indicators.relative_strength(falls)[14:] == 0.0)
+    # From the first move on its value is of moves, as ever.
+    later = np.concatenate((still, [99.0]))
+    assert list(indicators.relative_strength(later)[-2:]) == [50.0, 0.0]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
 from markets.simulator import credentials as held
 from markets.venues import kite_errors
@@ -140,8 +141,11 @@ def test_ticks_carry_the_desks_names(desk: KiteDesk) -> None:
 @pytest.mark.parametrize(
     "fault, reaction",
     [
-        ("unavailable", Degraded),  # a page, which the client cannot read
-        ("not_json", Degraded),
+        # Pages, which the client gives as one and the same error of its own.
+        ("unavailable", Retry),
+        ("server_error", Retry),
+        ("not_json", Retry),
+        ("busy", RateLimited),
         ("reset", Retry),
         ("rate_limit", RateLimited),
         ("token_expired", TokenRefused),
@@ -160,6 +164,10 @@ def test_errors_by_their_status() -> None:
     assert isinstance(kite_errors.of_reading(ex.NetworkException("x", code=503)), Retry)
     assert isinstance(kite_errors.of_reading(ex.InputException("x")), Degraded)
     assert isinstance(kite_errors.of_reading(KeyError("content-type")), Degraded)
+    assert isinstance(kite_errors.of_reading(KeyError("content-type"), 200), Degraded)
+    assert isinstance(kite_errors.of_reading(KeyError("content-type"), 502), Retry)
+    # The status of an answer is not that of a connection which broke after it.
+    assert isinstance(kite_errors.of_reading(requests.ConnectionError(), 429), Retry)
     for unsure in (
         ex.OrderException("Order request timed out. Please check the order book", code=400),
         ex.OrderException("RMS: circuit limit", code=500),

@@ -20,7 +20,7 @@ from tests.histories import seed_days
 from tests.markets.kite_desk import ANY_PACE, KNOWN, KiteDesk, kite_desk
 from tests.markets.simulator.broker import broker
 from tradingsite import clock
-from tradingsite.errors import Degraded, Retry
+from tradingsite.errors import Retry
 from tradingsite.models import JobRun, Notice
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
@@ -169,8 +169,8 @@ def test_whose_hand_an_order_was() -> None:
     "fault, how, reaction",
     [
         ("token_expired", {}, TokenRefused),
-        ("not_json", {"match": "/trades"}, Degraded),
-        ("timeout", {"match": "/trades", "seconds": 0.1}, Degraded),
+        ("not_json", {"match": "/trades"}, Retry),
+        ("timeout", {"match": "/trades", "seconds": 0.1}, Retry),
         ("reset", {"match": "/orders"}, Retry),
     ],
 )
@@ -277,8 +277,9 @@ def test_a_token_that_is_refused_calls_for_a_person(minutes: Minutes, settings: 
     assert "/kite/" in Notice.objects.get(key="kite:refused").text
 
 
-def test_the_reading_at_the_close_is_tried_again(minutes: Minutes) -> None:
-    minutes.desk.fault("reset", times=2, match="/trades")
+@pytest.mark.parametrize("fault", ["reset", "server_error", "not_json"])
+def test_the_reading_at_the_close_is_tried_again(minutes: Minutes, fault: str) -> None:
+    minutes.desk.fault(fault, times=2, match="/trades")
     assert minutes.fire("15:30").state == "done"
 
 

@@ -286,7 +286,7 @@ def test_a_policy_that_answers_no_number_holds(set_market: SetMarket, btc_path: 
     stage.close_bar(start)
     (decision,) = decisions("btc-1h")
     assert (decision.action, decision.lots_after) == ("hold", 0)
-    assert decision.reason == "the policy's logits are not finite: hold, and look at its features"
+    assert decision.reason == "the policy's logits are not finite: hold, and look at the model"
     assert not Order.on("btc").objects.exists()
 
 

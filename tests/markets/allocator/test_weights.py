@@ -100,3 +100,14 @@ def test_a_process_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights.sys, "executable", "/bin/false")
     with pytest.raises(CannotWeigh, match="could not be worked out: it said nothing"):
         weigh(choice)
+
+
+def test_what_hardly_moves_is_left_out_alone() -> None:
+    """A fund of overnight money: skfolio takes it for a constant and refuses all of them."""
+    weeks = np.arange(801) // 7
+    night = np.round(1_000.0 * 1.0012**weeks, 4)
+    choice = choose(
+        [series(walk(), "good"), series(walk(seed=2), "better"), series(night, "night")], AS_OF
+    )
+    assert choice.reasons == {"night": "its price does not move"}
+    assert sum(target_weights(choice.weekly.names, choice.weekly.returns).weights.values())
