@@ -24,6 +24,8 @@ from bots.engine import align
 from bots.owner import OwnTrade
 from bots.services import own_trades
 from markets import store
+from markets.bars import Bars
+from markets.calendar import Calendar
 from markets.features import Features, schema_for
 from markets.models import Bar, Feature, OwnerTrade, Reading, TradingDay
 from markets.readings import FUNDING
@@ -32,7 +34,7 @@ from tradingsite import remote
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, CONTEXTS, Slot
-from training.soundness import missing_rows, require_lawful
+from training.soundness import UnsoundData, missing_rows
 
 SUMMARY = "export.json"
 # Room that must stay free after an export: a full disk would stop the databases too.
@@ -153,7 +155,7 @@ def export(
     calendar = store.load_calendar(slot.market)
     for timeframe in (slot.timeframe, *CONTEXTS[slot.market, slot.timeframe]):
         bars = store.load_bars(slot.market, timeframe)
-        require_lawful(slot.market, timeframe, bars, calendar)
+        _require_lawful(slot.market, timeframe, bars, calendar)
     schema = schema_for(slot.market, slot.timeframe).hash
     values = {"timeframe": slot.timeframe, "until": until, "schema": schema}
     summary: dict[str, Any] = {"slot": slot.slug, "until": until.isoformat(), "schema": schema}
@@ -205,7 +207,7 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
     calendar = store.load_calendar(slot.market, alias)
-    require_lawful(alias, slot.timeframe, bars, calendar)
+    _require_lawful(alias, slot.timeframe, bars, calendar)
     tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
     return Dataset(features, tape, fingerprint, missing_rows(features, calendar), trades)
@@ -232,6 +234,13 @@ def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise BadExport(f"{folder / SUMMARY} is not an export's summary: {error!r}") from error
     return summary
+
+
+def _require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
+    try:
+        store.require_lawful(alias, timeframe, bars, calendar)
+    except store.UnlawfulTable as error:
+        raise UnsoundData(str(error)) from error
 
 
 def _check_summary(summary: dict[str, Any], folder: Path, slot: Slot) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from markets import bar_rule, store
-from markets.bars import Bars
+from markets import bar_rule
 from markets.calendar import Calendar
 from markets.features import Features
 from tradingsite import clock
@@ -40,14 +39,6 @@ def missing_rows(features: Features, calendar: Calendar) -> int:
             f"fill them or import a history without"
         )
     return missing
-
-
-def require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
-    """Raise UnsoundData for stored bars that the calendar does not give: fills would look ahead."""
-    try:
-        store.require_lawful(alias, timeframe, bars, calendar)
-    except store.UnlawfulTable as error:
-        raise UnsoundData(str(error)) from error
 
 
 def _require_numbers(features: Features) -> None:
