@@ -13,9 +13,10 @@ class BotsConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers."""
-        from tradingsite.signals import executions_named, market_replaced
+        from tradingsite.signals import bars_removed, executions_named, market_replaced
 
         market_replaced.connect(_forget)
+        bars_removed.connect(_withdraw)
         executions_named.connect(_ours)
 
 
@@ -23,6 +24,12 @@ def _forget(market: str, **kwargs: Any) -> None:
     from bots.services import forget_market
 
     forget_market(market)
+
+
+def _withdraw(market: str, timeframe: str, first: int, last: int, **kwargs: Any) -> list[str]:
+    from bots.services import withdraw_models
+
+    return withdraw_models(market, timeframe, first, last)
 
 
 def _ours(market: str, trade_ids: set[str], **kwargs: Any) -> set[str]:

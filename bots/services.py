@@ -20,7 +20,8 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
 from bots.owner import OwnTrade
 from markets.models import GivenBy, OwnerTrade
-from tradingsite.registry import SLOTS
+from tradingsite import clock
+from tradingsite.registry import CONTEXTS, SLOTS
 
 
 def forget_market(market: str) -> None:
@@ -40,6 +41,32 @@ def forget_market(market: str) -> None:
     ModelVersion.objects.filter(slot__in=slots).delete()
     # Files cannot be rolled back, so they go when the rows are gone for good.
     transaction.on_commit(lambda: [modelstore.prune(slot) for slot in slots])
+
+
+def withdraw_models(market: str, timeframe: str, first: int, last: int) -> list[str]:
+    """Let no model trade that learned from bars which open in [first, last]; say which.
+
+    Its slot holds until another is trained.
+    """
+    slots = [
+        slot.slug
+        for slot in SLOTS.values()
+        if slot.market == market
+        and timeframe in (slot.timeframe, *CONTEXTS[market, slot.timeframe])
+    ]
+    learned = ModelVersion.objects.filter(
+        slot__in=slots,
+        trained_from__lte=clock.from_seconds(last),
+        trained_until__gt=clock.from_seconds(first),
+    ).exclude(state=ModelVersion.State.QUARANTINED)
+    told = [
+        f"{version} learned from them and is set aside"
+        + (": its slot holds until another is trained" if version.state == "active" else "")
+        for version in learned
+    ]
+    reason = f"{timeframe} bars that it learned from were removed"
+    learned.update(state=ModelVersion.State.QUARANTINED, reason=reason)
+    return told
 
 
 def own_trades(alias: str) -> tuple[OwnTrade, ...]:

@@ -147,6 +147,46 @@ class BarGap(BoundModel):
 
 
 @bound
+class BarImport(BoundModel):
+    """One import of bars: what it brought, so that it can be seen, doubted and undone."""
+
+    at = models.DateTimeField(help_text="real time")
+    file = models.CharField(max_length=200)
+    spans = models.JSONField(help_text="first and last open of each run of new bars, by timeframe")
+    new = models.PositiveIntegerField()
+    changed = models.PositiveIntegerField()
+    reason = models.CharField(
+        max_length=200, blank=True, help_text="why bars were taken that look wrong"
+    )
+    undone_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"import {self.pk} of {self.file}"
+
+
+@bound
+class ReplacedBar(BoundModel):
+    """What a bar was before an import changed it."""
+
+    imported = models.ForeignKey(BarImport, on_delete=models.CASCADE, related_name="replaced")
+    timeframe = models.CharField(max_length=4)
+    opens_at = models.DateTimeField()
+    closes_at = models.DateTimeField()
+    open = models.DecimalField(max_digits=14, decimal_places=4)
+    high = models.DecimalField(max_digits=14, decimal_places=4)
+    low = models.DecimalField(max_digits=14, decimal_places=4)
+    close = models.DecimalField(max_digits=14, decimal_places=4)
+    volume = models.DecimalField(max_digits=20, decimal_places=4)
+    source = models.CharField(max_length=10, choices=Source)
+
+    def __str__(self) -> str:
+        return f"{self.timeframe} {self.opens_at:%Y-%m-%d %H:%M}Z as it was"
+
+
+@bound
 class Reading(BoundModel):
     """One number of a series that stands beside the bars: India VIX at a close, a funding rate."""
 

@@ -16,7 +16,7 @@ from markets import bar_rule
 from markets.bars import BadBars, Bars
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.features import Features, compute, history_start, schema_for
-from markets.models import Bar, Feature, Quote, Reading, Source, TradingDay, VenueOrder
+from markets.models import Bar, Feature, Quote, Reading, TradingDay
 from markets.readings import (
     FUNDING,
     HISTORY_SECONDS,
@@ -29,7 +29,6 @@ from markets.recent import RecentBars
 from markets.tape import Tape, build_tape
 from tradingsite import clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
-from tradingsite.signals import market_replaced
 
 REPORT_EVERY_ROWS = 2_000
 # The advisory lock of whoever writes a market's bars: its sources are checked under it.
@@ -95,7 +94,7 @@ def save_bars(
     table = Bar._meta.db_table
     bar_rule.require(bars, timeframe, load_calendar(market_of(alias), alias))
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        _require_source(alias, source)
+        require_source(alias, source)
         cursor.execute(
             f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {_BAR_COLUMNS} "  # noqa: S608
             f"FROM {table} WITH NO DATA"
@@ -291,42 +290,6 @@ def sources(alias: str) -> set[str]:
     return set(Bar.on(alias).objects.order_by().values_list("source", flat=True).distinct())
 
 
-def import_bars(
-    market: str, timeframe: str, bars: Bars, *, replace: bool = False
-) -> tuple[int, dict[str, int]]:
-    """Store imported bars and recompute the features they touch, in one transaction.
-
-    Returns how many bars changed and how many feature rows of each timeframe were written. Over
-    generated bars it raises WrongSource, unless `replace`, which removes them and all that came
-    of them; over stored bars that break the rule of bars it raises UnlawfulTable.
-    """
-    # The control database, of the models, commits just before the market's own: whatever breaks
-    # the import leaves both as they were.
-    with transaction.atomic(using=market), transaction.atomic():
-        make_room(market, Source.IMPORTED, replace=replace)
-        changed = save_bars(market, timeframe, bars, Source.IMPORTED)
-        require_lawful(market, timeframe, load_bars(market, timeframe), load_calendar(market))
-        touched = touched_by(market, timeframe)
-        # The same file again changes no bar, and then no feature either.
-        if changed:
-            return changed, {each: rebuild_features(market, each) for each in touched}
-        return changed, {each: append_features(market, each) for each in touched}
-
-
-def make_room(market: str, source: str, *, replace: bool) -> None:
-    """Let a market take bars of a source: where others are, remove them and all that came of them.
-
-    Raises WrongSource unless `replace`. Call it within transactions of both databases.
-    """
-    try:
-        _require_source(market, source)
-    except WrongSource:
-        if not replace:
-            raise
-        remove_market_data(market)
-        market_replaced.send(sender=None, market=market)
-
-
 def touched_by(market: str, timeframe: str) -> list[str]:
     """Return the timeframes whose features depend on a timeframe's bars, itself among them."""
     return [
@@ -334,14 +297,6 @@ def touched_by(market: str, timeframe: str) -> list[str]:
         for (owner, each), contexts in CONTEXTS.items()
         if owner == market and timeframe in (each, *contexts)
     ]
-
-
-def remove_market_data(alias: str) -> None:
-    """Delete a market's bars, features, generated readings, last prices and paper orders."""
-    for model in (Feature, Bar, Quote, VenueOrder):
-        model.on(alias).objects.all().delete()
-    # What was imported beside the bars, or came from a venue, is of the real market.
-    Reading.on(alias).objects.filter(source=Source.GENERATED).delete()
 
 
 def save_quotes(market: str, prices: Mapping[str, Decimal], at: dt.datetime) -> None:
@@ -369,7 +324,7 @@ def _load_beside(alias: str, start: int | None = None) -> dict[str, Readings]:
     return {name: load_readings(alias, name, start) for name in SERIES_OF[market_of(alias)]}
 
 
-def _require_source(alias: str, source: str) -> None:
+def require_source(alias: str, source: str) -> None:
     """Wait until nobody else writes bars, until the transaction ends, and refuse to mix sources."""
     lock_bars(alias)
     others = sources(alias) - {source}

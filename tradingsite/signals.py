@@ -6,6 +6,10 @@ from django.dispatch import Signal
 # learned or traded on it must go.
 market_replaced = Signal()
 
+# Sent with `market`, `timeframe`, `first` and `last`, epoch seconds of opens, when bars that may
+# have been learned from are removed; each receiver returns what it withdrew, in words.
+bars_removed = Signal()
+
 # Sent with `slot`, `run_id` and `destination`, a folder: whoever has the run's bundle puts it there
 # and returns True.
 bundle_wanted = Signal()

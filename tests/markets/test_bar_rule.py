@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets import bar_rule, store
+from markets import bar_imports, bar_rule, store
 from markets.bar_rule import Span, UnlawfulBars
 from markets.bars import BadBars, Bars, IntArray
 from markets.calendar import Calendar, CryptoCalendar, NseCalendar, ist_instant, nse_sessions
@@ -147,7 +147,7 @@ def test_no_door_stores_bars_off_the_calendar() -> None:
     with pytest.raises(BadBars, match="begin at Indian midnights"):
         store.save_bars("btc", "4h", off, Source.IMPORTED)
     with pytest.raises(BadBars, match="begin at Indian midnights"):
-        store.import_bars("btc", "4h", off)
+        bar_imports.import_bars("btc", {"4h": off})
     assert not Bar.on("btc").objects.exists()
 
 
@@ -160,5 +160,5 @@ def test_an_import_beside_stored_bars_that_break_the_rule_is_refused() -> None:
     Bar.on("btc").objects.filter(pk=row.pk).update(opens_at=row.opens_at - dt.timedelta(hours=1))
     later = histories.four_hours(10, first=int(bars.closes_at[-1]))
     with pytest.raises(store.UnlawfulTable, match="bars remove btc 4h --off-calendar"):
-        store.import_bars("btc", "4h", later)
+        bar_imports.import_bars("btc", {"4h": later})
     assert Bar.on("btc").objects.count() == 50

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
-from markets import store
+from markets import bar_imports, store
 from markets.collecting import readings
 from markets.collecting.readings import FUNDING
 from markets.models import Reading, Source
@@ -66,7 +66,7 @@ def test_closes_of_the_volatility_index_are_of_the_sessions_ends(tmp_path: Path)
 
 def test_funding_is_imported_with_the_rows_that_know_of_it(tmp_path: Path) -> None:
     bars = histories.four_hours(700)
-    store.import_bars("btc", "4h", bars)
+    bar_imports.import_bars("btc", {"4h": bars})
     before = store.load_features("btc", "4h")
     column = before.schema.names.index("funding")
     assert len(before) > 300 and not before.values[:, column].any()
@@ -83,7 +83,9 @@ def test_funding_is_imported_with_the_rows_that_know_of_it(tmp_path: Path) -> No
 
 
 def test_a_dry_run_changes_nothing_and_says_what_bars_lack(tmp_path: Path) -> None:
-    store.import_bars("btc", "4h", histories.four_hours(10, first=histories.FIRST - 864_000))
+    bar_imports.import_bars(
+        "btc", {"4h": histories.four_hours(10, first=histories.FIRST - 864_000)}
+    )
     said = importreadings("funding", funding_csv(tmp_path / "f.csv", 80), "--dry-run")
     assert "Dry run: nothing was changed." in said
     assert "Bars of btc begin on 2024-11-10: before 20 Nov 2024 05:30 nothing is known" in said
@@ -105,7 +107,7 @@ def test_readings_of_another_world_are_refused_and_go_with_their_bars(tmp_path: 
     with pytest.raises(CommandError, match=r"btc holds generated bars.*importbars btc TIME"):
         importreadings("funding", file)
     readings.keep(FUNDING, [(histories.FIRST, Decimal(0))], Source.GENERATED)
-    store.import_bars("btc", "4h", bars, replace=True)
+    bar_imports.import_bars("btc", {"4h": bars}, replace=True)
     assert not Reading.on("btc").objects.exists()
     importreadings("funding", file)
     with pytest.raises(store.WrongSource, match="generated readings are of another world"):

@@ -16,7 +16,6 @@ from markets.models import Bar, Feature, Quote, Source, TradingDay
 from tests import histories
 from tradingsite import clock
 from tradingsite.registry import BOTS, SLOTS
-from tradingsite.signals import market_replaced
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc"])
 
@@ -136,50 +135,6 @@ def test_a_market_never_mixes_sources(found: Source) -> None:
         store.save_bars("btc", "1h", histories.hours(5), Source.VENUE)
     assert store.sources("btc") == {found}
     assert Bar.on("btc").objects.count() == 10
-
-
-def test_imported_bars_replace_generated_ones_only_when_told_to() -> None:
-    heard: list[str] = []
-
-    def hear(market: str, **kwargs: object) -> None:
-        heard.append(market)
-
-    store.save_bars("btc", "1h", histories.hours(100, seed=5), Source.GENERATED)
-    nse = store.load_calendar("nifty")
-    [session] = nse.sessions(dt.date(2024, 11, 21), dt.date(2024, 11, 21))
-    walk = histories.hours(6, seed=5, first=session.opens_at)
-    store.save_bars("nifty", "1h", walk, Source.GENERATED)
-    bars = histories.four_hours(600, seed=6)
-    market_replaced.connect(hear)
-    try:
-        with pytest.raises(store.WrongSource, match="generated"):
-            store.import_bars("btc", "4h", bars)
-        assert store.sources("btc") == {Source.GENERATED} and not heard
-        changed, rows = store.import_bars("btc", "4h", bars, replace=True)
-    finally:
-        market_replaced.disconnect(hear)
-    assert heard == ["btc"]
-    assert changed == 600
-    assert rows["4h"] == len(store.load_features("btc", "4h")) > 0
-    assert rows["1h"] == 0  # its bars were generated, so they are gone
-    assert store.sources("btc") == {Source.IMPORTED}
-    assert store.sources("nifty") == {Source.GENERATED}
-
-
-def test_replace_leaves_imported_bars_alone() -> None:
-    bars = histories.four_hours(40)
-    store.import_bars("btc", "4h", bars.slice(0, 30))
-    changed, _ = store.import_bars("btc", "4h", bars.slice(20), replace=True)
-    assert changed == 10
-    assert same(store.load_bars("btc", "4h"), bars)
-
-
-def test_an_import_computes_the_features_that_join_it() -> None:
-    own = histories.hours(24 * 134)
-    _, first = store.import_bars("btc", "1h", own)
-    assert first == {"1h": 0}  # they wait for their context
-    _, second = store.import_bars("btc", "4h", histories.joined(own))
-    assert set(second) == {"1h", "4h"} and all(second.values())
 
 
 def test_the_calendar_is_the_one_that_people_edit() -> None:

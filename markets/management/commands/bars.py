@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from markets import store, timeframes
+from markets import bar_imports, store, timeframes
 from markets.bar_rule import Span
 from markets.collecting import backfill, gaps, readings, rule
 from markets.collecting.gaps import Report
+from markets.management import removing
 from markets.readings import SERIES_OF
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
@@ -30,7 +31,8 @@ class Command(BaseCommand):
 
     help = (
         "bars gaps MARKET [TIMEFRAME]: what the calendar expects and is not stored. "
-        "bars repair: ask the venue for it again. bars backfill: fetch history from the venue."
+        "bars repair: ask the venue for it again. bars backfill: fetch history from the venue. "
+        "bars remove: delete bars, and what was made of them. bars undo: take an import back."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -60,13 +62,18 @@ class Command(BaseCommand):
                     "ledger made of them",
                 )
 
+        removing.add_arguments(actions)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, and exit with 1 and what to do where the venue does not answer."""
-        market, chosen = options["market"], options["timeframe"]
+        market, chosen = options["market"], options.get("timeframe")
         names = MARKETS[market].timeframes
         if chosen and chosen not in names:
             raise CommandError(f"{market} has no {chosen} bars; its timeframes are {names}")
         picked = (chosen,) if chosen else names
+        if options["action"] in removing.ACTIONS:
+            removing.ACTIONS[options["action"]](self.stdout, market, options)
+            return
         try:
             getattr(self, f"_{options['action']}")(market, picked, options)
         except store.WrongSource as error:
@@ -138,7 +145,7 @@ class Command(BaseCommand):
                 "first. Nothing was changed."
             )
         with transaction.atomic(using=market), transaction.atomic():
-            store.make_room(market, source, replace=replace)
+            bar_imports.make_room(market, source, replace=replace)
 
     # --- What people read ------------------------------------------------------------------------
 

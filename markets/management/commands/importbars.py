@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from markets import bar_rule, importing, store
+from markets import bar_imports, bar_rule, importing, store
 from markets.bars import Bars
 from markets.features import WARMUP_BARS
 from markets.importing import BadFile
@@ -70,13 +70,20 @@ class Command(BaseCommand):
             self.stdout.write("Dry run: nothing was changed.")
             return
         try:
-            changed, rows = self._store(console, market, timeframe, bars, options["replace"])
+            done = self._store(
+                console, market, timeframe, bars, options["file"].name, options["replace"]
+            )
         except store.WrongSource as error:
             raise CommandError(
                 f"{error} Nothing was imported; --replace removes them first, with the features, "
                 "models and ledger made of them."
             ) from error
+        except store.UnlawfulTable as error:
+            raise CommandError(f"{error}. Nothing was imported.") from error
+        changed, rows = done.new + done.changed, done.rows
         self.stdout.write(f"{changed:,} bars new or changed, {len(bars) - changed:,} as they were.")
+        if done.number is not None:
+            self.stdout.write(f"This is import {done.number}: `bars undo {market}` takes it back.")
         self._say_what_lacks(market)
         if not changed and not any(rows.values()):
             self.stdout.write("No feature row changed.")
@@ -117,10 +124,10 @@ class Command(BaseCommand):
         return bars
 
     def _store(
-        self, console: Console, market: str, timeframe: str, bars: Bars, replace: bool
-    ) -> tuple[int, dict[str, int]]:
+        self, console: Console, market: str, timeframe: str, bars: Bars, name: str, replace: bool
+    ) -> bar_imports.Imported:
         with console.status("storing bars and computing features"):
-            return store.import_bars(market, timeframe, bars, replace=replace)
+            return bar_imports.import_bars(market, {timeframe: bars}, file=name, replace=replace)
 
     def _report(self, market: str, timeframe: str, bars: Bars) -> None:
         first, last = (clock.from_seconds(int(bars.opens_at[row])) for row in (0, -1))
