@@ -11,6 +11,7 @@ from bots.models import Decision
 from markets.models import Bar
 from markets.store import load_calendar
 from monitoring import checks
+from monitoring.alarms import Alarms
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.watch import watched
 from tradingsite import clock, heartbeat, notices, version
@@ -19,7 +20,7 @@ from tradingsite.registry import BOTS, Bot, Slot
 
 # A bot in these states has said itself why it decides nothing.
 EXCUSED = frozenset({"waiting", "idle", "starting", "stopped"})
-CODE_KEY = "code:mixed"
+MIXED = "mixed"
 SINCE_OPEN_SECONDS = 60
 """Market time: a venue that is closed at night leaves the last bar to the next open."""
 
@@ -31,7 +32,7 @@ class DecisionWatch:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._alarms = Alarms("undecided")
 
     def look(self) -> set[str]:
         """Compare each slot's newest decision with its newest bar; return the slots in arrears."""
@@ -43,13 +44,10 @@ class DecisionWatch:
             try:
                 late |= {slot.slug for slot in bot.slots if self._is_late(bot, slot)}
             except DOES_NOT_ANSWER as error:
-                # The bot's own heartbeat and the page say so.
+                # The bot's own heartbeat and the page say so; nobody knows that it is over.
                 log.warning("the %s database does not answer: %s", bot.market, error)
-        for slot in late - self._told:
-            self._tell(slot)
-        for slot in self._told - late:
-            notices.resolve(_key(slot))
-        self._told = late
+                late |= {slot.slug for slot in bot.slots if slot.slug in self._alarms}
+        self._alarms.update(late, self._tell)
         return late
 
     def _is_late(self, bot: Bot, slot: Slot) -> bool:
@@ -57,13 +55,14 @@ class DecisionWatch:
             self._since.pop(slot.slug, None)
             return False
         began = self._since.setdefault(slot.slug, time.monotonic())
-        return time.monotonic() - began >= checks.UNDECIDED_SECONDS
+        waited = time.monotonic() - began
+        return slot.slug in self._alarms or waited >= checks.UNDECIDED_SECONDS
 
-    def _tell(self, slug: str) -> None:
+    def _tell(self, slug: str, key: str) -> None:
         notices.notify(
             "trading",
             "critical",
-            _key(slug),
+            key,
             f"{slug} decides nothing: its bars close, and none was decided for "
             f"{checks.UNDECIDED_SECONDS:.0f} s. Its position stays as it is. The overview says how "
             f"the bot stands; if it hangs, restart it: it goes on where the ledger is.",
@@ -74,7 +73,7 @@ class CodeWatch:
     """Notice services of one machine that run different code or were told different things."""
 
     def __init__(self) -> None:
-        self._is_mixed = False
+        self._alarms = Alarms("code")
 
     def look(self) -> bool:
         """Compare what the services that report say they run; return whether they differ."""
@@ -84,21 +83,20 @@ class CodeWatch:
             if row.code and row.code != version.UNKNOWN and heartbeat.is_alive(row.service):
                 found[row.code, row.config].append(row.service)
         is_mixed = len(found) > 1
-        if is_mixed and not self._is_mixed:
-            told = "; ".join(
-                f"{', '.join(sorted(names))} on {code}, settings {config}"
-                for (code, config), names in sorted(found.items())
-            )
-            notices.notify(
+        told = "; ".join(
+            f"{', '.join(sorted(names))} on {code}, settings {config}"
+            for (code, config), names in sorted(found.items())
+        )
+        self._alarms.update(
+            {MIXED} if is_mixed else (),
+            lambda name, key: notices.notify(
                 "infrastructure",
                 "critical",
-                CODE_KEY,
+                key,
                 f"Services run different code or settings: {told}. Restart those that were left "
                 f"behind: an old process beside new ones trades by rules nobody reads any more.",
-            )
-        elif self._is_mixed and not is_mixed:
-            notices.resolve(CODE_KEY)
-        self._is_mixed = is_mixed
+            ),
+        )
         return is_mixed
 
 
@@ -119,7 +117,3 @@ def _is_undecided(bot: Bot, slot: Slot) -> bool:
         return False
     decided = Decision.on(bot.market).objects.filter(slot=slot.slug, bar_closes_at__gte=closed)
     return not decided.exists()
-
-
-def _key(slot: str) -> str:
-    return f"undecided:{slot}"

@@ -6,6 +6,7 @@ from django.conf import settings
 from monitoring import checks
 from monitoring.models import HostSample
 from tradingsite import clock, notices
+from tradingsite.models import Notice
 
 DISK_KEY = "disk"
 
@@ -27,7 +28,8 @@ class DiskWatch:
     """Notice a disk that fills, once for each level it reaches, and say when that is over."""
 
     def __init__(self) -> None:
-        self._level: str | None = None
+        told = Notice.objects.filter(key=DISK_KEY, resolved_at__isnull=True).first()
+        self._level: str = told.severity if told else ""
 
     def look(self, used_pct: float) -> None:
         """Take one measurement."""

@@ -2,13 +2,18 @@
 
 import time
 
-from monitoring import deciding, host, watch
+from monitoring import deciding, endings, host, watch
+from monitoring.due import DueWatch
 from monitoring.models import HostSample
-from tradingsite import clock
+from monitoring.queue import QueueWatch
+from tradingsite import clock, jobs, notices
+from tradingsite import format as fmt
 from tradingsite.heartbeat import Beat
+from tradingsite.models import Heartbeat, Notice
 
 LOOP_SECONDS = 2.0
 SAMPLE_SECONDS = 15.0
+JUMPED_KEY = "clock:jumped"
 
 
 class Monitor:
@@ -16,9 +21,13 @@ class Monitor:
 
     def __init__(self, beat: Beat) -> None:
         self._beat = beat
+        say_restarted(beat.service)
+        self._clock = clock.Steadiness()
         self._disk = host.DiskWatch()
         self._services = watch.ServiceWatch(clock.real())
         self._jobs = watch.BeatWatch(clock.real())
+        self._due = DueWatch()
+        self._queue = QueueWatch()
         self._decisions = deciding.DecisionWatch()
         self._code = deciding.CodeWatch()
         self._looked_at = -SAMPLE_SECONDS
@@ -33,16 +42,62 @@ class Monitor:
         self._beat.beat("running", self._says)
 
     def _look(self) -> str:
+        if jump := self._clock.jump():
+            # By such a clock everything is silent, late or due, and none of it is true.
+            _tell_jump(jump)
+            return f"the clock jumped by {jump:+.0f} s; nothing is judged by it yet"
+        if forgotten := jobs.forget_future():
+            _tell_forgotten(forgotten)
         sample = host.sample()
         self._disk.look(sample.disk_pct)
         silent = self._services.look()
+        self._queue.look()
         self._jobs.look()
+        self._due.look()
         self._decisions.look()
         self._code.look()
+        endings.end_what_is_over()
         recovered = watch.recover()
         extra = f"; silent: {', '.join(sorted(silent))}" if silent else ""
         extra += f"; asked again for {recovered} lost runs" if recovered else ""
         return f"{_figures(sample)}{extra}"
+
+
+def say_restarted(service: str) -> None:
+    """Tell that nothing was watched, where the monitor before this one ended without a word."""
+    before = Heartbeat.objects.filter(service=service).first()
+    if before is None or before.state == "stopped":
+        return
+    seconds = (clock.real() - before.beat_at).total_seconds()
+    still_open = Notice.objects.filter(resolved_at__isnull=True).exclude(severity="info").count()
+    notices.notify(
+        "infrastructure",
+        "warning",
+        watch.restart_key(service),
+        f"The server monitor had ended without a word; for {fmt.duration(seconds)} nobody watched. "
+        f"It runs again and has taken up what was open: {fmt.plural(still_open, 'alarm')}.",
+    )
+
+
+def _tell_jump(seconds: float) -> None:
+    notices.notify(
+        "infrastructure",
+        "warning",
+        JUMPED_KEY,
+        f"The machine's clock jumped by {seconds:+,.0f} s. Scheduled jobs wait until it has stood "
+        f"for {clock.Steadiness.SETTLES_SECONDS:.0f} s or is back; look at its time service "
+        f"(chrony, systemd-timesyncd).",
+    )
+
+
+def _tell_forgotten(count: int) -> None:
+    notices.notify(
+        "infrastructure",
+        "warning",
+        "clock:ahead",
+        f"The machine's clock had run ahead, and {fmt.plural(count, 'scheduled run')} had been "
+        f"done before the time. They run again when it has come.",
+    )
 
 
 def _figures(sample: HostSample) -> str:

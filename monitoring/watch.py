@@ -7,14 +7,15 @@ from django.conf import settings
 from django.db.models import Max
 
 from monitoring import checks
+from monitoring.alarms import Alarms
 from tradingsite import clock, jobs, notices
-from tradingsite.models import Heartbeat, JobRun, Notice
+from tradingsite.models import Heartbeat, JobRun
 from tradingsite.services import ONLY_VARIABLE, Service, wanted
 from training import evaluations, pipeline
 
 # How long services may take to come up before their silence means anything.
 STARTING_SECONDS = 60.0
-BEAT_KEY = "beat:silent"
+SILENT = "silent"
 
 
 def watched() -> tuple[Service, ...]:
@@ -33,36 +34,34 @@ class ServiceWatch:
 
     def __init__(self, started_at: dt.datetime) -> None:
         self._started_at = started_at
-        open_keys = Notice.objects.filter(key__startswith="service:", resolved_at__isnull=True)
-        self._silent = {key.partition(":")[2] for key in open_keys.values_list("key", flat=True)}
+        self._alarms = Alarms("service")
 
     def look(self) -> set[str]:
         """Compare every heartbeat with the clock and return the names of the silent services."""
         now = clock.real()
         beats = {row.service: row for row in Heartbeat.objects.all()}
         settled = (now - self._started_at).total_seconds() > STARTING_SECONDS
-        silent = set()
+        silent: dict[str, tuple[Service, float, Heartbeat | None]] = {}
         for service in watched():
             beat = beats.get(service.name)
             last = beat.beat_at if beat else self._started_at
             seconds = (now - last).total_seconds()
-            if settled and checks.is_silent(seconds):
-                silent.add(service.name)
-                if service.name not in self._silent:
-                    self._notice(service, seconds, beat)
+            is_silent = checks.is_silent(seconds)
+            if not settled:  # it is this monitor that has only begun
+                is_silent = (is_silent or beat is None) and service.name in self._alarms
+            if is_silent:
+                silent[service.name] = (service, seconds, beat)
             elif beat and (now - beat.started_at).total_seconds() > STARTING_SECONDS:
                 notices.resolve(restart_key(service.name))
-        for name in self._silent - silent:
-            notices.resolve(f"service:{name}")
-        self._silent = silent
-        return silent
+        self._alarms.update(silent, lambda name, key: self._tell(key, *silent[name]))
+        return set(silent)
 
-    def _notice(self, service: Service, seconds: float, beat: Heartbeat | None) -> None:
+    def _tell(self, key: str, service: Service, seconds: float, beat: Heartbeat | None) -> None:
         last = f"its last word was “{beat.state}”" if beat else "it never has"
         notices.notify(
             "infrastructure",
             "critical",
-            f"service:{service.name}",
+            key,
             f"{service.title} has not reported for {seconds:.0f} s ({last}). The supervisor "
             f"restarts what dies; {settings.DATA_DIR / 'logs' / service.name}.log has its last "
             f"lines.",
@@ -74,28 +73,31 @@ class BeatWatch:
 
     def __init__(self, started_at: dt.datetime) -> None:
         self._started_at = started_at
-        self._missing = False
+        self._alarms = Alarms("beat")
 
     def look(self) -> bool:
         """Say whether jobs are missing; a market that stands still has none to run."""
-        missing = not _stands_still() and checks.jobs_missing(self._idle_seconds(), clock.speed())
-        if missing and not self._missing:
-            notices.notify(
-                "infrastructure",
-                "critical",
-                BEAT_KEY,
-                "No scheduled job has run for a while: beat does not send them or no worker takes "
-                "them. The supervisor restarts what dies; look at beat and worker on the overview.",
-            )
-        elif self._missing and not missing:
-            notices.resolve(BEAT_KEY)
-        self._missing = missing
-        return missing
+        is_missing = not stands_still() and self._is_missing()
+        self._alarms.update({SILENT} if is_missing else (), self._tell)
+        return is_missing
 
-    def _idle_seconds(self) -> float:
+    def _is_missing(self) -> bool:
         recent = JobRun.objects.filter(scheduled_for__gt=clock.market() - dt.timedelta(days=5))
-        newest = recent.aggregate(newest=Max("started_at"))["newest"] or self._started_at
-        return (clock.real() - max(newest, self._started_at)).total_seconds()
+        newest = recent.aggregate(newest=Max("started_at"))["newest"]
+        if newest is None or newest < self._started_at:
+            if SILENT in self._alarms:  # told before this monitor began, and none has run since
+                return True
+            newest = self._started_at
+        return checks.jobs_missing((clock.real() - newest).total_seconds(), clock.speed())
+
+    def _tell(self, name: str, key: str) -> None:
+        notices.notify(
+            "infrastructure",
+            "critical",
+            key,
+            "No scheduled job has run for a while: beat does not send them or no worker takes "
+            "them. The supervisor restarts what dies; look at beat and worker on the overview.",
+        )
 
 
 def recover() -> int:
@@ -108,7 +110,8 @@ def restart_key(service: str) -> str:
     return f"restart:{service}"
 
 
-def _stands_still() -> bool:
+def stands_still() -> bool:
+    """Return whether the simulated market's clock has stopped, or has not begun."""
     simulated = clock.simulated()
     if simulated is None:
         return False

@@ -24,7 +24,7 @@ from django_celery_beat.tzcrontab import TzAwareCrontab
 
 from tradingsite import clock
 from tradingsite.heartbeat import Beat
-from tradingsite.schedules import ALL
+from tradingsite.schedules import ALL, Job
 
 SIMULATED_LOOP_SECONDS = 0.2
 # Real seconds: within them every missed firing is sent, beyond them only the newest.
@@ -72,6 +72,13 @@ def sync() -> tuple[int, int]:
         CrontabSchedule.objects.filter(periodictask__isnull=True).delete()
     PeriodicTasks.update_changed()
     return len(ALL), gone
+
+
+def crontab_of(job: Job) -> TzAwareCrontab:
+    """Return when a job of the tables fires."""
+    return TzAwareCrontab(
+        minute=job.minute, hour=job.hour, day_of_month=job.day_of_month, tz=clock.IST
+    )
 
 
 def firings(cron: TzAwareCrontab, after: dt.datetime, until: dt.datetime) -> Iterator[dt.datetime]:
@@ -133,6 +140,7 @@ class Scheduler(DatabaseScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._heartbeat = Beat("beat")
+        self._steadiness = clock.Steadiness()
         if clock.simulated():
             self.max_interval = SIMULATED_LOOP_SECONDS
             self.sync_every = SAVED_EVERY_SECONDS
@@ -147,6 +155,10 @@ class Scheduler(DatabaseScheduler):
         if simulated and simulated.anchor() is None:
             self._heartbeat.beat("waiting", "the simulated market has not begun")
             return float(self.max_interval)
+        jump = 0.0 if simulated else self._steadiness.jump()
+        if jump:  # a clock that is wrong for a moment would send tomorrow's firings
+            self._heartbeat.beat("waiting", f"the clock jumped by {jump:+.0f} s; is it to stay?")
+            return 1.0
         now = clock.market()
         entries = [
             entry

@@ -13,6 +13,7 @@ import datetime as dt
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -108,6 +109,49 @@ def speed() -> float:
 def from_seconds(at: float) -> dt.datetime:
     """Return an epoch instant as an aware datetime in UTC."""
     return dt.datetime.fromtimestamp(at, UTC)
+
+
+class Steadiness:
+    """Tell a real clock that runs from one that was set: it is held to the time since the boot.
+
+    A jump is believed once it has stood for `SETTLES_SECONDS`, or at once where it leads back to
+    what was believed before; a machine that slept has not jumped.
+    """
+
+    SETTLES_SECONDS = 60.0
+    TOLERANCE_SECONDS = 30.0
+
+    def __init__(self, read: Callable[[], tuple[float, float]] | None = None) -> None:
+        """Take what returns the real time and the time since the boot, both in seconds."""
+        self._read = read or _real_and_boot
+        wall, boot = self._read()
+        self._believed = [wall - boot]
+        self._jumped: tuple[float, float] | None = None
+
+    def jump(self) -> float:
+        """Return by how many seconds the clock has jumped lately, 0 while it is believed."""
+        wall, boot = self._read()
+        offset = wall - boot
+        *before, current = self._believed
+        if abs(offset - current) <= self.TOLERANCE_SECONDS:
+            # Moved along, so that slow corrections never add up to a jump.
+            self._believed, self._jumped = [*before, offset], None
+            return 0.0
+        if any(abs(offset - known) <= self.TOLERANCE_SECONDS for known in before):
+            self._believed, self._jumped = [offset], None
+            return 0.0
+        if self._jumped is None or abs(self._jumped[0] - offset) > self.TOLERANCE_SECONDS:
+            self._jumped = (offset, boot)
+        if boot - self._jumped[1] >= self.SETTLES_SECONDS:
+            self._believed, self._jumped = [current, offset], None
+            return 0.0
+        return offset - current
+
+
+def _real_and_boot() -> tuple[float, float]:
+    # Linux counts a sleeping machine's time on this one only.
+    boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.time(), time.clock_gettime(boot)
 
 
 def trading_date(at: dt.datetime) -> dt.date:

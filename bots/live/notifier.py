@@ -22,6 +22,7 @@ SEVERITIES = {
     Order.State.UNKNOWN: "critical",
     Order.State.LATE: "critical",
     Order.State.CANCELLED: "warning",
+    Order.State.DENIED: "warning",
 }
 ONE_LOT = 1
 
@@ -42,12 +43,16 @@ class Notifier:
         for event in read:
             severity = SEVERITIES.get(Order.State(event.state))
             if severity:
-                key = f"order:{self.market}:{event.pk}"
-                notices.notify("trading", severity, key, self.text(event))
+                notices.notify("trading", severity, self._key(event), self.text(event))
         if read:
             with transaction.atomic(using=self.market):
                 cursors.filter(pk=cursor.pk).update(event_id=read[-1].pk)
         return len(read)
+
+    def _key(self, event: OrderEvent) -> str:
+        if event.state == Order.State.DENIED:  # a limit says no at every bar: one notice counts up
+            return f"denied:{event.order.bot}"
+        return f"order:{self.market}:{event.pk}"
 
     def text(self, event: OrderEvent) -> str:
         """Return what happened to an order, and what it means, in words."""
@@ -73,6 +78,12 @@ class Notifier:
             filled = order.filled_quantity.normalize()
             return f"{who}: its order for {what} was cancelled, {filled:f} had traded."
         side = "buy" if lots > 0 else "sell"
+        if event.state == Order.State.DENIED:
+            wanted = f"{side} {what}" if lots else f"let its slots trade with each other ({shares})"
+            return (
+                f"{who} wanted to {wanted} and was not allowed to: {event.detail}. Nothing "
+                f"was sent; its slots keep what they hold and decide again at their next bars."
+            )
         if event.state == Order.State.REJECTED:
             return f"{who} wanted to {side} {what}; the venue refused it: {event.detail}."
         if lots == 0:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable
 
 import pytest
+from django.db import OperationalError
 
 from bots.models import Decision
 from markets import store
@@ -67,6 +68,36 @@ def test_a_bot_that_beats_and_decides_nothing_is_told_and_taken_back() -> None:
 
 
 @pytest.mark.usefixtures("bars")
+def test_a_monitor_that_starts_takes_up_the_alarm_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Beat("btc-bot").beat("running", "")
+    DecisionWatch().look()
+    monkeypatch.setattr(checks, "UNDECIDED_SECONDS", 60.0)
+    again = DecisionWatch()
+    assert again.look() == {"btc-4h"}  # still, and not only after a minute
+    assert Notice.objects.get(key="undecided:btc-4h").count == 1
+    decide("btc-4h")
+    again = DecisionWatch()
+    assert again.look() == set()
+    assert Notice.objects.get(key="undecided:btc-4h").resolved_at is not None
+
+
+@pytest.mark.usefixtures("bars")
+def test_a_database_that_does_not_answer_ends_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    Beat("btc-bot").beat("running", "")
+    watch = DecisionWatch()
+    watch.look()
+
+    def away(*arguments: object) -> bool:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr("monitoring.deciding._is_undecided", away)
+    assert watch.look() == {"btc-4h"}
+    assert Notice.objects.get(key="undecided:btc-4h").resolved_at is None
+
+
+@pytest.mark.usefixtures("bars")
 def test_it_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "UNDECIDED_SECONDS", 60.0)
     Beat("btc-bot").beat("running", "")
@@ -104,7 +135,7 @@ def test_code_left_behind_is_told_until_it_is_restarted() -> None:
     # A dead one is the service watch's: nothing of it trades.
     old = clock.real() - dt.timedelta(minutes=5)
     Heartbeat.objects.filter(service="btc-bot").update(beat_at=old)
-    assert not watch.look()
+    assert not CodeWatch().look()
     notice.refresh_from_db()
     assert notice.resolved_at is not None
 

@@ -8,12 +8,13 @@ import pytest
 from monitoring import host, watch
 from monitoring.models import HostSample
 from monitoring.monitor import Monitor
-from tradingsite import clock
+from tests.monitoring.desks import ALIASES
+from tradingsite import clock, notices
 from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.services import ONLY_VARIABLE
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(databases=ALIASES)
 
 MORNING = dt.datetime(2026, 6, 1, 9, 0, tzinfo=clock.IST)
 
@@ -93,6 +94,19 @@ def test_a_service_that_never_reported_is_silent_once_the_start_is_over(
     assert "it never has" in Notice.objects.get().text
 
 
+def test_a_restarted_monitor_ends_no_alarm_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ONLY_VARIABLE, "beat,worker")
+    heard("worker", 40)
+    watch.ServiceWatch(minutes_ago(2)).look()
+    again = watch.ServiceWatch(clock.real())
+    assert again.look() == {"beat", "worker"}
+    assert notices.open_keys("service:") == {"service:beat", "service:worker"}
+    heard("worker", 1)
+    assert again.look() == {"beat"}
+    assert notices.open_keys("service:") == {"service:beat"}
+    assert set(Notice.objects.values_list("count", flat=True)) == {1}
+
+
 def test_a_restarted_monitor_remembers_what_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ONLY_VARIABLE, "beat")
     watch.ServiceWatch(minutes_ago(2)).look()
@@ -131,6 +145,66 @@ def test_missing_jobs_are_noticed_while_the_market_moves(set_market: Callable[..
     assert Notice.objects.get().resolved_at is not None
 
 
+def test_a_restarted_monitor_knows_that_jobs_were_missing(
+    set_market: Callable[..., None],
+) -> None:
+    set_market(MORNING, 48.0)
+    assert watch.BeatWatch(minutes_ago(10)).look()
+    again = watch.BeatWatch(clock.real())
+    assert again.look() and notices.open_keys("beat:")
+    JobRun.objects.create(job="security-check", scheduled_for=MORNING, started_at=clock.real())
+    assert not again.look()
+    assert notices.open_keys("beat:") == set()
+
+
+def test_a_disk_alarm_is_taken_up_and_not_told_again() -> None:
+    host.DiskWatch().look(91)
+    again = host.DiskWatch()
+    again.look(92)
+    assert Notice.objects.get().count == 1
+    again.look(50)
+    assert Notice.objects.get().resolved_at is not None
+
+
+def test_a_monitor_that_died_says_that_nobody_watched() -> None:
+    heard("server-monitor", 75)
+    notices.notify("infrastructure", "critical", "disk", "91 %")
+    Monitor(Beat("server-monitor"))
+    notice = Notice.objects.get(key="restart:server-monitor")
+    text = notice.text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "for 1 m nobody watched" in text and "1 alarm." in text
+
+
+def test_a_monitor_that_was_stopped_says_nothing() -> None:
+    heard("server-monitor", 75)
+    Heartbeat.objects.update(state="stopped")
+    Monitor(Beat("server-monitor"))
+    assert not Notice.objects.exists()
+
+
+def test_a_clock_that_jumps_is_told_and_nothing_is_judged_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(ONLY_VARIABLE, "beat")
+    heard("beat", 1)
+    monitor = Monitor(Beat("server-monitor"))
+    monkeypatch.setattr(monitor._clock, "jump", lambda: 86_400.0)
+    monitor.step()
+    assert not HostSample.objects.exists()
+    assert notices.open_keys("") == {"clock:jumped"}
+    assert "jumped by +86,400 s" in Notice.objects.get().text
+
+
+def test_what_ran_under_a_clock_ahead_is_taken_back_and_told() -> None:
+    later = clock.real() + dt.timedelta(days=1)
+    JobRun.objects.create(job="backups", scheduled_for=later, state="done", started_at=later)
+    Monitor(Beat("server-monitor")).step()
+    assert JobRun.objects.get().state == JobRun.State.PENDING
+    assert "1 scheduled run had been done before the time" in Notice.objects.get(
+        key="clock:ahead"
+    ).text.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_a_market_that_stands_still_misses_no_jobs(set_market: Callable[..., None]) -> None:
     set_market(MORNING)
     assert not watch.BeatWatch(minutes_ago(10)).look()
@@ -141,7 +215,10 @@ def test_jobs_are_not_missed_right_after_the_start(set_market: Callable[..., Non
     assert not watch.BeatWatch(minutes_ago(1)).look()
 
 
-def test_the_loop_samples_reports_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_samples_reports_and_recovers(
+    monkeypatch: pytest.MonkeyPatch, set_market: Callable[..., None]
+) -> None:
+    set_market(MORNING)
     monkeypatch.setenv(ONLY_VARIABLE, "server-monitor")
     lapsed = clock.real() - dt.timedelta(seconds=1)
     JobRun.objects.create(

@@ -141,6 +141,34 @@ def test_the_first_simulated_morning_has_its_nine_o_clock_jobs(
     assert len(found) == len(set(found))
 
 
+def test_a_clock_that_jumps_for_a_moment_sends_nothing_of_tomorrow(
+    queue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = started()
+    scheduler.tick()
+    sent()
+    ahead = [0.0]
+    true = clock.real
+
+    def set_clock() -> dt.datetime:
+        return true() + dt.timedelta(seconds=ahead[0])
+
+    monkeypatch.setattr(clock, "market", set_clock)
+    boot = time.monotonic
+    read = lambda: (set_clock().timestamp(), boot())  # noqa: E731
+    scheduler._steadiness = clock.Steadiness(read)
+    ahead[0] = 86_400.0
+    scheduler.tick()
+    assert sent() == []
+    assert Heartbeat.objects.get(service="beat").detail.startswith("the clock jumped by +86400 s")
+    ahead[0] = 0.0
+    scheduler.tick()
+    due = clock.real() + dt.timedelta(hours=1)
+    assert all(at <= due for _, at in sent())
+    entries = scheduler.schedule.values()
+    assert all(entry.last_run_at <= due for entry in entries)
+
+
 def test_a_stall_loses_nothing(scheduler: beat.Scheduler, set_market: Callable[..., None]) -> None:
     scheduler.tick()
     sent()

@@ -35,6 +35,54 @@ def test_an_anchor_runs_at_its_speed_and_then_stands_still() -> None:
     assert anchor.at(1e9) == frozen
 
 
+class Watches:
+    """A real clock that can be set, and the time since the boot, which cannot."""
+
+    def __init__(self) -> None:
+        self.boot = 1_000.0
+        self.set_by = 0.0
+        self.steadiness = clock.Steadiness(lambda: (1e9 + self.boot + self.set_by, self.boot))
+
+    def after(self, seconds: float) -> float:
+        self.boot += seconds
+        return self.steadiness.jump()
+
+
+def test_a_jump_is_believed_once_it_has_stood_for_a_minute() -> None:
+    watches = Watches()
+    assert watches.after(3600) == 0.0
+    watches.set_by = 86_400.0
+    assert watches.after(1) == watches.after(50) == 86_400.0
+    assert watches.after(61) == 0.0
+    watches.set_by = 86_403.0
+    assert watches.after(1) == 0.0
+
+
+def test_a_clock_that_comes_back_is_believed_at_once_and_its_jump_never_again() -> None:
+    watches = Watches()
+    for _ in range(2):
+        watches.set_by = 86_400.0
+        assert watches.after(1) and watches.after(30)
+        watches.set_by = 2.0
+        assert watches.after(1) == 0.0
+        watches.set_by = 86_400.0
+        watches.after(1)
+        assert watches.after(61) == 0.0  # believed for a while
+        watches.set_by = 3.0
+        assert watches.after(1) == 0.0
+
+
+def test_slow_corrections_are_no_jump() -> None:
+    watches = Watches()
+    for _ in range(100):
+        watches.set_by -= 5.0
+        assert watches.after(60) == 0.0
+
+
+def test_this_machines_clock_is_steady() -> None:
+    assert clock.Steadiness().jump() == 0.0
+
+
 def test_without_a_simulation_both_times_are_one() -> None:
     assert clock.simulated() is None
     assert abs((clock.market() - clock.real()).total_seconds()) < 1

@@ -1,5 +1,6 @@
 """The notifier: every filled, refused or unknown order is told, none lost, none twice."""
 
+import datetime as dt
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +54,19 @@ def test_a_refusal_and_a_doubt_are_told_with_their_reasons(
     assert "wanted to buy 1 lot of BTC-PERP (1h +1); the venue refused it: no margin" in refusal
     assert f"does not know whether its order {order.tag}" in doubt
     assert Notice.objects.get(text=doubt).severity == "critical"
+
+
+def test_what_was_denied_is_told_in_one_notice_that_counts(desk: Desk) -> None:
+    for lots in (100, 101):
+        order = desk.order({"btc-1h": lots}, bar=desk.now + dt.timedelta(minutes=lots))
+        desk.send(order)
+        assert order.state == Order.State.DENIED
+    Notifier("btc").step()
+    notice = Notice.objects.get(key="denied:btc")
+    assert (notice.severity, notice.count) == ("warning", 2)
+    assert "BTC bot wanted to buy 101 lots of BTC-PERP (1h +101) and was not allowed to: " in (
+        notice.text
+    )
 
 
 def test_nothing_is_told_twice_and_a_crash_between_the_commits_loses_nothing(desk: Desk) -> None:
