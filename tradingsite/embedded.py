@@ -22,7 +22,10 @@ from tradingsite import embedded_servers as servers
 from tradingsite.embedded_programs import EmbeddedError, account_for, can_enter, explained
 from tradingsite.embedded_servers import Home
 
-__all__ = ["Addresses", "EmbeddedError", "ServerStatus", "ensure", "running", "status", "stop"]
+__all__ = [
+    *("Addresses", "EmbeddedError", "ServerStatus"),
+    *("damaged_files", "ensure", "running", "status", "stop"),
+]
 
 SHARED = Path("/var/lib/nightdesk")
 # As long as another process's start may last.
@@ -93,6 +96,13 @@ def status(root: Path) -> list[ServerStatus]:
         return [
             ServerStatus(it.name, it.pid(), ports.get(it.name), it.folder, it.log) for it in both
         ]
+
+
+def damaged_files(root: Path) -> list[Path]:
+    """Return the folders of messages that Valkey could not read, set aside, oldest first."""
+    with contextlib.suppress(PermissionError):
+        return servers.damaged_files(_folder(root))
+    return []
 
 
 def _addresses(home: Home) -> Addresses:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -63,6 +64,14 @@ VALKEY_SETTINGS = {
     # Without a title of its own, its command line keeps the folder by which it is known as ours.
     "set-proc-title": "no",
 }
+VALKEY_FILES, DAMAGED = "appendonlydir", ".damaged-"
+# What it says of a file that is overwritten, cut or gone; not of one that it may not open.
+VALKEY_DAMAGE = re.compile(
+    r"Bad file format reading the append|Unexpected end of file reading the append|Unknown command"
+    r"|Invalid AOF manifest|empty AOF manifest|Read AOF manifest failed|AOF loading aborted"
+    r"|Wrong RDB checksum|Internal error in RDB reading|The AOF .* doesn't exist"
+    r"|Unable to obtain the AOF file .* stat: No such file"
+)
 
 
 @dataclass(slots=True)
@@ -271,9 +280,40 @@ def valkey_ready(home: Home) -> bool:
 
 
 def start_valkey(home: Home) -> None:
-    """Start Valkey unless it runs."""
+    """Start Valkey unless it runs; files of it that a power cut damaged are set aside.
+
+    They hold messages, which say only that something is to be looked at: the truth is PostgreSQL's.
+    """
     if valkey_ready(home):
         return
+    server = valkey(home.folder)
+    said = _size(server.log)
+    try:
+        _start_valkey(home, said)
+    except EmbeddedError:
+        files = server.folder / VALKEY_FILES
+        if server.pid() is not None or not files.exists() or not _finds_damage(server, said):
+            raise
+        aside = files.with_name(f"{files.name}{DAMAGED}{time.time_ns()}")
+        logger.warning("Valkey cannot read %s: it is now %s, and the queue is empty", files, aside)
+        files.rename(aside)
+        _start_valkey(home, _size(server.log))
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """Return what was set aside of Valkey's in a home's folder, oldest first."""
+    return sorted(valkey(folder).folder.glob(f"*{DAMAGED}*"))
+
+
+def _finds_damage(server: Server, said: int) -> bool:
+    """Return whether Valkey has logged, after some bytes, that it cannot read its own files."""
+    with contextlib.suppress(FileNotFoundError), server.log.open(errors="replace") as log:
+        log.seek(said)
+        return VALKEY_DAMAGE.search(log.read()) is not None
+    return False
+
+
+def _start_valkey(home: Home, said: int) -> None:
     server, account = valkey(home.folder), account_for(home.folder)
     output = ""
     if server.pid() is None:
@@ -291,12 +331,18 @@ def start_valkey(home: Home) -> None:
             raise failure("Valkey did not start.", output, server.log)
     begun = time.monotonic()
     while not valkey_ready(home):
+        if server.pid() is None and _finds_damage(server, said):
+            raise failure("Valkey cannot read its files.", output, server.log)
         if time.monotonic() - begun > (LOAD_SECONDS if server.pid() else RETRY_SECONDS):
             raise failure("Valkey did not answer.", output, server.log)
         time.sleep(0.02)
 
 
 # --- Files and ports -----------------------------------------------------------------------------
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def own_like(path: Path, model: Path) -> None:

@@ -213,6 +213,72 @@ def test_a_killed_valkey_starts_again_with_its_keys(root: Path) -> None:
     assert embedded.running(root) == address, "ports are kept"
 
 
+def _overwrite(path: Path, place: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(range(1, 17)))
+
+
+def _overwrite_last(files: Path) -> None:
+    (path,) = files.glob("*.incr.aof")
+    _overwrite(path, path.stat().st_size // 2)
+
+
+def _overwrite_base(files: Path) -> None:
+    (path,) = files.glob("*.base.rdb")
+    _overwrite(path, 4)
+
+
+def _spoil_manifest(files: Path) -> None:
+    (path,) = files.glob("*.manifest")
+    path.write_text("file appendonly.aof.1.incr.aof seq\n")
+
+
+def _empty_manifest(files: Path) -> None:
+    (path,) = files.glob("*.manifest")
+    path.write_text("")
+
+
+def _lose_base(files: Path) -> None:
+    (path,) = files.glob("*.base.rdb")
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [_overwrite_last, _overwrite_base, _spoil_manifest, _empty_manifest, _lose_base]
+)
+def test_a_damaged_file_of_valkeys_is_set_aside(root: Path, damage: Callable[[Path], None]) -> None:
+    keep_something(root)
+    for number in range(200):
+        broker(root).set(f"message-{number}", "some work")
+    kill(pids(root)["valkey"])
+    data = root / "embedded" / "valkey"
+    before = embedded.damaged_files(root)
+    damage(data / "appendonlydir")
+    assert broker(root).get("kept") is None
+    (aside,) = set(embedded.damaged_files(root)) - set(before)
+    assert any(aside.iterdir()), "it is kept for whoever wants to look"
+    assert query(root, "SELECT count(*) FROM kept") == [(1000,)]
+    keep_something(root)
+    kill(pids(root)["valkey"])
+    assert_kept(root)
+
+
+def test_a_valkey_that_fails_for_another_reason_keeps_its_files(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_something(root)
+    kill(pids(root)["valkey"])
+    before = embedded.damaged_files(root)
+    monkeypatch.setattr(embedded_servers, "RETRY_SECONDS", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setitem(embedded_servers.VALKEY_SETTINGS, "bind", "192.0.2.1")
+        with pytest.raises(EmbeddedError, match="did not answer"):
+            embedded.ensure(root)
+    assert embedded.damaged_files(root) == before
+    assert_kept(root)
+
+
 def test_a_port_taken_by_another_program_is_left_to_it(root: Path) -> None:
     keep_something(root)
     before = ports(root)

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 from django.conf import settings
@@ -25,7 +26,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tradingsite import clock, embedded, notices, startup
-from tradingsite.models import Heartbeat
+from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import MARKETS
 from tradingsite.services import (
     ONLY_VARIABLE,
@@ -56,6 +57,12 @@ CHORE_SECONDS = 0.5
 MARKET_WAIT_SECONDS = 30.0
 PAGE_WAIT_SECONDS = 60.0
 LINGERING_SECONDS = 3.0
+DAMAGED = (
+    "Valkey could not read its file of messages, as after a power cut: it was moved to {}, and the "
+    "queue began empty. Jobs that waited in it are sent again or told of by the beat; nothing else "
+    "is lost, for the truth is in PostgreSQL. If it comes again, look at the disk; the folder may "
+    "be deleted."
+)
 
 
 class Desk:
@@ -74,6 +81,7 @@ class Desk:
         self._port = settings.WEB_PORT
         self._owns_servers = False
         self._supervisor: Supervisor | None = None
+        self._told_of: set[Path] = set()
 
     def run(self, lock: UpLock, fresh: bool = False) -> None:
         """Bring the desk up and look after it until a signal or Ctrl-C, then stop it."""
@@ -240,9 +248,24 @@ class Desk:
             if embedded.running(settings.DATA_DIR) is None:
                 supervisor.say("PostgreSQL is gone; it is being started again")
             embedded.ensure(settings.DATA_DIR)
+            self._tell_of_damage()
         except embedded.EmbeddedError as error:
             supervisor.say(f"the embedded servers do not start: {error}")
         return False
+
+    def _tell_of_damage(self) -> None:
+        """Tell once of each file of Valkey's that was set aside, by whatever command it was."""
+        for path in embedded.damaged_files(settings.DATA_DIR):
+            if path in self._told_of:
+                continue
+            key = f"valkey:{path.name}"
+            try:
+                if not Notice.objects.filter(key=key).exists():
+                    notices.notify("infrastructure", "warning", key, DAMAGED.format(path))
+            except DATABASE_ERRORS:
+                connections.close_all()
+                return
+            self._told_of.add(path)
 
     def _on_trouble(self, program: Program, text: str) -> None:
         try:
