@@ -6,7 +6,7 @@ control database, which holds the models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
-from markets import bar_rule, store, timeframes
+from markets import bar_rule, plausibility, store, timeframes
 from markets.bars import PRICES, Bars, BoolArray, IntArray
 from markets.models import (
     Bar,
@@ -26,12 +26,24 @@ from markets.models import (
     Source,
     VenueOrder,
 )
+from markets.plausibility import Doubt
 from tradingsite import clock
+from tradingsite.registry import MARKETS
 from tradingsite.signals import bars_removed, market_replaced
 
 _COLUMNS = "timeframe, opens_at, closes_at, open, high, low, close, volume, source"
 SAME_WITHIN = 0.75e-4
 """Prices and volumes are stored to four decimals: what differs by less is the same number."""
+
+
+class Doubtful(ValueError):
+    """Bars that can hardly be true; `doubts` names each, and the message the first."""
+
+    def __init__(self, doubts: Sequence[Doubt]) -> None:
+        """Take what is doubted, in order."""
+        self.doubts = doubts
+        more = f", and {len(doubts) - 1:,} more" if len(doubts) > 1 else ""
+        super().__init__(f"{doubts[0]}{more}")
 
 
 class CannotUndo(ValueError):
@@ -75,8 +87,9 @@ def import_bars(
 ) -> Imported:
     """Store imported bars of some timeframes and recompute the features they touch.
 
-    Over generated bars it raises WrongSource, unless `replace`, which removes them and all that
-    came of them; over stored bars that break the rule of bars it raises UnlawfulTable. With
+    Raises Doubtful where they can hardly be true, unless there is a reason to take them, which is
+    kept. Over generated bars it raises WrongSource, unless `replace`, which removes them and all
+    that came of them; over stored bars that break the rule of bars it raises UnlawfulTable. With
     `replace` bars of the same source go too, where the new ones are of their timeframe.
     """
     # The control database, of the models, commits just before the market's own: whatever breaks
@@ -90,6 +103,8 @@ def import_bars(
             opens = store.load_bars(market, timeframe).opens_at
             _keep_replaced(record, market, timeframe, opens)
             _remove(market, timeframe, Bar.on(market).objects.filter(timeframe=timeframe))
+        if not reason and (doubted := find_doubts(market, found)):
+            raise Doubtful(doubted)
         touched: dict[str, bool] = {}
         for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
             bars = found[timeframe]
@@ -111,6 +126,19 @@ def import_bars(
             return Imported(record.pk, record.new, record.changed, rows_of)
         record.delete()
         return Imported(None, 0, 0, rows_of)
+
+
+def find_doubts(market: str, found: Mapping[str, Bars]) -> list[Doubt]:
+    """Return what can hardly be true of new bars, beside each other and what is stored."""
+    stored = {name: store.load_bars(market, name) for name in MARKETS[market].timeframes}
+    calendar = store.load_calendar(market)
+    doubted: list[Doubt] = []
+    for timeframe, bars in found.items():
+        others = {
+            name: found.get(name) or each for name, each in stored.items() if name != timeframe
+        }
+        doubted += plausibility.doubts(market, timeframe, bars, stored[timeframe], others, calendar)
+    return doubted
 
 
 def make_room(market: str, source: str, *, replace: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from markets.allocator.metrics import Series, day_number
 from markets.allocator.models import AssetBar, ImportedAsset
 from markets.bars import Bars
 from markets.calendar import DAY_SECONDS, trading_date
+from markets.plausibility import adjusted, leaps
 from markets.venues.paper import PaperVenue
 from tradingsite.registry import MARKETS
 
@@ -72,15 +74,32 @@ def current_weights(names: set[str]) -> Current:
     return Current(dict.fromkeys(names, 0.0) | weights, said)
 
 
-def import_closes(name: str, path: Path, asset_class: str, currency: str) -> Imported:
+def import_closes(
+    name: str,
+    path: Path,
+    asset_class: str,
+    currency: str,
+    splits: Mapping[int, float] | None = None,
+    *,
+    anyway: bool = False,
+) -> Imported:
     """Store the daily closes of a file, all or none; raise BadFile or BadAsset.
 
+    `splits` maps the midnight (IST) of a corporate action to the ratio by which closes before it
+    are divided. A leap that no such action explains is refused, unless it is taken `anyway`.
     The file is one of daily bars as `importbars` takes them; importing it again changes nothing.
     """
     if name in MARKETS:
         raise BadAsset(f"{name} is a market of the desk's own: its bars come by importbars")
     bars = importing.read_bars(path, CALENDAR, "1d", store.load_calendar(CALENDAR), any_day=True)
+    bars = adjusted(bars, "1d", splits or {})
     dates = [trading_date(at) for at in bars.opens_at.tolist()]
+    for row, cause in leaps(bars.close) if not anyway else ():
+        raise BadAsset(
+            f"{path}: {name} closes at {bars.close[row]:g} on {dates[row]:%d %b %Y} after "
+            f"{bars.close[row - 1]:g}: {cause}. State a split with --adjust "
+            f"{dates[row]:%Y-%m-%d}=RATIO, or take it with --anyway"
+        )
     closes = [f"{close:.4f}" for close in bars.close.tolist()]
     with transaction.atomic(using="allocator"):
         asset, _ = ImportedAsset.objects.update_or_create(

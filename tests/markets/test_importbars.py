@@ -247,7 +247,8 @@ def test_an_import_that_breaks_half_way_leaves_everything_as_it_was(
 def test_naive_times_need_a_zone(tmp_path: Path) -> None:
     path = tmp_path / "naive.csv"
     path.write_text(
-        "date,open,high,low,close\n2024-06-03 09:15,1,2,1,2\n2024-06-03 10:15,1,2,1,2\n"
+        "date,open,high,low,close\n2024-06-03 09:15,100,102,99,101\n"
+        "2024-06-03 10:15,101,102,100,101\n"
     )
     histories.seed_days()
     with pytest.raises(CommandError, match=r"line 2: 2024-06-03 09:15 has no time zone.*--tz Asia"):

@@ -12,6 +12,7 @@ from markets.allocator.assets import BadAsset
 from markets.allocator.models import CLASSES, AssetMetric, MonthlyRun, Weight
 from markets.allocator.weights import CannotWeigh
 from markets.importing import BadFile
+from markets.management.commands.importbars import split_of
 from tradingsite import clock
 
 UNKNOWN = "-"
@@ -39,6 +40,15 @@ class Command(BaseCommand):
         names = [name for name, _ in CLASSES]
         importer.add_argument("--class", dest="asset_class", choices=names, default="commodities")
         importer.add_argument("--currency", default="INR")
+        importer.add_argument(
+            "--adjust",
+            metavar="DATE=RATIO",
+            action="append",
+            default=[],
+            type=split_of,
+            help="a split or bonus: closes before that day are divided by the ratio",
+        )
+        importer.add_argument("--anyway", action="store_true", help="take closes that leap")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, or say what stands in the way."""
@@ -61,7 +71,10 @@ class Command(BaseCommand):
 
     def _import(self, options: Any) -> None:
         done = assets.import_closes(
-            options["name"].lower(), options["file"], options["asset_class"], options["currency"]
+            *(options["name"].lower(), options["file"]),
+            *(options["asset_class"], options["currency"]),
+            dict(options["adjust"]),
+            anyway=options["anyway"],
         )
         self.stdout.write(
             f"{done.closes:,} closes of {options['name'].lower()}, {done.first:%d %b %Y} to "

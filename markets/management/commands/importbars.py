@@ -1,5 +1,8 @@
 """Load bars from a CSV file."""
 
+import argparse
+import datetime as dt
+import math
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -10,14 +13,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from markets import bar_imports, bar_rule, importing, store
 from markets.bars import Bars
+from markets.calendar import ist_instant
 from markets.features import WARMUP_BARS
 from markets.importing import BadFile
 from markets.importing_readings import KINDS
+from markets.plausibility import adjusted
 from markets.readings import SERIES_OF
 from tradingsite import clock
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import CONTEXTS, MARKETS
 
+DOUBTS_SHOWN = 5
 GAPS_SHOWN = 5
 
 
@@ -44,6 +50,21 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="check the file and report, change nothing"
         )
         parser.add_argument(
+            "--anyway",
+            metavar="REASON",
+            default="",
+            help="take bars that can hardly be true, and keep the reason",
+        )
+        parser.add_argument(
+            "--adjust",
+            metavar="DATE=RATIO",
+            action="append",
+            default=[],
+            type=split_of,
+            help="a split or bonus: prices before that day are divided by the ratio, like "
+            "2024-04-15=100; may be given again",
+        )
+        parser.add_argument(
             "--leave-out",
             action="store_true",
             help="leave out the rows that no session of the calendar has, and import the rest",
@@ -65,30 +86,26 @@ class Command(BaseCommand):
             bars = self._read(console, market, timeframe, options)
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
+        bars = adjusted(bars, timeframe, dict(options["adjust"]))
         self._report(market, timeframe, bars)
         if options["dry_run"]:
+            for doubt in bar_imports.find_doubts(market, {timeframe: bars})[:DOUBTS_SHOWN]:
+                self.stdout.write(f"Doubtful: {doubt}")
             self.stdout.write("Dry run: nothing was changed.")
             return
-        try:
-            done = self._store(
-                console, market, timeframe, bars, options["file"].name, options["replace"]
-            )
-        except store.WrongSource as error:
-            raise CommandError(
-                f"{error} Nothing was imported; --replace removes them first, with the features, "
-                "models and ledger made of them."
-            ) from error
-        except store.UnlawfulTable as error:
-            raise CommandError(f"{error}. Nothing was imported.") from error
-        changed, rows = done.new + done.changed, done.rows
-        self.stdout.write(f"{changed:,} bars new or changed, {len(bars) - changed:,} as they were.")
+        done = self._store(console, market, {timeframe: bars}, options)
+        self._say_done(market, len(bars), done)
+
+    def _say_done(self, market: str, bars: int, done: bar_imports.Imported) -> None:
+        changed = done.new + done.changed
+        self.stdout.write(f"{changed:,} bars new or changed, {bars - changed:,} as they were.")
         if done.number is not None:
             self.stdout.write(f"This is import {done.number}: `bars undo {market}` takes it back.")
         self._say_what_lacks(market)
-        if not changed and not any(rows.values()):
+        if not changed and not any(done.rows.values()):
             self.stdout.write("No feature row changed.")
             return
-        for name, count in rows.items():
+        for name, count in done.rows.items():
             needs = " and ".join((name, *CONTEXTS[market, name]))
             waits = "" if count else f": they need {WARMUP_BARS} bars and more of {needs}"
             self.stdout.write(f"{count:,} feature rows of {market} {name}{waits}.")
@@ -124,10 +141,29 @@ class Command(BaseCommand):
         return bars
 
     def _store(
-        self, console: Console, market: str, timeframe: str, bars: Bars, name: str, replace: bool
+        self, console: Console, market: str, found: dict[str, Bars], options: Any
     ) -> bar_imports.Imported:
-        with console.status("storing bars and computing features"):
-            return bar_imports.import_bars(market, {timeframe: bars}, file=name, replace=replace)
+        name, replace, reason = options["file"].name, options["replace"], options["anyway"]
+        try:
+            with console.status("storing bars and computing features"):
+                return bar_imports.import_bars(
+                    market, found, file=name, replace=replace, reason=reason
+                )
+        except store.WrongSource as error:
+            raise CommandError(
+                f"{error} Nothing was imported; --replace removes them first, with the features, "
+                "models and ledger made of them."
+            ) from error
+        except store.UnlawfulTable as error:
+            raise CommandError(f"{error}. Nothing was imported.") from error
+        except bar_imports.Doubtful as error:
+            lines = [f"\n  {doubt}" for doubt in error.doubts[:DOUBTS_SHOWN]]
+            if len(error.doubts) > DOUBTS_SHOWN:
+                lines.append(f"\n  and {len(error.doubts) - DOUBTS_SHOWN:,} more")
+            raise CommandError(
+                f"these bars can hardly be true:{''.join(lines)}\nNothing was imported. Mend the "
+                "file, state a split with --adjust DATE=RATIO, or take them with --anyway 'REASON'."
+            ) from error
 
     def _report(self, market: str, timeframe: str, bars: Bars) -> None:
         first, last = (clock.from_seconds(int(bars.opens_at[row])) for row in (0, -1))
@@ -153,6 +189,19 @@ def _span(gap: bar_rule.Span) -> str:
     if first == last:
         return f"{first:%d %b %Y %H:%M}, {count}"
     return f"{first:%d %b %Y %H:%M} to {last:%d %b %Y %H:%M}, {count}"
+
+
+def split_of(text: str) -> tuple[int, float]:
+    """Return the midnight (IST) and the ratio of a corporate action like 2024-04-15=100."""
+    day, _, ratio = text.partition("=")
+    try:
+        at = ist_instant(dt.date.fromisoformat(day), dt.time())
+        value = float(ratio)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 2024-04-15=100") from error
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{ratio} is not a ratio")
+    return at, value
 
 
 def zone_of(name: str | None) -> ZoneInfo | None:

@@ -190,7 +190,7 @@ def test_closes_are_imported_once_and_whole(tmp_path: Path) -> None:
     path.write_text(text.replace("2026-05-29,", "2026-05-29,1"))
     with pytest.raises(CommandError, match=r"line \d+: .*Nothing was changed"):
         allocator("import", "gold", path)
-    path.write_text(text.rsplit("\n", 2)[0] + "\n2026-05-29,50,50,50,50\n")
+    path.write_text(text.rsplit("\n", 2)[0] + "\n2026-05-29,90,90,90,90\n")
     assert "1 new or changed" in allocator("import", "gold", path)
     assert AssetBar.objects.count() == len(text.splitlines()) - 1
     with pytest.raises(CommandError, match="btc is a market of the desk's own"):
