@@ -23,16 +23,21 @@ from markets.venues.base import RateLimited
 from markets.venues.configured import kite_config, kite_limiter, kite_token
 from markets.venues.kite_login import LoginRefused, LoginUnavailable
 from tradingsite import clock, notices
+from tradingsite.access.models import PinnedAccount
 from tradingsite.errors import StopTrading
 from tradingsite.models import JobRun
 
 MARKET = "nifty"
+BROKER = "kite"
 JOB_KEY, SIGN_IN_KEY, MID_DAY_KEY = "job:token-refresh", "kite:sign-in", "kite:refused"
+OTHER_ACCOUNT_KEY = "kite:other-account"
 DEADLINE = dt.time(9, 14)
 TRIES = 3
 # Market time after the first try and after the second, so that the third still comes before 09:14.
 WAITS = (dt.timedelta(minutes=3), dt.timedelta(minutes=6))
 LOOK_SECONDS = 0.5
+
+BY_THE_DESK = "the desk"
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -96,22 +101,68 @@ def after_refusal(date: dt.date) -> str:
     return problem
 
 
-def take_request_token(pasted: str) -> str:
+def take_request_token(pasted: str, by: str = BY_THE_DESK) -> str:
     """Change what a person brought back from the login page into the day's token; return the user.
 
     Raises LoginUnavailable or LoginRefused.
     """
     config = kite_config()
     token, user = kite_login.exchange_request_token(config, kite_login.request_token_in(pasted))
-    keep(token, user)
+    keep(token, user, by)
     return user
 
 
-def keep(token: str, user: str) -> None:
-    """Store a token and call off what was said about the want of one."""
+def keep(token: str, user: str, by: str = BY_THE_DESK) -> None:
+    """Store a token of the pinned account and call off what was said about the want of one.
+
+    The first account is pinned by its first token; raises LoginRefused for another one's.
+    """
+    expected = pinned_account() or user
+    row, _ = PinnedAccount.objects.get_or_create(
+        broker=BROKER, defaults={"account": expected, "by": by, "pinned_at": clock.real()}
+    )
+    if row.account != user:
+        text = f"that login is of account {user}, and this desk trades in {row.account}"
+        notices.notify(
+            "infrastructure",
+            "critical",
+            OTHER_ACCOUNT_KEY,
+            f"A broker's token was not used ({by}): {text}. Where the desk is to trade in the "
+            f"other account from now on, say so at /kite/account/.",
+        )
+        raise LoginRefused(f"{text}. It was not used, and the token of before stays")
     kite_token().save(token, user)
-    for key in (SIGN_IN_KEY, JOB_KEY, MID_DAY_KEY):
+    for key in (SIGN_IN_KEY, JOB_KEY, MID_DAY_KEY, OTHER_ACCOUNT_KEY):
         notices.resolve(key)
+
+
+def pinned_account() -> str:
+    """Return the account at the broker that this desk trades in, "" while none is known."""
+    row = PinnedAccount.objects.filter(broker=BROKER).first()
+    # A desk of before the pin has the user of its last token.
+    return row.account if row else settings.KITE_USER_ID or kite_token().state().user
+
+
+def pin_account(account: str, by: str) -> None:
+    """Let the desk trade in another account from its next token on; the one of before ends.
+
+    Raises ValueError where it is the pinned one.
+    """
+    before = pinned_account()
+    if account == before:
+        raise ValueError(f"the desk trades in {account} already; nothing was changed")
+    PinnedAccount.objects.update_or_create(
+        broker=BROKER, defaults={"account": account, "by": by[:150], "pinned_at": clock.real()}
+    )
+    kite_token().forget()
+    notices.resolve(OTHER_ACCOUNT_KEY)
+    notices.notify(
+        "infrastructure",
+        "critical",
+        "kite:pinned",
+        f"The desk trades in the broker's account {account} from its next login on, before it was "
+        f"{before or 'none'} ({by}). Nothing is ordered until somebody signs in to it.",
+    )
 
 
 def is_taken() -> bool:

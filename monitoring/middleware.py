@@ -1,17 +1,21 @@
-"""Who may see the desk, and which scripts its pages may run."""
+"""Who may see the desk, what is asked once more, and which scripts its pages may run."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import urlencode
 
 from csp.constants import UNSAFE_EVAL, UNSAFE_INLINE
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import resolve_url
+from django.shortcuts import redirect
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
+
+from monitoring.dashboard import broker, person
+from tradingsite.access import address, codes
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
@@ -20,7 +24,9 @@ ADMIN_POLICY = {
     "script-src": [UNSAFE_INLINE, UNSAFE_EVAL],
     "style-src": [UNSAFE_INLINE],
 }
-OPEN_TO_ALL = frozenset({"healthz"})
+OPEN_TO_ALL = frozenset({"healthz", "sign-in", "sign-out", "second-factor"})
+CAME_BACK = "broker-came-back"
+NOT_FOR_STRANGERS = frozenset({"broker", CAME_BACK})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -57,22 +63,65 @@ class SignInUnlessSimulated:
     ) -> HttpResponse | None:
         """Return the way to the sign-in page for who may not see the view, else None."""
         match = request.resolver_match
-        # The admin guards itself, and must be reachable to sign in at all.
-        if match and (match.app_name == "admin" or match.url_name in OPEN_TO_ALL):
+        if match and match.url_name in OPEN_TO_ALL:
             return None
-        if self._may_look(request) or request.user.is_authenticated:
+        if request.user.is_authenticated:
+            if codes.is_missing(request.user):
+                return _sent(request, "second-factor")
             return None
-        login = redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
-        if getattr(request, "htmx", False):
-            # A card that asks for itself cannot show a page; its whole page has to go there.
-            way = redirect_to_login(reverse("overview"), resolve_url(settings.LOGIN_URL))
-            return HttpResponseClientRedirect(way.url)
-        return login
+        # The admin sends strangers to the sign-in page by itself.
+        if (match and match.app_name == "admin") or self._may_look(request):
+            return None
+        return _sent(request, "sign-in")
 
     def _may_look(self, request: HttpRequest) -> bool:
         if settings.MODE != "simulated" or request.method not in READS:
             return False
-        try:
-            return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
-        except ValueError:  # a socket without an address is no way in
-            return False
+        match = request.resolver_match
+        return address.is_loopback(request) and not (match and match.url_name in NOT_FOR_STRANGERS)
+
+
+class ConfirmChangesOfAccess:
+    """Ask once more before a change of who may act, wherever the admin makes it."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on; a change that was made uses up what let it through."""
+        response = self.get_response(request)
+        is_done = response.status_code == HTTPStatus.FOUND and request.method not in READS
+        if is_done and getattr(request, "let_through", False):
+            person.use_up(request)
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Answer, args: object, kwargs: object
+    ) -> HttpResponse | None:
+        """Return the way to the question, None where there is none to ask."""
+        if not request.user.is_authenticated or not person.decides_who_acts(request.path):
+            return None
+        changes = request.method not in READS
+        # Asked before a form is filled in; a list is only looked at.
+        name = str(getattr(request.resolver_match, "url_name", ""))
+        if name.endswith(("_changelist", "_history")) and not changes:
+            return None
+        if person.is_confirmed(request):
+            request.let_through = changes  # type: ignore[attr-defined]  # ours alone
+            return None
+        return redirect(f"{reverse('confirm-change')}?{urlencode({'for': request.path})}")
+
+
+def _sent(request: HttpRequest, name: str) -> HttpResponse:
+    """Return the way to a page of signing in and back, without what the address asks.
+
+    What a broker gave us to bring back waits in the session: it must stand in no address.
+    """
+    login = reverse(name)
+    match = request.resolver_match
+    if match and match.url_name == CAME_BACK and request.method in READS:
+        broker.keep_for_later(request)
+    if getattr(request, "htmx", False):
+        # A card that asks for itself cannot show a page; its whole page has to go there.
+        return HttpResponseClientRedirect(redirect_to_login(reverse("overview"), login).url)
+    return redirect_to_login(request.path, login)

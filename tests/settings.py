@@ -40,6 +40,8 @@ os.environ |= {
     **dict.fromkeys(("KITE_LOGIN", "KITE_ROOT", "KITE_LOGIN_ROOT", "KITE_WS_ROOT"), ""),
     **dict.fromkeys(("EXCHANGE_URL", "LIMITS_FILE"), ""),
     "ALLOCATOR_CURRENT": "",
+    "PUBLIC_URL": "",
+    "TRUSTED_PROXIES": "",
 }
 
 from tradingsite.settings import *  # noqa: E402, F403 - the lines above decide what it reads

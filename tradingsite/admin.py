@@ -13,11 +13,13 @@ from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat import models as beat
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from tradingsite import clock
+from tradingsite.access.acts import may
 from tradingsite.bound import BoundModel
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.registry import MARKETS
@@ -45,6 +47,9 @@ STATE_LABELS = {
     "quarantined": "danger",
     "critical": "danger",
 }
+
+
+RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
 
 class ReadOnly:
@@ -136,7 +141,11 @@ class NoticeAdmin(ReadOnlyAdmin):
         """Return the severity and its words."""
         return row.severity, row.get_severity_display()
 
-    @admin.action(description="Mark as over")
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        """Return whether a person may say that a notice is over."""
+        return may(request.user, "resolve_notice")
+
+    @admin.action(description="Mark as over", permissions=["resolve"])
     def mark_as_over(self, request: HttpRequest, queryset: QuerySet[Notice]) -> None:
         """Resolve the chosen notices."""
         changed = queryset.filter(resolved_at__isnull=True).update(resolved_at=clock.real())
@@ -152,11 +161,25 @@ class HeartbeatAdmin(ReadOnlyAdmin):
 
 # --- What comes from other packages, in this admin's clothes ------------------------------------
 for _stock in (
-    *(User, Group, beat.PeriodicTask),
+    *(User, Group, beat.PeriodicTask, TOTPDevice),  # a phone's key is nobody's to look at
     *(beat.CrontabSchedule, beat.IntervalSchedule, beat.SolarSchedule, beat.ClockedSchedule),
 ):
     if admin.site.is_registered(_stock):
         admin.site.unregister(_stock)
+
+
+def may_do_everything(request: HttpRequest) -> bool:
+    """Return whether the signed-in person is a superuser."""
+    return bool(getattr(request.user, "is_superuser", False))
+
+
+def _reaches(request: HttpRequest, person: Any) -> bool:
+    """Return whether the signed-in person may touch another one's account."""
+    if person is None or may_do_everything(request):
+        return True
+    return not person.is_superuser and person.get_all_permissions() <= set(
+        request.user.get_all_permissions()
+    )
 
 
 @admin.register(User)
@@ -167,10 +190,30 @@ class UserAdmin(StockUserAdmin, ModelAdmin):
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return what only who may do everything edits: rights, which are otherwise a way up."""
+        if may_do_everything(request):
+            return self.readonly_fields
+        return (*self.readonly_fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False for people who may do more."""
+        return _reaches(request, obj) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return False for people who may do more."""
+        return _reaches(request, obj) and super().has_delete_permission(request, obj)
+
 
 @admin.register(Group)
 class GroupAdmin(StockGroupAdmin, ModelAdmin):
-    """Edit groups of people."""
+    """Edit groups of people: for who may do everything, since a group's rights are its members'."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the person may do everything."""
+        return may_do_everything(request)
+
+    has_change_permission = has_delete_permission = has_add_permission
 
 
 @admin.register(beat.PeriodicTask)

@@ -2,10 +2,16 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 
-def secret(path: Path) -> str:
+def random() -> str:
+    """Return a secret that no person has to type."""
+    return secrets.token_urlsafe(48)
+
+
+def secret(path: Path, make: Callable[[], str] = random) -> str:
     """Return the secret in a file, making it (mode 0600) the first time.
 
     Two processes that start together agree: whoever links its file first wins.
@@ -15,7 +21,7 @@ def secret(path: Path) -> str:
         scratch = path.with_name(f"{path.name}.{os.getpid()}")
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+            file.write(make())
         try:
             os.link(scratch, path)
         except FileExistsError:

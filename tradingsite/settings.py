@@ -3,9 +3,12 @@
 With nothing set, the desk runs in simulated mode on one machine, on embedded servers, without keys.
 """
 
+import datetime as dt
+import ipaddress
 import os
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
@@ -92,8 +95,20 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Django --------------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.secret(DATA_DIR / "secret_key")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 WEB_PORT = env.int("WEB_PORT", 8000)
+# Where nginx serves the pages to others, over TLS only; empty where they stay on loopback.
+PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if PUBLIC_URL and not (_public.scheme == "https" and _public.hostname and not _public.path):
+    raise ValueError(
+        f"PUBLIC_URL must be the https address that nginx serves, like https://desk.example.in, "
+        f"was {PUBLIC_URL!r}"
+    )
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+if _public.hostname and _public.hostname not in ALLOWED_HOSTS:
+    ALLOWED_HOSTS.append(_public.hostname)
+# Of the proxies' headers those of these peers are believed.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=["127.0.0.1", "::1"] if PUBLIC_URL else [])
 INSTALLED_APPS = [
     "unfold",
     "django.contrib.admin",
@@ -105,7 +120,11 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "django_htmx",
     "csp",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "tradingsite",
+    "tradingsite.access",
     "markets",
     "markets.options",
     "markets.straddle",
@@ -124,11 +143,14 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "monitoring.middleware.AdminContentPolicy",
     "monitoring.middleware.SignInUnlessSimulated",
+    "monitoring.middleware.ConfirmChangesOfAccess",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "tradingsite.urls"
 WSGI_APPLICATION = "tradingsite.wsgi.application"
@@ -149,11 +171,9 @@ TEMPLATES = [
 LANGUAGE_CODE = "en-in"
 USE_TZ = True
 TIME_ZONE = "Asia/Kolkata"
-LOGIN_URL = "admin:login"
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = MODE == "live"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {
@@ -168,6 +188,55 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+
+# --- Who may act: signing in, and TLS where others than this machine may -------------------------
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "sign-in", "overview", "sign-in"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in (
+        ("UserAttributeSimilarityValidator", {}),
+        ("MinimumLengthValidator", {"min_length": 12}),
+        ("CommonPasswordValidator", {}),
+        ("NumericPasswordValidator", {}),  # digits alone are a phone's code
+    )
+]
+AXES_FAILURE_LIMIT = 5
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_COOLOFF_TIME = dt.timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+# Else whoever goes on trying from the owner's own network keeps them out for ever.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "tradingsite.access.address.counted"
+AXES_LOCKOUT_CALLABLE = "monitoring.dashboard.sign_in.locked"
+AXES_ENABLE_ADMIN = False  # deleting a row there would lift a lock
+OTP_TOTP_ISSUER = "Nightdesk"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# The names under which others than this machine reach the pages: then a second factor is asked.
+PUBLIC_HOSTS = [host for host in ALLOWED_HOSTS if not _is_loopback(host)]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = bool(PUBLIC_URL)
+SECURE_HSTS_SECONDS = 365 * 86_400 if PUBLIC_URL else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = bool(PUBLIC_URL)
+SECURE_REDIRECT_EXEMPT = ["^healthz$"]  # asked on this machine, past nginx
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PUBLIC_URL else None
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+# Preloading is a promise about a whole domain, for the domain's owner to make. Without a public
+# address the pages are on loopback alone, by http, where there is no TLS to insist on.
+SILENCED_SYSTEM_CHECKS = [
+    "security.W021",
+    *(() if PUBLIC_URL else (f"security.W{code}" for code in ("004", "008", "012", "016"))),
+]
 
 # --- Static files: ours, and the chart library and the font from their npm packages --------------
 STATIC_URL = "static/"
@@ -233,6 +302,8 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
-    "loggers": {name: {"level": "WARNING"} for name in ("urllib3", "asyncio", "django.request")},
+    "loggers": {
+        name: {"level": "WARNING"} for name in ("urllib3", "asyncio", "django.request", "axes")
+    },
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by every service

@@ -1,7 +1,7 @@
 """An act that a person confirms: the question, what it changes, its fields, what came of it.
 
-Every act of the trading page goes through here: a POST of the staff with the password, a reason,
-and the numbers that were on show, so that nobody books what has changed while he was reading.
+Every act goes through here: a POST of who may do it, with the password or a code, a reason, and
+the numbers that were on show, so that nobody books what has changed while he was reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect, render, resolve_url
 
 from bots.live.resolving import Choice
 from bots.models import Position
@@ -44,6 +44,7 @@ class Field:
     label: str
     value: str = ""
     hint: str = ""
+    is_figure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class Act:
     seen: str = ""
     """The numbers on show; where they differ from those at the POST, nothing is done."""
     is_danger: bool = True
+    here: str = "trading"
+    """The page it belongs to, which is gone back to."""
+    back: str = ""
+    """The name or path gone back to, where that is another one."""
+    onward: str = ""
+    """The path gone to once it is done."""
 
 
 def confirmed(
@@ -74,11 +81,15 @@ def confirmed(
             trouble = CHANGED
         if not trouble:
             trouble = _carried_out(request, carry_out)
-        if not trouble or not request.user.is_authenticated:
-            return redirect("trading")
+        if not request.user.is_authenticated:
+            return signed_out(request, trouble)
+        if not trouble:
+            return redirect(act.onward or act.back or act.here)
     context: dict[str, Any] = {
         "mode": settings.MODE,
-        "here": "trading",
+        "here": act.here,
+        "heading": act.here.capitalize() or "Access",
+        "back": resolve_url(act.back or act.here),
         "act": act,
         "problem": trouble,
         "reason": request.POST.get("reason", ""),
@@ -88,6 +99,12 @@ def confirmed(
         "reason_characters": confirm.REASON_CHARACTERS,
     }
     return render(request, "dashboard/confirm.html", context, status=400 if trouble else 200)
+
+
+def signed_out(request: HttpRequest, text: str) -> HttpResponse:
+    """Go to the sign-in page and say why the session was ended."""
+    messages.add_message(request, messages.ERROR, text, FAIL)
+    return redirect("sign-in")
 
 
 def back(request: HttpRequest, text: str) -> HttpResponse:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.admin.views.decorators import staff_member_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -23,11 +22,14 @@ from markets.venues import kite_login
 from markets.venues.configured import kite_config, kite_token
 from markets.venues.kite_login import LoginRefused, LoginUnavailable
 from markets.venues.kite_token import TokenStore
+from monitoring.dashboard import confirm
 from tradingsite import clock
+from tradingsite.access.acts import may
 from tradingsite.format import ago, ist_near
 
 # Messages take the looks of the overview's verdicts.
 CALM, WARN, FAIL = "calm", "warn", "fail"
+CAME_BACK_WITH = "broker_came_back_with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ class Standing:
 @sensitive_post_parameters("pasted")
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
 def page(request: HttpRequest) -> HttpResponse:
     """Show the page; by POST, take a login or ask the broker about the token."""
     if request.method != "POST":
         return _page(request)
+    confirm.require(request, "sign_in_broker")
     if request.POST.get("act") == "ask":
         _ask(request)
     else:
@@ -57,21 +59,38 @@ def page(request: HttpRequest) -> HttpResponse:
 @sensitive_variables("asked")
 @require_safe
 @never_cache
-@staff_member_required(login_url=settings.LOGIN_URL)
 def came_back(request: HttpRequest) -> HttpResponse:
-    """Show a person who came back from the broker the button that takes the login."""
+    """Show a person who came back from the broker the button that takes the login.
+
+    Who was not signed in here yet comes by way of the sign-in page, and the address waited in the
+    session for them.
+    """
+    confirm.require(request, "sign_in_broker")
+    kept = request.session.pop(CAME_BACK_WITH, "")
     try:
-        asked = kite_login.request_token_in(request.get_full_path())
+        asked = kite_login.request_token_in(
+            request.get_full_path() if request.GET else kept or request.path
+        )
     except LoginRefused as error:
         messages.add_message(request, messages.ERROR, _sentence(error), FAIL)
         return redirect("broker")
     return _page(request, asked)
 
 
+@sensitive_variables("asked")
+def keep_for_later(request: HttpRequest) -> None:
+    """Keep what the broker gave a person to bring back until they have signed in here."""
+    try:
+        asked = kite_login.request_token_in(request.get_full_path())
+    except LoginRefused:
+        return  # the page itself says what is wrong with it
+    request.session[CAME_BACK_WITH] = asked
+
+
 @sensitive_variables("pasted")
 def _take(request: HttpRequest, pasted: str) -> None:
     try:
-        user = token_refresh.take_request_token(pasted)
+        user = token_refresh.take_request_token(pasted, request.user.get_username())
     except (LoginRefused, LoginUnavailable) as error:
         messages.add_message(request, messages.ERROR, _sentence(error), FAIL)
     else:
@@ -104,6 +123,9 @@ def _page(request: HttpRequest, asked: str = "") -> HttpResponse:
         "now": clock.market(),
         "standing": _standing(kept),
         "asked": asked,
+        "may_sign_in": may(request.user, "sign_in_broker"),
+        "may_pin": may(request.user, "pin_account"),
+        "account": token_refresh.pinned_account(),
     }
     return render(request, "dashboard/broker.html", context)
 

@@ -15,6 +15,7 @@ from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.acts import Act, Said
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.dashboard.broker import CALM, FAIL, WARN
+from tradingsite.access.acts import may
 from tradingsite.registry import BOTS, Bot
 
 NO_ORDER_BEGINS = (
@@ -30,7 +31,7 @@ HOW_IT_CLOSES = (
 log = logging.getLogger(__name__)
 
 
-@confirm.guarded
+@confirm.guarded("halt")
 def halt(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask whether a bot is to be halted; by POST, halt it."""
     bot = acts.named_bot(slug)
@@ -39,12 +40,12 @@ def halt(request: HttpRequest, slug: str) -> HttpResponse:
         f"{NO_ORDER_BEGINS} Its position stays, unless you want it closed.",
         "Halt it",
         acts.holdings(bot),
-        flatten="Close what it holds, too",
+        flatten="Close what it holds, too" if may(request.user, "flatten") else "",
     )
     return acts.confirmed(request, act, lambda: _halt_as_asked(request, [bot]))
 
 
-@confirm.guarded
+@confirm.guarded("halt")
 def halt_all(request: HttpRequest) -> HttpResponse:
     """Ask whether every bot is to be halted; by POST, halt all that can be reached."""
     act = Act(
@@ -53,12 +54,12 @@ def halt_all(request: HttpRequest) -> HttpResponse:
         f"not answer is named, and the others are halted all the same.",
         "Halt all bots",
         [(bot.title, _stands(bot)) for bot in BOTS.values()],
-        flatten="And close what they hold",
+        flatten="And close what they hold" if may(request.user, "flatten") else "",
     )
     return acts.confirmed(request, act, lambda: _halt_as_asked(request, list(BOTS.values())))
 
 
-@confirm.guarded
+@confirm.guarded("flatten")
 def close(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask whether a halted bot is to close what it holds; by POST, let it."""
     bot = acts.named_bot(slug)
@@ -83,7 +84,7 @@ def close(request: HttpRequest, slug: str) -> HttpResponse:
     return acts.confirmed(request, act, carry_out)
 
 
-@confirm.guarded
+@confirm.guarded("resume")
 def resume(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask whether a bot is to trade again; by POST, let it."""
     bot = acts.named_bot(slug)
@@ -133,6 +134,8 @@ def stop(bots: Iterable[Bot], reason: str, by: str, *, flatten: bool) -> list[Sa
 
 def _halt_as_asked(request: HttpRequest, bots: Sequence[Bot]) -> list[Said]:
     flattens = request.POST.get("flatten") == "yes"
+    if flattens:
+        confirm.require(request, "flatten")
     return stop(bots, confirm.reason(request), acts.username(request), flatten=flattens)
 
 

@@ -1,7 +1,7 @@
 """The models' page: every version of a slot, and the way back to any of them.
 
-Looking changes nothing. A switch is a POST of a signed-in person of the staff who has read from
-which version to which, says why, and gives the password once more: a session that somebody left
+Looking changes nothing. A switch is a POST of who may switch, has read from which version
+to which, says why, and gives the password once more: a session that somebody left
 open moves no money.
 """
 
@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 from bots.models import Position, ShadowAccount
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
-from monitoring.dashboard import confirm
+from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.broker import CALM, FAIL
 from tradingsite import clock
 from tradingsite.errors import Degraded
@@ -66,7 +66,7 @@ def page(request: HttpRequest, slug: str = "") -> HttpResponse:
     return render(request, "dashboard/models.html", context)
 
 
-@confirm.guarded
+@confirm.guarded("switch_model")
 def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Show from which version to which; by POST, with the password and a reason, switch."""
     slot = _slot(slug)
@@ -80,10 +80,10 @@ def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     problem = ""
     if request.method == "POST":
         problem = confirm.problem(request)
+        if not request.user.is_authenticated:
+            return acts.signed_out(request, problem)
         if not problem:
             return _switched(request, slot, number)
-        if not request.user.is_authenticated:
-            return redirect("models-of", slug)
     held = Position.on(slot.market).objects.filter(slot=slot.slug).values_list("lots", flat=True)
     context = {
         "slot": slot,

@@ -23,7 +23,7 @@ PRICE = "The price"
 FILLED = "What filled"
 
 
-@confirm.guarded
+@confirm.guarded("adopt")
 def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
     """Ask what a difference that nobody explains is; by POST, book the answer."""
     market = acts.named_market(market)
@@ -64,7 +64,7 @@ def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
     return acts.confirmed(request, act, carry_out)
 
 
-@confirm.guarded
+@confirm.guarded("give_up")
 def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
     """Ask what became of an unknown order; by POST, end it so."""
     market = acts.named_market(market)

@@ -1,7 +1,7 @@
 """The trading page: what each bot may do, what the account and the ledger disagree on, and why.
 
-Looking changes nothing. What changes something is in `halting` and `resolving`: a POST of a
-signed-in person of the staff who gives a reason and the password once more.
+Looking changes nothing. What changes something is in `halting` and `resolving`: a POST of who
+may do it, with a reason and the password once more.
 """
 
 from __future__ import annotations

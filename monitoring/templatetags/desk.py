@@ -6,6 +6,7 @@ import datetime as dt
 
 from django import template
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.staticfiles.storage import staticfiles_storage
 
 from bots.live.netting import (
@@ -19,6 +20,7 @@ from bots.live.netting import (
 )
 from monitoring.dashboard.machine import slot_title
 from tradingsite import format as fmt
+from tradingsite.access.acts import may
 
 register = template.Library()
 
@@ -148,3 +150,11 @@ def package_file(name: str) -> str:
         return str(staticfiles_storage.url(name))
     except ValueError:  # installed, but not collected yet: the page still works
         return ""
+
+
+@register.filter
+def may_be_offered(user: AbstractBaseUser | AnonymousUser | str, act: str) -> bool:
+    """Return whether to show the button of an act: a stranger is asked to sign in behind it."""
+    if isinstance(user, str):  # a page without a request has nobody looking
+        return False
+    return not user.is_authenticated or may(user, act)

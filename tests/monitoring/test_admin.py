@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
@@ -48,7 +48,8 @@ def test_every_table_of_the_admin_opens_with_rows_in_it(
         assert owner.get(address(model, "changelist")).status_code == 200, model
         row = model._default_manager.first()
         if row is not None:
-            assert owner.get(address(model, "change", row.pk)).status_code == 200, model
+            page = owner.get(address(model, "change", row.pk))
+            assert page.status_code == (302 if model in (User, Group) else 200), model
             opened += 1
     assert opened >= 15
 

@@ -13,9 +13,9 @@ def test_only_a_simulated_desk_may_be_looked_at_without_signing_in(client: Clien
     assert client.get("/").status_code == 200
     with override_settings(MODE="paper"):
         sent = client.get("/")
-        assert (sent.status_code, sent["Location"]) == (302, "/admin/login/?next=/")
+        assert (sent.status_code, sent["Location"]) == (302, "/login/?next=/")
         card = client.get("/live", headers={"HX-Request": "true"})
-        assert card["HX-Redirect"] == "/admin/login/?next=/"
+        assert card["HX-Redirect"] == "/login/?next=/"
         client.force_login(User.objects.create_user("owner"))
         assert client.get("/").status_code == 200
 
@@ -36,7 +36,7 @@ def test_scripts_and_styles_are_ours_alone_outside_the_admin(client: Client) -> 
     strict = client.get("/")["Content-Security-Policy"]
     assert "script-src 'self';" in strict + ";"
     assert "unsafe" not in strict
-    relaxed = client.get("/admin/login/")["Content-Security-Policy"]
+    relaxed = client.get("/admin/")["Content-Security-Policy"]
     assert "script-src 'self' 'unsafe-inline' 'unsafe-eval'" in relaxed
     assert "object-src 'none'" in relaxed
     assert "unsafe" not in client.get("/nothing-here")["Content-Security-Policy"]

@@ -26,6 +26,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from tradingsite import clock, embedded, notices, startup
+from tradingsite.access import users
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import MARKETS
 from tradingsite.services import (
@@ -117,7 +118,7 @@ class Desk:
             with self._steps.step("Pages") as step:
                 step.note = "files collected" if preparing.collect_static() else "as they were"
             with self._steps.step("Owner's account"):
-                preparing.owner_account()
+                users.ensure_first()
         if "simulator" in self._names():
             for market in MARKETS:
                 self._make_history(market)
@@ -299,8 +300,7 @@ class Desk:
             ("Dashboard", self.address),
             (
                 "Admin",
-                f"{self.address}admin/  user {preparing.OWNER}, password in "
-                f"{settings.DATA_DIR / 'owner_password'}",
+                f"{self.address}admin/  user and password: manage.py firstuser",
             ),
             ("Mode", MODES[settings.MODE]),
             ("Market", f"{now:%a %d %b %Y %H:%M} IST, {clock.speed():.0f} market seconds a second"),

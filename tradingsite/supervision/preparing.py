@@ -11,16 +11,13 @@ from typing import IO, Any
 
 import redis
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
-from tradingsite import keys
 from tradingsite.migrating import open_server
 
-OWNER = "owner"
 PORTS_TRIED = 20
 
 
@@ -100,19 +97,6 @@ def collect_static() -> bool:
     call_command("collectstatic", interactive=False, clear=True, verbosity=0)
     marker.write_text(print_)
     return True
-
-
-def owner_account() -> Path:
-    """Make the owner's account for /admin/ once; return the file with its password."""
-    path: Path = settings.DATA_DIR / "owner_password"
-    users = get_user_model()._default_manager
-    owner = users.filter(username=OWNER).first()
-    if owner is None or not path.exists():
-        password = keys.secret(path)
-        owner = owner or users.model(username=OWNER, is_staff=True, is_superuser=True)
-        owner.set_password(password)
-        owner.save()
-    return path
 
 
 def forget_everything() -> None:

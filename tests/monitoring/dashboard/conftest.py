@@ -1,4 +1,4 @@
-"""A desk and a person of its staff."""
+"""A desk and who owns it."""
 
 from collections.abc import Callable
 
@@ -19,5 +19,5 @@ def desk(set_market: Callable[..., None]) -> Desk:
 
 @pytest.fixture
 def staff(client: Client) -> Client:
-    client.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
+    client.force_login(User.objects.create_superuser("owner", password=PASSWORD))
     return client

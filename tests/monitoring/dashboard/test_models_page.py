@@ -56,7 +56,7 @@ def store(tmp_path: Path, settings: Any) -> Store:
 
 @pytest.fixture
 def staff(client: Client) -> Client:
-    client.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
+    client.force_login(User.objects.create_superuser("owner", password=PASSWORD))
     return client
 
 
@@ -122,21 +122,22 @@ def test_without_the_password_or_a_reason_nothing_changes(staff: Client, store: 
         assert "it lost too much" in said.content.decode()  # what was typed is kept
     assert switch(staff, 1, password="guessed").status_code == 302
     sent = switch(staff, 1)
-    assert sent.status_code == 302 and "/admin/login/" in sent["Location"]
+    assert sent.status_code == 302 and "/login/" in sent["Location"]
     assert modelstore.active(SLOT) == second
 
 
-def test_only_staff_may_switch_and_only_with_a_token(store: Store, client: Client) -> None:
+def test_only_who_may_switches_and_only_with_a_token(store: Store, client: Client) -> None:
     for run in (11, 12):
         modelstore.activate(store.add(run), "a run", "newest")
     assert client.get(f"/models/{SLOT}/").status_code == 200  # a simulated desk may be looked at
-    assert "/admin/login/" in client.get(f"/models/{SLOT}/1/")["Location"]
-    assert "/admin/login/" in switch(client, 1)["Location"]
-    guest = User.objects.create_user("guest", password=PASSWORD)
+    assert "/login/" in client.get(f"/models/{SLOT}/1/")["Location"]
+    assert "/login/" in switch(client, 1)["Location"]
+    guest = User.objects.create_user("guest", password=PASSWORD, is_staff=True)
     client.force_login(guest)
-    assert "/admin/login/" in switch(client, 1)["Location"]
+    assert "Go to v1" not in words(client.get(f"/models/{SLOT}/"))
+    assert switch(client, 1).status_code == 403
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
+    strict.force_login(User.objects.create_superuser("owner", password=PASSWORD))
     assert switch(strict, 1).status_code == 403
     active = modelstore.active(SLOT)
     assert active is not None and active.number == 2

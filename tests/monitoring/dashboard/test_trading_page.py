@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from bots.models import Decision, Order, Position, RiskState, ShadowAccount
@@ -71,21 +71,50 @@ def test_orders_causes_costs_and_shadows_are_shown(client: Client, desk: Desk) -
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["halt", "btc/halt", "btc/close", "btc/resume", "btc/adopt/1", "btc/giveup/T1X"],
+    ("address", "right"),
+    [
+        *(("halt", "halt"), ("btc/halt", "halt"), ("btc/close", "flatten")),
+        *(("btc/resume", "resume"), ("btc/adopt/1", "adopt"), ("btc/giveup/T1X", "give_up")),
+    ],
 )
-def test_nobody_acts_without_signing_in_or_being_staff(
-    client: Client, desk: Desk, address: str
+def test_nobody_acts_without_signing_in_and_the_right_to(
+    client: Client, desk: Desk, address: str, right: str
 ) -> None:
     assert "/login/" in act(client, address).headers["Location"]
-    client.force_login(User.objects.create_user("guest", password=PASSWORD))
-    assert "/login/" in act(client, address).headers["Location"]
+    guest = User.objects.create_user("guest", password=PASSWORD, is_staff=True)
+    others = Permission.objects.filter(content_type__app_label="access").exclude(codename=right)
+    guest.user_permissions.set(others)
+    client.force_login(guest)
+    assert client.get(f"/trading/{address}/").status_code == 403
+    assert act(client, address).status_code == 403
     assert not RiskState.on("btc").objects.filter(halted=True).exists()
+    guest.user_permissions.add(Permission.objects.get(codename=right))
+    assert act(client, address).status_code == 302
+
+
+def test_who_may_only_look_sees_all_and_no_button(client: Client, desk: Desk) -> None:
+    client.force_login(User.objects.create_user("guest", password=PASSWORD, is_staff=True))
+    page = client.get("/trading/")
+    assert page.status_code == 200 and "BTC" in words(page)
+    assert "/halt/" not in page.content.decode()
+    for address in ("/", "/live", "/models/", "/kite/", "/you/"):
+        assert client.get(address).status_code == 200, address
+
+
+def test_who_may_halt_but_not_close_is_offered_no_tick(client: Client, desk: Desk) -> None:
+    guest = User.objects.create_user("guest", password=PASSWORD)
+    guest.user_permissions.add(Permission.objects.get(codename="halt"))
+    client.force_login(guest)
+    assert "Close what it holds" not in words(client.get("/trading/btc/halt/"))
+    assert act(client, "btc/halt", flatten="yes").status_code == 403
+    assert not desk.risk().halted
+    assert act(client, "btc/halt").status_code == 302
+    assert (desk.risk().halted, desk.risk().flatten) == (True, False)
 
 
 def test_a_post_from_elsewhere_is_refused(desk: Desk) -> None:
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(User.objects.create_user("owner", password=PASSWORD, is_staff=True))
+    strict.force_login(User.objects.create_superuser("owner", password=PASSWORD))
     assert act(strict, "btc/halt").status_code == 403
     assert not desk.risk().halted
 

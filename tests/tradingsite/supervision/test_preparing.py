@@ -2,14 +2,12 @@
 
 import os
 import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.contrib.auth import authenticate, get_user_model
 
 from tradingsite.services import WEB_ADDRESS
 from tradingsite.supervision import preparing
@@ -60,22 +58,6 @@ def test_no_free_port_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.listen()
         with pytest.raises(CannotStart, match="set WEB_PORT"):
             preparing.free_port(WEB_ADDRESS, taken.getsockname()[1])
-
-
-@pytest.mark.django_db
-def test_the_owner_gets_one_account_and_a_password_only_they_can_read() -> None:
-    path = preparing.owner_account()
-    password = path.read_text()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert preparing.owner_account() == path
-    assert path.read_text() == password
-    owner = get_user_model().objects.get()
-    assert owner.is_superuser and owner.is_staff
-    assert authenticate(username="owner", password=password) == owner
-    path.unlink()
-    preparing.owner_account()
-    assert path.read_text() != password
-    assert authenticate(username="owner", password=path.read_text()) == owner
 
 
 def test_pages_are_collected_when_a_source_is_new(
