@@ -35,6 +35,8 @@ EVENTS: dict[str, dt.timedelta] = {
     "demotion:": DAY,
     "signal:": DAY,
     "kite:renewed": DAY,
+    "kite:pinned": DAY,
+    "access:": DAY,
     "queue:restarted": HOUR,
     "clock:": HOUR,
 }
