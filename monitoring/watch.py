@@ -9,7 +9,7 @@ from django.db.models import Max
 from monitoring import checks
 from monitoring.alarms import Alarms
 from tradingsite import clock, jobs, notices
-from tradingsite.models import Heartbeat, JobRun
+from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.services import ONLY_VARIABLE, Service, wanted
 from training import evaluations, pipeline
 
@@ -53,17 +53,22 @@ class ServiceWatch:
                 silent[service.name] = (service, seconds, beat)
             elif beat and (now - beat.started_at).total_seconds() > STARTING_SECONDS:
                 notices.resolve(restart_key(service.name))
+                notices.resolve(refused_key(service.name))
         self._alarms.update(silent, lambda name, key: self._tell(key, *silent[name]))
         return set(silent)
 
     def _tell(self, key: str, service: Service, seconds: float, beat: Heartbeat | None) -> None:
         last = f"its last word was “{beat.state}”" if beat else "it never has"
+        done = "The supervisor restarts what ends; what hangs it leaves alone"
+        refused = Notice.objects.filter(key=refused_key(service.name), resolved_at__isnull=True)
+        if refused.exists():
+            done = "Its settings are wrong, so the supervisor does not start it again"
         notices.notify(
             "infrastructure",
             "critical",
             key,
-            f"{service.title} has not reported for {seconds:.0f} s ({last}). The supervisor "
-            f"restarts what dies; {settings.DATA_DIR / 'logs' / service.name}.log has its last "
+            f"{service.title} has not reported for {seconds:.0f} s ({last}). {done}; "
+            f"{settings.DATA_DIR / 'logs' / service.name}.log has its last "
             f"lines.",
         )
 
@@ -108,6 +113,11 @@ def recover() -> int:
 def restart_key(service: str) -> str:
     """Return the key of the notice that a service was started again."""
     return f"restart:{service}"
+
+
+def refused_key(service: str) -> str:
+    """Return the key of the notice that a service's settings keep it from starting."""
+    return f"refused:{service}"
 
 
 def stands_still() -> bool:

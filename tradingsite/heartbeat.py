@@ -52,7 +52,8 @@ class Beat:
         self._written = now
 
 
-def is_alive(service: str) -> bool:
-    """Return whether a service has reported lately."""
+def is_alive(service: str, apart_from: int = 0) -> bool:
+    """Return whether a service has reported lately, by any process but the given one."""
     since = clock.real() - dt.timedelta(seconds=ALIVE_SECONDS)
-    return Heartbeat.objects.filter(service=service, beat_at__gt=since).exists()
+    rows = Heartbeat.objects.filter(service=service, beat_at__gt=since).exclude(state="stopped")
+    return rows.exclude(pid=apart_from).exists()

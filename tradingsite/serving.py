@@ -2,10 +2,12 @@
 
 A step is one short piece of work that can be done again. SIGTERM and SIGINT let the running step
 finish. While PostgreSQL is away the step is tried again with a growing pause; after
-`PATIENCE_SECONDS` the process exits, and whoever supervises it starts a fresh one.
+`PATIENCE_SECONDS` the process exits, and whoever supervises it starts a fresh one. While another
+process holds the role's lock it waits, for ever if need be, and says who that is.
 """
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,11 +18,15 @@ from types import FrameType
 import psycopg
 from django.db import InterfaceError, OperationalError, connections
 
+from tradingsite import heartbeat, notices
 from tradingsite.heartbeat import Beat
+from tradingsite.locks import LockHeld
 
 PATIENCE_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
+HELD_PAUSE_SECONDS = (2.0, 5.0, 10.0, 30.0)
+"""Between tries for a lock that another process holds; the last of them for as long as it does."""
 # COPY goes past Django's cursor, so psycopg's own errors come through.
 DATABASE_ERRORS = (
     OperationalError,
@@ -43,17 +49,22 @@ def serve(
     Raises SystemExit(1) when PostgreSQL has been away for too long.
     """
     stop = stop or stopping()
-    outage = _Outage(beat.service)
+    outage, held = _Outage(beat.service), _Held(beat)
     while not stop.is_set():
         started = time.monotonic()
         try:
-            step()
+            try:
+                step()
+            except LockHeld as error:
+                pause = held.pause_after(error)
+            else:
+                held.over()
+                pause = max(every_seconds - (time.monotonic() - started), 0.0)
             outage.over()
-            pause = max(every_seconds - (time.monotonic() - started), 0.0)
         except DATABASE_ERRORS as error:
             pause = outage.pause_after(error)
         stop.wait(pause)
-    _leave(beat)
+    _leave(beat, held)
 
 
 def stopping() -> threading.Event:
@@ -66,6 +77,46 @@ def stopping() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     return stop
+
+
+class _Held:
+    """Wait for a lock that another process holds, with one critical notice for as long as that."""
+
+    def __init__(self, beat: Beat) -> None:
+        self._beat = beat
+        self._key = f"held:{beat.service}"
+        self._tries = 0
+        self._may_be_told = True
+        """A process before this one may have been killed while it waited."""
+
+    def pause_after(self, error: LockHeld) -> float:
+        pause = HELD_PAUSE_SECONDS[min(self._tries, len(HELD_PAUSE_SECONDS) - 1)]
+        if not self._tries:
+            log.warning("%s waits: %s", self._beat.service, error)
+        self._tries += 1
+        self._may_be_told = True
+        text = f"{error}. It is tried again every {HELD_PAUSE_SECONDS[-1]:.0f} s"
+        notices.notify(
+            "infrastructure", "critical", self._key, f"{self._beat.service} cannot start: {text}."
+        )
+        # The heartbeat is the holder's own while that works.
+        if not heartbeat.is_alive(self._beat.service, apart_from=os.getpid()):
+            self._beat.beat("blocked", str(error))
+        return pause
+
+    def over(self) -> None:
+        if self._tries:
+            log.warning("%s has its lock and goes on", self._beat.service)
+        if self._may_be_told:
+            notices.resolve(self._key)
+        self._tries, self._may_be_told = 0, False
+
+    def leave(self) -> None:
+        """Say the last word: none but the end of the waiting where the role is another's."""
+        if self._tries:
+            notices.resolve(self._key)
+        else:
+            self._beat.beat("stopped")
 
 
 class _Outage:
@@ -100,9 +151,9 @@ class _Outage:
             self._pause = FIRST_PAUSE_SECONDS
 
 
-def _leave(beat: Beat) -> None:
+def _leave(beat: Beat, held: _Held) -> None:
     try:
-        beat.beat("stopped")
+        held.leave()
     except DATABASE_ERRORS as error:
         log.warning("%s: stopped without a last heartbeat: %s", beat.service, error)
     connections.close_all()

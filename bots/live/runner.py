@@ -102,7 +102,7 @@ class Runner:
         self._idle = ""
 
     def step(self) -> None:
-        """Do what has become due; raise AlreadyRunning where another process is this bot."""
+        """Do what has become due; raise LockHeld while another process is this bot."""
         simulated = clock.simulated()
         if simulated is not None and simulated.anchor() is None:
             self._beat.beat("waiting", "the market's clock has not started yet")

@@ -158,7 +158,7 @@ class Simulator:
     def start(cls, beat: Beat) -> "Simulator":
         """Build the markets' paths and set the clock going where it stood.
 
-        Raises AlreadyRunning where another process keeps the clock.
+        Raises LockHeld while another process keeps the clock.
         """
         lock = ProcessLock("simulator", "default")
         lock.ensure()

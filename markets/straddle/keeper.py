@@ -20,7 +20,7 @@ from markets.straddle.models import THE_ROW, TrackerState, Wanted
 from markets.straddle.reports import Report
 from tradingsite import clock, notices
 from tradingsite.heartbeat import Beat
-from tradingsite.locks import ProcessLock
+from tradingsite.locks import LockHeld, ProcessLock
 from tradingsite.serving import DATABASE_ERRORS
 
 SERVICE = "straddle-tracker"
@@ -66,7 +66,8 @@ class Keeper:
     def step(self) -> None:
         """Look after the child, see what is wanted, obey, and say so.
 
-        Raises the database's errors only while there is no session to go on with.
+        Raises the database's errors only while there is no session to go on with, and LockHeld
+        while another process is the tracker.
         """
         self._watch()
         try:
@@ -76,6 +77,10 @@ class Keeper:
             self._obey()
             self._say()
             self._is_away = False
+        except LockHeld:
+            self._session, self._is_ours = None, False
+            self._obey()  # two would store every straddle twice
+            raise
         except DATABASE_ERRORS as error:
             if self._session is None:
                 raise

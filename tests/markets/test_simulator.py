@@ -4,13 +4,11 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path as FilePath
 
 import numpy as np
 import psycopg
 import pytest
-from django.core.management import call_command
 from django.db import connections
 
 from markets import store
@@ -272,14 +270,13 @@ def test_at_the_paths_end_market_time_stands_still(
 
 
 @databases
-def test_a_second_simulator_ends_with_78_and_leaves_the_clock_alone(
+def test_a_second_simulator_waits_and_leaves_the_clock_alone(
     set_market: SetMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.1)
     set_market(ist("2026-06-01 10:00"))
     before = clock.simulated().anchor()  # type: ignore[union-attr]
     one = connections["default"].settings_dict
-    said = StringIO()
     with psycopg.connect(
         host=one["HOST"],
         port=one["PORT"],
@@ -290,8 +287,6 @@ def test_a_second_simulator_ends_with_78_and_leaves_the_clock_alone(
         first.execute(
             "SELECT pg_advisory_lock(%s)", [locks.ProcessLock("simulator", "default").key]
         )
-        with pytest.raises(SystemExit) as ended:
-            call_command("runsim", stderr=said)
-    assert ended.value.code == 78
-    assert said.getvalue().startswith("the simulator is already running")
+        with pytest.raises(locks.LockHeld, match="the lock of the simulator is held by"):
+            market.Simulator.start(Beat("simulator"))
     assert clock.simulated().anchor() == before  # type: ignore[union-attr]

@@ -268,10 +268,11 @@ class Desk:
                 return
             self._told_of.add(path)
 
-    def _on_trouble(self, program: Program, text: str) -> None:
+    def _on_trouble(self, program: Program, text: str, is_final: bool) -> None:
+        word, severity = ("refused", "critical") if is_final else ("restart", "warning")
         try:
             notices.notify(
-                "infrastructure", "warning", f"restart:{program.name}", f"{program.name} {text}"
+                "infrastructure", severity, f"{word}:{program.name}", f"{program.name} {text}"
             )
         except DATABASE_ERRORS as error:
             connections.close_all()

@@ -29,7 +29,8 @@ from tradingsite.supervision.outputs import LineLog, Lines, Terminal
 BACK_OFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS = 60.0
 STOP_SECONDS = 15.0
-REFUSED = 78  # sysexits' EX_CONFIG: what a program exits with when starting again cannot help
+REFUSED = 78  # sysexits' EX_CONFIG: the configuration is wrong, and starting again cannot help
+NOT_AGAIN = "It is not tried again: mend that, then stop the desk and start it."
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -81,7 +82,7 @@ class _Child:
             if os.getppid() != parent:
                 os._exit(REFUSED)  # the supervisor died before the line above took hold
 
-        reader, writer = os.pipe()
+        reader, writer = os.pipe()  # OSError where the process has no descriptor left
         os.set_blocking(reader, False)
         self.output: IO[bytes] = os.fdopen(reader, "rb", buffering=0)
         try:
@@ -148,7 +149,7 @@ class Supervisor:
         programs: Sequence[Program],
         log_folder: Path,
         output: IO[str] | None = None,
-        on_trouble: Callable[[Program, str], None] = lambda program, text: None,
+        on_trouble: Callable[[Program, str, bool], None] = lambda program, text, is_final: None,
         folder: Path | None = None,
     ) -> None:
         self._children = {
@@ -258,9 +259,12 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         try:
             child.launch(self._folder)
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             child.state, child.last_exit = "refused", REFUSED
-            self._trouble(child, f"cannot be started: {error}. It is not tried again.")
+            self._trouble(child, f"cannot be started: {error}. {NOT_AGAIN}", is_final=True)
+            return
+        except OSError as error:  # no memory, no process, no descriptor left: that may pass
+            self._start_later(child, f"cannot be started: {error}", time.monotonic())
             return
         self._selector.register(child.output, selectors.EVENT_READ, (child, Lines()))
         self._watcher.add(child.pid)
@@ -272,14 +276,18 @@ class Supervisor:
             return
         if child.last_exit == REFUSED:
             child.state = "refused"
-            self._trouble(child, "refused to start (see its last lines). It is not tried again.")
+            text = f"refused to start: its settings are wrong (see its last lines). {NOT_AGAIN}"
+            self._trouble(child, text, is_final=True)
             return
         if now - child.started_at >= STEADY_SECONDS:
             child.failures = 0
+        self._start_later(child, f"ended ({_reason(child.last_exit)})", now)
+
+    def _start_later(self, child: _Child, what: str, now: float) -> None:
         pause = BACK_OFF_SECONDS[min(child.failures, len(BACK_OFF_SECONDS) - 1)]
         child.failures += 1
         child.state, child.restart_at = "waiting", now + pause
-        self._trouble(child, f"ended ({_reason(child.last_exit)}). It starts again in {pause:g} s.")
+        self._trouble(child, f"{what}. It starts again in {pause:g} s.")
 
     def _bury(self, child: _Child) -> None:
         """End what a dead program left behind, and show its last words."""
@@ -312,10 +320,10 @@ class Supervisor:
             ):
                 os.waitpid(ended.si_pid, 0)
 
-    def _trouble(self, child: _Child, text: str) -> None:
+    def _trouble(self, child: _Child, text: str, *, is_final: bool = False) -> None:
         self.say(text, child.program.name)
         self._keep(child, f"supervisor: {child.program.name} {text}")
-        self._on_trouble(child.program, text)
+        self._on_trouble(child.program, text, is_final)
 
     # --- Output ----------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """Run one bot."""
 
 import argparse
-import sys
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +9,6 @@ from django.utils.module_loading import import_string
 
 from markets import store
 from tradingsite.heartbeat import Beat
-from tradingsite.locks import AlreadyRunning
 from tradingsite.registry import BOTS
 from tradingsite.serving import serve
 from tradingsite.supervision.supervisor import REFUSED
@@ -27,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("bot", choices=sorted(BOTS))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT; exit with 78 where the bot is running already."""
+        """Run until SIGTERM or SIGINT; wait while another process is this bot."""
         bot = BOTS[options["bot"]]
         beat = Beat(f"{bot.slug}-bot")
         # By its name: what watches stands to the right of what trades.
@@ -41,8 +39,4 @@ class Command(BaseCommand):
 
         calendar = store.load_calendar(bot.market)
         runner = Runner(bot, venue_of(bot, calendar), calendar, beat)
-        try:
-            serve(beat, runner.step, LOOP_SECONDS)
-        except AlreadyRunning as error:
-            self.stderr.write(f"{error}. This one ends.")
-            sys.exit(REFUSED)
+        serve(beat, runner.step, LOOP_SECONDS)

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from bots.live.notifier import Notifier
 from tradingsite.heartbeat import Beat
+from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS
 from tradingsite.serving import serve
 
@@ -22,11 +23,13 @@ class Command(BaseCommand):
         parser.add_argument("market", choices=sorted(MARKETS))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT."""
+        """Run until SIGTERM or SIGINT; wait while another process is this notifier."""
         notifier = Notifier(options["market"])
         beat = Beat(f"{notifier.market}-notifier")
+        lock = ProcessLock(f"{notifier.market} notifier", notifier.market)
 
         def step() -> None:
+            lock.ensure()
             notifier.step()
             beat.beat("running", f"reads the ledger of {notifier.market}")
 

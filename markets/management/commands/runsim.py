@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from markets.simulator.telegram import TOKENS
 from markets.simulator.world import World
 from tradingsite import clock
 from tradingsite.heartbeat import Beat
-from tradingsite.locks import AlreadyRunning
 from tradingsite.serving import serve, stopping
 from tradingsite.supervision.supervisor import REFUSED
 
@@ -98,7 +96,7 @@ class Command(BaseCommand):
             parser.add_argument(f"--{name}", action="store_true", help=text)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT; exit with 78 where the market is running already."""
+        """Run until SIGTERM or SIGINT; wait while another process keeps the market's clock."""
         if options["standalone"]:
             self._stand_alone(options)
             return
@@ -106,16 +104,22 @@ class Command(BaseCommand):
             raise CommandError("only MODE=simulated has a market to simulate")
         stop = stopping()
         beat = Beat("simulator")
-        try:
-            simulator = Simulator.start(beat)
-            home = settings.DATA_DIR / "simulator"
-            servers = self._serve(simulator.world(), home, options, clock.market_seconds)
-            serve(beat, simulator.step, LOOP_SECONDS, stop)
-        except AlreadyRunning as error:
-            self.stderr.write(f"{error}. This one ends.")
-            sys.exit(REFUSED)
-        servers.stop()
-        simulator.stop()
+        simulator: Simulator | None = None
+        servers: Servers | None = None
+
+        def step() -> None:
+            nonlocal simulator, servers
+            simulator = simulator or Simulator.start(beat)
+            if servers is None:
+                home = settings.DATA_DIR / "simulator"
+                servers = self._serve(simulator.world(), home, options, clock.market_seconds)
+            simulator.step()
+
+        serve(beat, step, LOOP_SECONDS, stop)
+        if servers is not None:
+            servers.stop()
+        if simulator is not None:
+            simulator.stop()
 
     def _stand_alone(self, options: dict[str, Any]) -> None:
         now = running_clock(options["at"], options["speed"])

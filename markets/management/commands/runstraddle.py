@@ -1,15 +1,12 @@
 """Run the straddle tracker."""
 
 import argparse
-import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from tradingsite.heartbeat import Beat
-from tradingsite.locks import AlreadyRunning
 from tradingsite.serving import serve, stopping
-from tradingsite.supervision.supervisor import REFUSED
 
 
 class Command(BaseCommand):
@@ -29,7 +26,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT; exit with 78 where the tracker is running already."""
+        """Run until SIGTERM or SIGINT; wait while another process is the tracker."""
         if options["child"]:
             # Only here: the parent never loads the ticker's libraries.
             from markets.straddle import tracker
@@ -42,8 +39,5 @@ class Command(BaseCommand):
         keeper = Keeper(beat)
         try:
             serve(beat, keeper.step, LOOP_SECONDS)
-        except AlreadyRunning as error:
-            self.stderr.write(f"{error}. This one ends.")
-            sys.exit(REFUSED)
         finally:
             keeper.close()

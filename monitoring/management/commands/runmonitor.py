@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from monitoring.monitor import LOOP_SECONDS, Monitor
 from tradingsite.heartbeat import Beat
+from tradingsite.locks import ProcessLock
 from tradingsite.serving import serve
 
 
@@ -17,7 +18,14 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until SIGTERM or SIGINT."""
+        """Run until SIGTERM or SIGINT; wait while another process is the monitor."""
         psutil.cpu_percent()  # the first figure is the mean since this call
         beat = Beat("server-monitor")
-        serve(beat, Monitor(beat).step, LOOP_SECONDS)
+        lock = ProcessLock("server monitor", "default")
+        monitor = Monitor(beat)
+
+        def step() -> None:
+            lock.ensure()
+            monitor.step()
+
+        serve(beat, step, LOOP_SECONDS)

@@ -4,13 +4,11 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from io import StringIO
 from pathlib import Path as FilePath
 
 import numpy as np
 import psycopg
 import pytest
-from django.core.management import call_command
 from django.db import connections
 
 from bots.engine import SlotTape, align, replay_slot
@@ -32,7 +30,7 @@ from tests.policies import NoisePolicy
 from tradingsite import clock, locks
 from tradingsite.errors import Retry
 from tradingsite.heartbeat import Beat
-from tradingsite.locks import AlreadyRunning, ProcessLock
+from tradingsite.locks import LockHeld, ProcessLock
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS, SLOTS, Slot
 
@@ -396,19 +394,18 @@ def other_connection() -> psycopg.Connection[tuple[object, ...]]:
 
 
 @databases
-def test_a_second_process_of_a_bot_ends_with_78_and_names_the_first(set_market: SetMarket) -> None:
+def test_a_second_process_of_a_bot_waits_and_names_the_first(
+    set_market: SetMarket, btc_path: Path
+) -> None:
     set_market(ist("2026-06-01 09:30"))
     key = ProcessLock("btc bot", "btc").key
     with other_connection() as first:
         assert first.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone() == (True,)
         first.execute("SET application_name = 'btc bot pid 4711 on prod since 09:00:00'")
-        said = StringIO()
-        with pytest.raises(SystemExit) as ended:
-            call_command("runbot", "btc", stderr=said)
-        assert ended.value.code == 78
-        assert "already running: btc bot pid 4711 on prod since 09:00:00" in said.getvalue()
-        with pytest.raises(AlreadyRunning):
-            ProcessLock("btc bot", "btc").ensure()
+        second = Stage("btc", set_market, btc_path, ist("2026-06-01 09:30")).runner
+        with pytest.raises(LockHeld, match="held by btc bot pid 4711 on prod since 09:00:00"):
+            second.step()
+        assert not Position.on("btc").objects.exists(), "it has touched nothing"
     mine = ProcessLock("btc bot", "btc")
     assert mine.ensure()
     assert not mine.ensure()

@@ -1,5 +1,6 @@
 """The supervisor, with real processes."""
 
+import errno
 import io
 import os
 import re
@@ -10,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -130,7 +132,7 @@ def test_a_refusal_is_not_tried_again_and_others_run_on(tmp_path: Path) -> None:
         [Program("it", python("raise SystemExit(78)")), Program("other", SLEEPER)],
         tmp_path,
         io.StringIO(),
-        lambda program, text: troubles.append(f"{program.name} {text}"),
+        lambda program, text, is_final: troubles.append(f"{program.name} {text} {is_final}"),
     )
     boss.start()
     until(boss, lambda: boss.status()[0].state == "refused")
@@ -139,7 +141,8 @@ def test_a_refusal_is_not_tried_again_and_others_run_on(tmp_path: Path) -> None:
     assert [status.state for status in boss.status()] == ["refused", "running"]
     boss.stop()
     assert troubles == [
-        "it refused to start (see its last lines). It is not tried again.",
+        "it refused to start: its settings are wrong (see its last lines). It is not tried again: "
+        "mend that, then stop the desk and start it. True",
     ]
 
 
@@ -148,6 +151,26 @@ def test_a_program_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     boss.start()
     assert boss.status()[0].state == "refused"
     assert "cannot be started" in shown.getvalue()
+
+
+def test_a_machine_without_room_for_a_process_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = subprocess.Popen
+    left = [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+
+    def popen(*args: Any, **options: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*args, **options)
+
+    boss, shown = made(tmp_path, Program("it", SLEEPER))
+    monkeypatch.setattr(supervisor.subprocess, "Popen", popen)
+    boss.start()
+    assert boss.status()[0].state == "waiting"
+    until(boss, lambda: boss.status()[0].state == "running")
+    boss.stop()
+    assert "Resource temporarily unavailable. It starts again in 0.05 s." in shown.getvalue()
     boss.stop()
 
 
