@@ -7,6 +7,7 @@ the pages and alerts show it without knowing what it is.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from markets.calendar import Calendar
 from markets.collecting import readings
 from markets.collecting.expected import next_close
 from markets.models import InstrumentList, Reading, Source
+from markets.options import gaps
 from markets.options.models import CollectedMinute
 from markets.straddle.models import Tick
 from tradingsite import clock
@@ -28,6 +30,7 @@ from tradingsite.registry import Market
 GRACE_REAL_SECONDS = 20.0
 GRACE_MARKET_SECONDS = 120.0
 MINUTE = dt.timedelta(minutes=1)
+FEW_LOST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Datum:
     note: str = ""
     is_open: bool = True
     """Whether pieces come now; else the stream rests until the next is due."""
+    lost: int = 0
+    """How many pieces of the day are missing for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,18 @@ class Stream:
     last_at: dt.datetime | None
     due_at: dt.datetime | None
     note: str = ""
+    lost: int = 0
+
+    @property
+    def is_lossy(self) -> bool:
+        """Return whether more of the day is lost than a busy machine loses now and then."""
+        return self.lost > FEW_LOST
 
     @property
     def mark(self) -> str:
         """Return the mark that is drawn for the state."""
+        if self.is_lossy:
+            return "warn"
         return {"fresh": "ok", "late": "warn", "closed": "idle", "empty": "none"}[self.state]
 
 
@@ -93,7 +106,7 @@ def judge(title: str, datum: Datum | None, now: dt.datetime, speed: float) -> St
     state = "fresh" if datum.is_open else "closed"
     if now > datum.due_at + grace(speed):
         state = "late"
-    return Stream(title, state, datum.at, datum.due_at, datum.note)
+    return Stream(title, state, datum.at, datum.due_at, datum.note, datum.lost)
 
 
 def grace(speed: float) -> dt.timedelta:
@@ -212,7 +225,13 @@ def every_minute(last: dt.datetime | None, now: dt.datetime) -> Datum | None:
 
 def _options(now: dt.datetime) -> Datum | None:
     newest = CollectedMinute.objects.order_by("-ts").values_list("ts", flat=True).first()
-    return every_minute(newest, now)
+    datum = every_minute(newest, now)
+    session = store.load_calendar("nifty").session_on(clock.trading_date(now)) if datum else None
+    if datum is None or session is None:
+        return datum
+    day = gaps.count(session, int(now.timestamp()))
+    note = f"{day.missing} of {day.due} minutes of the day are lost" if day.missing else ""
+    return dataclasses.replace(datum, lost=day.missing, note=note)
 
 
 def _straddle(now: dt.datetime) -> Datum | None:

@@ -39,6 +39,7 @@ EVENTS: dict[str, dt.timedelta] = {
     "access:": DAY,
     "queue:restarted": HOUR,
     "clock:": HOUR,
+    "options:partition:": DAY,
 }
 NEWS_FOR = DAY
 """How long what is only worth knowing, of severity info, stays open."""

@@ -4,6 +4,7 @@ import time
 
 from monitoring import deciding, endings, host, watch
 from monitoring.due import DueWatch
+from monitoring.losses import OptionsWatch
 from monitoring.models import HostSample
 from monitoring.queue import QueueWatch
 from tradingsite import clock, jobs, notices
@@ -30,6 +31,7 @@ class Monitor:
         self._queue = QueueWatch()
         self._decisions = deciding.DecisionWatch()
         self._code = deciding.CodeWatch()
+        self._options = OptionsWatch()
         self._looked_at = -SAMPLE_SECONDS
         self._says = ""
 
@@ -56,6 +58,7 @@ class Monitor:
         self._due.look()
         self._decisions.look()
         self._code.look()
+        self._options.look()
         endings.end_what_is_over()
         recovered = watch.recover()
         extra = f"; silent: {', '.join(sorted(silent))}" if silent else ""

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from markets.bars import IntArray
 from markets.options import partitions
 from markets.options.batch import COLUMNS, Batch
-from markets.options.models import Instrument
+from markets.options.models import CollectedMinute, Instrument
 from markets.options.partitions import ALIAS
 from markets.venues.base import VenueInstrument
-from tradingsite import clock
+from tradingsite import clock, notices
 
 # PostgreSQL's timestamps count microseconds from 2000-01-01.
 POSTGRES_EPOCH = 946_684_800
@@ -86,11 +86,18 @@ class Known:
         self._ids: dict[str, int] = {}
         self._day: dt.date | None = None
 
-    def ensure_day(self, day: dt.date) -> None:
-        """Have a day's partition there; raise DayDropped for one that is no longer kept."""
-        if day != self._day:
-            partitions.ensure(day)
-            self._day = day
+    def ensure_day(self, day: dt.date) -> bool:
+        """Have a day's partition there; return whether it was made now.
+
+        Raises DayDropped for one that is no longer kept.
+        """
+        is_new = day != self._day and bool(partitions.ensure(day))
+        self._day = day
+        return is_new
+
+    def forget_day(self) -> None:
+        """Look for the day's partition again: it may be gone."""
+        self._day = None
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Return the names that have no number yet here."""
@@ -154,9 +161,35 @@ def store(batch: Batch, known: Known) -> int:
     encoded = encode(batch.minute, numbers[order], batch.values[order])
     try:
         return _store(batch, ts, ids, numbers, encoded)
-    except psycopg.IntegrityError:
-        # The minute's row was lost, and its quotes were not.
-        return _store(batch, ts, ids, numbers, encoded, may_be_new=False)
+    except (psycopg.IntegrityError, IntegrityError) as error:
+        if not _lacks_partition(error):
+            # The minute's row was lost, and its quotes were not.
+            return _store(batch, ts, ids, numbers, encoded, may_be_new=False)
+    known.forget_day()
+    day = clock.trading_date(ts)
+    if known.ensure_day(day):
+        _tell_made_again(day)
+    return _store(batch, ts, ids, numbers, encoded)
+
+
+def _lacks_partition(error: Exception) -> bool:
+    """Return whether rows were refused because their day's partition is gone."""
+    refusals = psycopg.errors.CheckViolation
+    return isinstance(error, refusals) or isinstance(error.__cause__, refusals)
+
+
+def _tell_made_again(day: dt.date) -> None:
+    start, end = partitions.bounds(day)
+    minutes = CollectedMinute.objects.filter(ts__gte=start, ts__lt=end, stored__gt=0).count()
+    notices.notify(
+        "options",
+        "critical",
+        f"options:partition:{day}",
+        f"The partition of the option quotes of {day:%d %b %Y} was gone: somebody dropped it. It "
+        f"was made again at once and the day goes on; the quotes of the {minutes} minutes stored "
+        f"before are lost here: `manage.py options gaps --date {day}` lists them, and a file of "
+        f"that day brings them back (`manage.py options import`).",
+    )
 
 
 def _store(

@@ -125,6 +125,7 @@ def _warnings(facts: Facts) -> Iterator[Finding]:
     yield from _restrained(facts.bots)
     yield from _unseen(facts.accounts, facts.clock.now)
     yield from _late(facts.streams)
+    yield from _lossy(facts.streams)
     for row in facts.models:
         if row.is_refused and row.newest:
             kept = f"v{row.active.number} trades on" if row.active else "the slot holds flat"
@@ -289,6 +290,19 @@ def _late(streams: Iterable[Stream]) -> Iterator[Finding]:
             "#data",
             "See the data",
         )
+
+
+def _lossy(streams: Iterable[Stream]) -> Iterator[Finding]:
+    for stream in streams:
+        if stream.is_lossy:
+            yield Finding(
+                WARN,
+                f"{stream.title}: {stream.note}.",
+                "A minute that nobody stored cannot be asked for again. `manage.py options gaps` "
+                "lists them, each with its reason; a machine that is too busy is the usual one.",
+                "#data",
+                "See the data",
+            )
 
 
 def _from_notices(facts: Facts, severity: str, level: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from markets import freshness, instruments_today
 from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
 from markets.freshness import Datum, NewestBar
 from markets.models import InstrumentList, Reading
-from markets.options.models import CollectedMinute
+from markets.options.models import CollectedMinute, Gap
 from monitoring.dashboard import freshness as shown
 from tests.desk import ist
 from tests.histories import seed_days
@@ -103,6 +103,25 @@ def test_options_are_due_each_minute_of_the_session() -> None:
     closed = source(ist("2026-06-02 15:31"))
     assert closed and closed.due_at == ist("2026-06-03 09:16")
     assert state(closed, ist("2026-06-02 15:31")) == "closed"
+
+
+@databases
+def test_lost_minutes_of_options_are_counted_and_warned_of() -> None:
+    seed_days("nifty")
+    _, source = freshness.registered()["Options"]
+    now = ist("2026-06-02 10:00")
+    CollectedMinute.objects.create(ts=now, asked=1, stored=1, first_at=now)
+    for number in range(6):
+        if number == 5:
+            stream = freshness.judge("Options", source(now), now, 1.0)
+            assert (stream.mark, stream.lost, stream.is_lossy) == ("ok", 5, False)
+        ts = ist("2026-06-02 09:20") + dt.timedelta(minutes=number)
+        Gap.objects.create(ts=ts, reason="too slow", found_at=now)
+    Gap.objects.create(ts=ts + dt.timedelta(minutes=1), reason="x", found_at=now, filled_at=now)
+    stream = freshness.judge("Options", source(now), now, 1.0)
+    assert (stream.mark, stream.note) == ("warn", "6 of 46 minutes of the day are lost")
+    tomorrow = ist("2026-06-03 10:00")
+    assert freshness.judge("Options", source(tomorrow), tomorrow, 1.0).lost == 0
 
 
 @databases

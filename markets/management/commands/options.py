@@ -107,13 +107,16 @@ class Command(BaseCommand):
     def _gaps(self, options: dict[str, Any]) -> None:
         date = _date(options["date"]) if options["date"] else clock.trading_date(clock.market())
         found = gaps.of_day(date)
+        if session := store.load_calendar("nifty").session_on(date):
+            counted = gaps.count(session, int(clock.market_seconds()))
+            self.stdout.write(_counted(counted, len(gaps.gone(date))))
         if not found:
             self.stdout.write(f"Nothing is known to be missing on {date}.")
             return
         table = Table(title=f"Missing on {date}, Indian time", title_justify="left")
         for name in ("from", "to", "what", "why"):
             table.add_column(name)
-        for name in ("minutes", "filled later"):
+        for name in ("minutes", "quotes", "filled later"):
             table.add_column(name, justify="right")
         for each in found:
             first, last = (at.astimezone(clock.IST) for at in (each.first, each.last))
@@ -124,6 +127,7 @@ class Command(BaseCommand):
                 f"{each.example}{more}" if each.instruments else "everything",
                 each.reason,
                 str(each.minutes),
+                f"{each.quotes:,}" if each.quotes else "all",
                 str(each.filled),
             )
         drawn = StringIO()
@@ -145,6 +149,13 @@ class Command(BaseCommand):
                 self.stdout.write(said)
 
             self.stdout.write(f"{archive.carry_out(plan, report)}.")
+
+
+def _counted(day: gaps.Day, gone: int) -> str:
+    """Return the state of a day's minutes in a sentence."""
+    since = f", of which {gone} have lost quotes since" if gone else ""
+    share = f" ({100 * (day.missing + gone) / day.due:.1f} % lost)" if day.due else ""
+    return f"{day.due} minutes were due: {day.stored} stored{since}, {day.missing} missing{share}."
 
 
 def _day(date: dt.date) -> days.Day:

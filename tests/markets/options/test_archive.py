@@ -12,14 +12,14 @@ import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
 
-from markets.options import archive, days, parquet, partitions, storing
+from markets.options import archive, days, gaps, parquet, partitions, storing
 from markets.options.batch import Batch
 from markets.options.models import ArchivedDay, CollectedMinute, Gap, Instrument, Quote
 from tests.histories import seed_days
 from tests.markets.options.desk import CALENDAR, MONDAY
 from tests.markets.options.test_storing import NAMES, batch, described, truth
 from tests.markets.simulator.broker import ist
-from tradingsite import remote
+from tradingsite import clock, remote
 
 pytestmark = pytest.mark.django_db(databases=["options", "nifty"])
 EVENING = int(ist("2026-06-01 18:00"))
@@ -270,6 +270,69 @@ def test_gaps_are_shown_by_reason() -> None:
     shown = manage("gaps", "--date", "2026-06-01")
     assert "no quote: test" in shown and NAMES[4] in shown and "09:15" in shown
     assert "Nothing is known to be missing" in manage("gaps", "--date", "2026-06-02")
+
+
+def lines(*words: str) -> list[list[str]]:
+    """Return the rows of a table that the command prints, each by its cells."""
+    shown = manage(*words).splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown if "│" in line]
+    return [row for row in rows if row[0]]  # a long reason goes on in a line of its own
+
+
+def test_gaps_are_shown_by_true_ranges_with_their_counts() -> None:
+    opens, found_at = int(ist("2026-06-01 09:15")), clock.real()
+    collect_day(MONDAY, 12)
+    Gap.objects.all().delete()
+    one, two = Instrument.objects.filter(name__in=NAMES[3:5])
+
+    def lack(minutes: list[int], reason: str, instrument: Instrument | None = None) -> None:
+        for minute in minutes:
+            ts = clock.from_seconds(opens + 60 * minute)
+            Gap.objects.create(ts=ts, instrument=instrument, reason=reason, found_at=found_at)
+
+    lack([20, 21, 22, 40], "too slow: the answer came 79 s after")
+    lack([23], "too slow: the answer came 61 s after")
+    lack([24], "no collector stored it")
+    lack([2, 3, 7], "no quote: it is not in the venue's answer", one)
+    lack([3], "no quote: it is not in the venue's answer", two)
+    rows = lines("gaps", "--date", "2026-06-01")
+    assert [(*row[:2], *row[4:]) for row in rows] == [
+        ("09:35", "09:38", "4", "all", "0"),
+        ("09:39", "09:39", "1", "all", "0"),
+        ("09:55", "09:55", "1", "all", "0"),
+        ("09:17", "09:18", "2", "3", "0"),
+        ("09:22", "09:22", "1", "1", "0"),
+    ]
+    assert rows[3][2].endswith("and 1")  # more, in its next line
+
+
+def test_rows_that_are_gone_are_loss(set_market: Any) -> None:
+    seed_days("nifty")
+    set_market(clock.from_seconds(int(ist("2026-06-01 09:18"))))
+    collect_day(MONDAY, 4)
+    assert gaps.gone(MONDAY) == []
+    opens = clock.from_seconds(int(ist("2026-06-01 09:15")))
+    Quote.objects.filter(ts=opens + dt.timedelta(minutes=1)).delete()
+    Quote.objects.filter(ts=opens + dt.timedelta(minutes=2), instrument__name=NAMES[1]).delete()
+    minutes = [opens + dt.timedelta(minutes=number) for number in (1, 2)]
+    assert gaps.gone(MONDAY) == list(zip(minutes, (5, 1), strict=True))
+    shown = manage("gaps", "--date", "2026-06-01")
+    assert "4 minutes were due: 4 stored, of which 2 have lost quotes since, 0 missing (50.0 %" in (
+        " ".join(shown.split())
+    )
+    gone = [row for row in lines("gaps", "--date", "2026-06-01") if row[3].startswith("stored,")]
+    assert [(*row[:3], *row[4:]) for row in gone] == [
+        ("09:16", "09:17", "everything", "2", "6", "0")
+    ]
+
+
+def test_an_archived_day_that_was_dropped_has_lost_nothing(tmp_path: Path) -> None:
+    collect_day(MONDAY)
+    archive.carry_out(plan())
+    partitions.drop(MONDAY)
+    assert gaps.gone(MONDAY)  # dropped by a stranger: the desk's own dropping is recorded
+    ArchivedDay.objects.update(dropped_at=clock.real())
+    assert gaps.gone(MONDAY) == []
 
 
 def test_archive_reports_first(set_market: Any) -> None:

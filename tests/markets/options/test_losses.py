@@ -17,15 +17,16 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from markets.options import storing
+from markets.options import gaps, partitions, storing
 from markets.options.models import Gap, Quote
 from markets.options.spool import Spool
-from tests.markets.options.desk import OptionsDesk, drop_days, options_desk, stored
+from tests.markets.options.desk import MONDAY, OptionsDesk, drop_days, options_desk, stored
 from tests.markets.simulator.broker import ist
 from tradingsite import clock, databases, embedded
+from tradingsite.models import Notice
 from tradingsite.serving import DATABASE_ERRORS
 
-pytestmark = pytest.mark.django_db(databases=["options"], transaction=True)
+pytestmark = pytest.mark.django_db(databases=["options", "default"], transaction=True)
 
 
 @pytest.fixture
@@ -188,6 +189,44 @@ def then_kill_backend(real: Callable[..., None]) -> Callable[..., None]:
         time.sleep(0.2)
 
     return copy
+
+
+def test_a_dropped_partition_costs_what_was_in_it_and_no_minute_more(desk: OptionsDesk) -> None:
+    for minute in range(3):
+        desk.minute(f"2026-06-01 10:0{minute}")
+    held = [len(stored(f"2026-06-01 10:0{minute}")) for minute in range(3)]
+    with connections["options"].cursor() as cursor:  # by hand, behind the collector's back
+        cursor.execute(f"DROP TABLE {partitions.name_of(MONDAY)}")
+    outcome = desk.minute("2026-06-01 10:03")
+    assert (outcome.waits, outcome.reason) == (False, "")
+    assert len(stored("2026-06-01 10:03")) == outcome.stored > 70
+    assert desk.collector.spool.waiting() == []
+    notice = Notice.objects.get()
+    assert notice.severity == "critical" and "the 3 minutes stored" in notice.text
+    assert [number for _, number in gaps.gone(MONDAY)] == held
+    desk.minute("2026-06-01 10:04")
+    assert Notice.objects.get().count == 1
+
+
+def test_a_partition_dropped_while_a_minute_waits_in_the_spool_is_made_again(
+    desk: OptionsDesk,
+) -> None:
+    run_and_die(desk, "2026-06-01 10:00", "after_fetch")
+    desk.collector._known.ensure_day(MONDAY)
+    partitions.drop(MONDAY)
+    assert desk.collector.replay() == 1
+    assert len(stored("2026-06-01 10:00")) > 70
+    assert list(desk.collector.spool.folder.iterdir()) == []
+
+
+def test_the_second_collector_of_a_minute_makes_it_again_too(desk: OptionsDesk) -> None:
+    desk.minute("2026-06-01 10:00")
+    other = desk.another()
+    other.collect(clock.from_seconds(ist("2026-06-01 10:00")))
+    partitions.drop(MONDAY)
+    # The minute has its row already: the quotes go by way of the temporary table.
+    assert other.collect(clock.from_seconds(ist("2026-06-01 10:00"))).stored > 70
+    assert len(stored("2026-06-01 10:00")) > 70
 
 
 def until_it_answers() -> None:

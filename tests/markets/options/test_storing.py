@@ -192,9 +192,10 @@ def test_minutes_without_a_collector_are_gaps_until_they_come() -> None:
     storing.store(batch(OPENS + 3 * 60, (0, 1, 2, 3, 4)), known)
     gaps.fill(OPENS, OPENS + 600)
     assert open_gaps() == {(OPENS + 60 * number, None) for number in (2, 6)}
-    [shown] = gaps.of_day(MONDAY)
-    assert (shown.minutes, shown.instruments, shown.filled) == (3, 0, 1)
-    assert shown.reason == gaps.NOBODY
+    first, last = gaps.of_day(MONDAY)
+    assert (first.minutes, first.instruments, first.filled) == (2, 0, 1)
+    assert (last.minutes, last.first, last.filled) == (1, clock.from_seconds(OPENS + 360), 0)
+    assert first.reason == last.reason == gaps.NOBODY
 
 
 def test_a_day_without_any_collector_is_found_the_next_morning() -> None:

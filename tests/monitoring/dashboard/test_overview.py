@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from bots.models import AccountHolding, Order, Position, RiskState
 from markets.calendar import NseCalendar, nse_sessions
 from markets.collecting.expected import next_close
+from markets.options.models import CollectedMinute, Gap
 from monitoring.dashboard import curve, freshness, machine, money, overview, rail
 from monitoring.dashboard.books import Book, Mark
 from tests.monitoring import desks
@@ -64,6 +65,17 @@ def test_a_desk_without_a_row_shows_every_card_empty_and_calm(client: Client) ->
         "Nothing to report.",
     ):
         assert empty in words
+
+
+def test_lost_options_are_on_the_card_and_in_the_verdict(client: Client) -> None:
+    desks.whole_desk()
+    CollectedMinute.objects.create(ts=at("13:42"), asked=1, stored=1, first_at=NOW)
+    for minute in range(10, 17):
+        Gap.objects.create(ts=at(f"10:{minute}"), reason="too slow", found_at=NOW)
+    words = text_of(client.get("/"))
+    assert "Options: 7 of 268 minutes of the day are lost." in words
+    assert "Everything is running." not in words
+    assert "; 7 of 268 minutes of the day are lost" in words
 
 
 def test_money_counts_from_midnight_after_charges_and_adds_up_at_the_stated_rate() -> None:
