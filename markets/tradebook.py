@@ -1,22 +1,24 @@
-"""Read the broker's trade book, the CSV of executions that its back office exports.
+"""Read the broker's trade book, the executions that its back office exports as CSV or XLSX.
 
-Shares have thirteen columns, derivatives a fourteenth, `expiry_date`. The back office writes NSE
-and a segment where the broker's own calls write NFO, and its times are Indian without saying so. It
-knows neither the product nor whose hand an order was. A file with one bad row is refused whole;
-rows that are right and not for the desk are named with the reason.
+Shares have thirteen columns, derivatives a fourteenth, `expiry_date`; books of 2021 have no
+`auction`. The back office writes NSE and a segment where the broker's own calls write NFO, and its
+times are Indian without saying so. It knows neither the product nor whose hand an order was. A file
+with one bad row is refused whole; rows that are right and not for the desk are named with the
+reason. Ids are what tells executions apart, so those that a spreadsheet has spoilt are refused.
 """
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from markets.importing import BadFile, opened
+from markets import tradebook_files
+from markets.importing import BadFile
+from markets.tradebook_files import Table
 from tradingsite.clock import IST
 
 COLUMNS = (
@@ -24,12 +26,20 @@ COLUMNS = (
     *("quantity", "price", "trade_id", "order_id", "order_execution_time"),
 )
 EXPIRY = "expiry_date"
+# Of no use here, or not in each year's export.
+MAY_LACK = frozenset({"isin", "series", "auction"})
+NEEDED = tuple(name for name in COLUMNS if name not in MAY_LACK)
 # The back office's exchange and segment, and the broker's own name for the two.
 SEGMENTS = {
     ("NSE", "EQ"): "NSE",
     ("BSE", "EQ"): "BSE",
     ("NSE", "FO"): "NFO",
     ("BSE", "FO"): "BFO",
+    # As other programs write it that had it from the broker's calls.
+    ("NFO", "FO"): "NFO",
+    ("NFO", "NFO"): "NFO",
+    ("BFO", "FO"): "BFO",
+    ("BFO", "BFO"): "BFO",
 }
 DERIVATIVES = frozenset({"NFO", "BFO"})
 SIDES = {"buy": 1, "sell": -1}
@@ -40,7 +50,11 @@ FIRST_DATE, END_DATE = dt.date(1994, 11, 3), dt.date(2100, 1, 1)
 LARGEST = Decimal(10) ** 10
 PRICE_STEP, QUANTITY_STEP = Decimal("0.0001"), Decimal("0.00000001")
 LONGEST = {"symbol": 60, "trade_id": 40, "order_id": 40}
-REPORT_EVERY_ROWS = 500
+IDS = ("trade_id", "order_id")
+# A number keeps fifteen digits in a spreadsheet: the rest of an order's sixteen become 0. Of so
+# many orders one in a hundred thousand files has only ids that end so by chance.
+DIGITS_KEPT, ORDERS_FOR_PROOF = 15, 5
+AS_DOWNLOADED = "import the file as it was downloaded, without opening it in Excel"
 _MONTHS = "123456789OND"
 
 Key = tuple[str, dt.date, str, str]
@@ -96,51 +110,71 @@ class TradeBook:
 def read_tradebook(
     path: Path, report: Callable[[int], None] = lambda read_bytes: None
 ) -> TradeBook:
-    """Return the executions of a CSV or CSV.gz file; raise BadFile for the first bad row.
+    """Return the executions of a CSV, CSV.gz or XLSX file; raise BadFile for the first bad row.
 
     `report` is called with the bytes of the file read so far.
     """
-    with opened(path) as (text, raw):
-
-        def told(lines: int) -> None:
-            if lines % REPORT_EVERY_ROWS == 0:
-                report(raw.tell())
-
-        return parse(str(path), text, told)
+    with tradebook_files.opened_tables(path, NEEDED, report) as tables:
+        return _read(str(path), tables)
 
 
-def parse(
-    name: str, lines: Iterator[str], told: Callable[[int], None] = lambda rows: None
-) -> TradeBook:
+def parse(name: str, lines: Iterator[str]) -> TradeBook:
     """Return the executions of a trade book's lines; raise BadFile naming the file and the line."""
-    reader = csv.reader(lines)
-    columns = _header(name, next(reader, []))
+    return _read(name, [tradebook_files.of_lines(name, lines, NEEDED)])
+
+
+def _read(name: str, tables: Iterable[Table]) -> TradeBook:
     found: dict[Key, BookedTrade] = {}
     skipped: list[Skipped] = []
-    for number, cells in enumerate(reader, start=1):
-        told(number)
-        if not cells:
-            continue
-        line = reader.line_num
-        where = f"{name}, line {line}"
-        if len(cells) != len(columns):
-            raise BadFile(f"{where}: {len(cells)} columns where the header has {len(columns)}")
-        row = _Row(where, line, dict(zip(columns, map(str.strip, cells), strict=True)))
-        trade = row.trade()
-        if trade is None:
-            skipped.append(Skipped(line, row.elsewhere()))
-        elif (first := found.get(trade.key)) is None:
-            found[trade.key] = trade
-        elif first.content == trade.content:
-            skipped.append(Skipped(line, f"the same execution as in line {first.line}"))
-        else:
-            raise BadFile(
-                f"{where}: trade {trade.trade_id} of {trade.symbol} on {trade.traded_on} was "
-                f"something else in line {first.line}"
-            )
+    for table in tables:
+        _check_header(table)
+        for row in _rows(table):
+            trade = row.trade()
+            if trade is None:
+                skipped.append(Skipped(row.line, row.elsewhere()))
+            elif (first := found.get(trade.key)) is None:
+                found[trade.key] = trade
+            elif first.content == trade.content:
+                skipped.append(Skipped(row.line, f"the same execution as in line {first.line}"))
+            else:
+                raise BadFile(
+                    f"{row.where}: trade {trade.trade_id} of {trade.symbol} on {trade.traded_on} "
+                    f"was something else in line {first.line}"
+                )
     if not found and not skipped:
         raise BadFile(f"{name} has a header and no rows")
-    return TradeBook(list(found.values()), skipped)
+    trades = list(found.values())
+    _check_orders(name, trades)
+    return TradeBook(trades, skipped)
+
+
+def _rows(table: Table) -> Iterator[_Row]:
+    columns = table.columns
+    for line, cells in table.rows:
+        where = f"{table.name}, line {line}"
+        if table.is_workbook:  # its rows end with their last cell
+            cells = [*cells, *[""] * (len(columns) - len(cells))]
+        if len(cells) != len(columns):
+            raise BadFile(f"{where}: {len(cells)} columns where the header has {len(columns)}")
+        named = dict(zip(columns, map(str.strip, cells), strict=True))
+        yield _Row(where, line, named, table.is_workbook)
+
+
+def _check_header(table: Table) -> None:
+    columns = [each for each in table.columns if each]
+    twice = sorted({each for each in columns if columns.count(each) > 1})
+    if twice:
+        raise BadFile(f"{table.name}, line {table.line}: the header has {', '.join(twice)} twice")
+
+
+def _check_orders(name: str, trades: Iterable[BookedTrade]) -> None:
+    """Raise BadFile where all orders' ids end in the 0 of what a spreadsheet forgot."""
+    ids = {trade.order_id for trade in trades if len(trade.order_id) > DIGITS_KEPT}
+    if len(ids) >= ORDERS_FOR_PROOF and all(not each[DIGITS_KEPT:].strip("0") for each in ids):
+        raise BadFile(
+            f"{name}: each of {len(ids)} order ids ends in 0 after {DIGITS_KEPT} digits, as Excel "
+            f"leaves long numbers; {AS_DOWNLOADED}"
+        )
 
 
 def desk_name(symbol: str, expiry: dt.date | None) -> str:
@@ -170,6 +204,7 @@ class _Row:
     where: str
     line: int
     cells: dict[str, str]
+    is_workbook: bool
 
     def trade(self) -> BookedTrade | None:
         """Return the execution, None for one of another segment; raise BadFile."""
@@ -179,7 +214,9 @@ class _Row:
         price = self._number("price", PRICE_STEP)
         at = self._time("order_execution_time", date)
         texts = {name: self._text(name) for name in (*LONGEST, "exchange", "segment")}
-        is_auction = bool(self._choice("auction", AUCTIONS))
+        for name in IDS:
+            self._check_id(name, texts[name])
+        is_auction = "auction" in self.cells and bool(self._choice("auction", AUCTIONS))
         exchange = SEGMENTS.get((texts["exchange"].upper(), texts["segment"].upper()))
         expiry = self._expiry(date)
         if exchange is None:
@@ -213,6 +250,18 @@ class _Row:
             raise BadFile(f"{self.where}: {name} {text[:20]!r}... is too long to be one")
         return text
 
+    def _check_id(self, name: str, text: str) -> None:
+        if re.fullmatch(r"\d[\d.,]*[eE]\+?\d+", text):
+            raise BadFile(
+                f"{self.where}: {name} {text} was made a number by Excel, which rounds it, so that "
+                f"several become one; {AS_DOWNLOADED}"
+            )
+        if not re.fullmatch(r"[0-9]+", text):
+            raise BadFile(
+                f"{self.where}: {name} {text!r} is no id, which are digits and nothing else; if "
+                f"Excel has written this file, {AS_DOWNLOADED}"
+            )
+
     def _choice(self, name: str, choices: Mapping[str, int]) -> int:
         found = choices.get(self.cells[name].lower())
         if found is None:
@@ -238,17 +287,24 @@ class _Row:
 
     def _date(self, name: str) -> dt.date:
         text = self.cells[name]
+        if self.is_workbook and (at := tradebook_files.serial_time(text)):
+            text = at.date().isoformat()
         try:
             # Python would also take 20260601 and weeks.
             date = dt.date.fromisoformat(text if text[4:8:3] == "--" else "")
         except ValueError as error:
-            raise BadFile(f"{self.where}: {name} {text!r} is not a date like 2026-06-01") from error
+            why = f"{self.where}: {name} {text!r} is not a date like 2026-06-01"
+            if re.fullmatch(r"\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{5}", text):
+                why += f": as Excel writes dates; {AS_DOWNLOADED}"
+            raise BadFile(why) from error
         if not FIRST_DATE <= date < END_DATE:
             raise BadFile(f"{self.where}: {name} {text} is not between 1994 and 2100")
         return date
 
     def _time(self, name: str, date: dt.date) -> dt.datetime:
         text = self.cells[name]
+        if self.is_workbook and (found := tradebook_files.serial_time(text)):
+            text = found.isoformat()
         try:
             at = dt.datetime.fromisoformat(text)
         except ValueError as error:
@@ -270,19 +326,3 @@ class _Row:
         if expiry < date:
             raise BadFile(f"{self.where}: {EXPIRY} {expiry} is before its trade_date, {date}")
         return expiry
-
-
-def _header(name: str, cells: list[str]) -> list[str]:
-    columns = [cell.strip().lower() for cell in cells]
-    if not any(columns):
-        raise BadFile(f"{name} is empty, or its first line is")
-    missing = [each for each in COLUMNS if each not in columns]
-    if missing:
-        raise BadFile(
-            f"{name}, line 1: the header {','.join(columns)[:120]!r} lacks {', '.join(missing)}; "
-            f"wanted the broker's trade book: {','.join(COLUMNS)}[,{EXPIRY}]"
-        )
-    twice = sorted({each for each in columns if columns.count(each) > 1})
-    if twice:
-        raise BadFile(f"{name}, line 1: the header has {', '.join(twice)} twice")
-    return columns

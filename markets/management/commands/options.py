@@ -79,7 +79,7 @@ class Command(BaseCommand):
                     lambda done: progress.update(task, completed=done),
                 )
         elif path.name.endswith(parquet.SUFFIX):
-            parquet.write(day, path)
+            parquet.write(day, path, plain=True)
         else:
             raise CommandError(f"{path}: export writes .parquet or .csv.gz")
         self.stdout.write(

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from markets.options import archive, days, gaps, parquet, partitions, storing
 from markets.options.batch import Batch
@@ -68,11 +70,47 @@ def test_a_file_holds_exactly_what_was_stored() -> None:
     opens = int(ist("2026-06-01 09:15"))
     assert found.ts.tolist()[:3] == [opens, opens + 60, opens + 120]
     assert found.values[0].tolist() == truth(opens, 0)
-    # As any program reads it.
-    table = pyarrow.parquet.read_table(archive.path_of(MONDAY))
+    # Exported it is as any program reads it; as the archive's first form, it is still read here.
+    plain = archive.path_of(MONDAY).with_name("plain.parquet")
+    parquet.write(held, plain, plain=True)
+    assert parquet.read(plain).sha256() == held.sha256()
+    table = pyarrow.parquet.read_table(plain)
     assert table.num_rows == 14
+    assert table.column("ltp").to_pylist()[0] == truth(opens, 0)[0]
     assert table.column("name").to_pylist()[0] == NAMES[0]
     assert table.column("ts").to_pylist()[0] == dt.datetime(2026, 6, 1, 3, 45, tzinfo=dt.UTC)
+
+
+QUOTES = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.integers(0, 370),
+        st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3),
+        st.integers(0, 2**62),
+        st.integers(0, 2**31 - 1),
+        st.integers(0, 2**15 - 1),
+        st.integers(-(2**15), 2**15 - 1),
+    ),
+    max_size=40,
+    unique_by=lambda row: row[:2],
+)
+
+
+@given(QUOTES)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_day_comes_back_as_it_was(tmp_path: Path, rows: list[Any]) -> None:
+    opens = int(ist("2026-06-01 09:15"))
+    numbers = [[*prices, volume, oi, iv, age] for *_, prices, volume, oi, iv, age in rows]
+    day = days.Day.sorted(
+        MONDAY,
+        [described(name) for name in NAMES],
+        np.array([row[0] for row in rows], dtype=np.int64),
+        np.array([opens + 60 * row[1] for row in rows], dtype=np.int64),
+        np.array(numbers, dtype=np.int64).reshape(len(rows), 7),
+    )
+    for plain in (False, True):
+        parquet.write(day, tmp_path / "day.parquet", plain=plain)
+        assert parquet.read(tmp_path / "day.parquet").sha256() == day.sha256()
 
 
 def test_late_quotes_are_archived_again() -> None:
