@@ -4,6 +4,7 @@ Every step may be repeated: it replaces what an earlier try left behind. A slot 
 whatever else lies in its folders is of a run that ended badly and goes too.
 """
 
+import datetime as dt
 import logging
 import shutil
 import subprocess
@@ -248,14 +249,23 @@ def _say_waits(version: ModelVersion) -> str:
     champion = modelstore.active(version.slot)
     severity, trades = "warning", "The slot has no model and holds flat."
     if champion is not None:
-        age = clock.market() - champion.trained_until
-        trades = f"{champion} keeps trading; it learned until {champion.trained_until:%d %b %Y}."
-        if age.days > settings.CHAMPION_MAX_AGE_DAYS:
+        made_of = _last_bar(champion)
+        age = clock.market() - made_of
+        trades = f"{champion} keeps trading; it was made of bars to {made_of:%d %b %Y}."
+        if modelstore.held(version.slot) is not None:
+            severity = "info"  # a person wanted it so, and knows
+        elif age.days > settings.CHAMPION_MAX_AGE_DAYS:
             severity = "critical"
             trades += f" That is {age.days} days ago: look at its recipe."
     text = f"{version} is verified and waits: {version.reason}. {trades}"
     notices.notify("trading", severity, f"waits:{version.slot}", text)
     return f"v{version.number} waits: {version.reason}"
+
+
+def _last_bar(version: ModelVersion) -> dt.datetime:
+    """Return when the last bar closed that a version was made of: learned from or judged on."""
+    until = TrainingRun.objects.filter(pk=version.run_id).values_list("until", flat=True).first()
+    return until or version.trained_until
 
 
 def _load_in_a_process(folder: Path) -> None:

@@ -59,7 +59,8 @@ def build(
         before += (_converted(mark, rate) for mark in book.past)
         today += (_converted(mark, rate) for mark in book.today)
     earlier, day = totals(before, {}), totals(today, opening)
-    if opening:
+    # A snapshot falls on midnight each day: of two values of one instant it is the truer.
+    if opening and not (day and day[0][0] == day_starts_at):
         day.insert(0, (day_starts_at, sum(opening.values(), ZERO)))
     if day and live[0] > day[-1][0]:
         day.append(live)
@@ -99,7 +100,8 @@ def _converted(mark: Mark, rate: Decimal) -> Mark:
 
 
 def _points(path: Path) -> Points:
-    return [(int(at.timestamp()) + SECONDS_TO_IST, round(value)) for at, value in path]
+    # The chart wants each second once.
+    return list({int(at.timestamp()) + SECONDS_TO_IST: round(value) for at, value in path}.items())
 
 
 def _thinned(points: Points) -> Points:

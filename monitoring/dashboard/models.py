@@ -85,10 +85,12 @@ def switch(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         if not problem:
             return _switched(request, slot, number)
     held = Position.on(slot.market).objects.filter(slot=slot.slug).values_list("lots", flat=True)
+    now_trades = next((row for row in rows_of(slot) if row.since), None)
     context = {
         "slot": slot,
         "target": target,
-        "now_trades": next((row for row in rows_of(slot) if row.since), None),
+        "now_trades": now_trades,
+        "goes_back": now_trades is not None and number < now_trades.version.number,
         "holds": held.first() or 0,
         "problem": problem,
         "reason": request.POST.get("reason", ""),

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from bots.modelstore import services as modelstore
+from bots.modelstore.models import Activation
 from markets import store
 from markets.models import Source
 from tests import histories
@@ -19,7 +20,7 @@ from tradingsite import clock, leases
 from tradingsite.models import Notice
 from training import evaluations, pipeline, recipes
 from training.hyperparameters import RECIPES
-from training.models import Evaluation, Recipe
+from training.models import Evaluation, Recipe, TrainingRun
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc", "pc_btc"], transaction=True)
 
@@ -139,14 +140,27 @@ def test_a_refit_inside_its_recipes_range_takes_the_place_and_one_outside_waits(
     assert manifest.hyperparameters["timesteps"] == TIMESTEPS
     # The same bars and a range it cannot be in: the champion stays.
     Evaluation.objects.update(refit_range={"bars": 250, "low": 8.0, "high": 9.0})
+    TrainingRun.objects.filter(pk=champion.run_id).update(until=clock.market())
     pipeline.run_in_place(make_run())
     assert modelstore.active(SLOT.slug) == champion
     waiting = modelstore.challenger(SLOT.slug)
     assert waiting is not None and "worse than its recipe ever was" in waiting.reason
     notice = Notice.objects.get(key=f"waits:{SLOT.slug}")
     assert f"{champion} keeps trading" in notice.text
-    # It learned long ago by now.
-    assert notice.severity == "critical" and "days ago" in notice.text
+    # The day's model is of that day, however long ago its last bar to learn from was.
+    assert notice.severity == "warning" and "days ago" not in notice.text
+    TrainingRun.objects.filter(pk=champion.run_id).update(
+        until=clock.market() - dt.timedelta(days=9)
+    )
+    pipeline.run_in_place(make_run())
+    notice.refresh_from_db()
+    assert notice.severity == "critical" and "That is 9 days ago" in notice.text
+    # Whoever went back to it knows that others wait.
+    Activation.objects.filter(model=champion).update(reason="rollback: it lost too much")
+    Notice.objects.all().delete()
+    pipeline.run_in_place(make_run())
+    notice = Notice.objects.get(key=f"waits:{SLOT.slug}")
+    assert notice.severity == "info" and "went back to v1" in notice.text
 
 
 def test_a_stored_model_is_judged_on_what_it_never_saw() -> None:

@@ -93,7 +93,7 @@
   // Without it the axis of the drawdown would hide how far below the peak its highest point is.
   const fromZero = (original) => {
     const found = original();
-    if (found) found.priceRange.maxValue = 0;
+    if (found?.priceRange) found.priceRange.maxValue = 0;
     return found;
   };
 

@@ -100,6 +100,7 @@ def test_a_person_goes_back_to_a_version_of_the_archive(staff: Client, store: St
     asked = words(staff.get(f"/models/{SLOT}/1/"))
     assert "let v1 trade?" in asked and "fetched from PC and verified first" in asked
     assert "v2 is kept, so you can return to it" in asked and "It is flat." in asked
+    assert "newer models wait until you let one trade" in asked
     assert modelstore.active(SLOT) == second  # looking changes nothing
     sent = switch(staff, 1)
     assert (sent.status_code, sent["Location"]) == (302, f"/models/{SLOT}/")
