@@ -8,6 +8,8 @@ own copies, `pc_nifty` and `pc_btc`, so that one machine can play both roles.
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tradingsite.errors import BadSetting
+
 TRADING = ("nifty", "btc", "straddle", "options", "allocator")
 TRAINING = {"nifty": "pc_nifty", "btc": "pc_btc"}
 
@@ -40,7 +42,7 @@ def settings_for(
     found = {alias: _database(url, f"{prefix}{alias}") for alias in aliases(machine)}
     if machine == "pc":
         if not control_url:
-            raise ValueError("MACHINE=pc needs CONTROL_DATABASE_URL: PROD's control database")
+            raise BadSetting("MACHINE=pc needs CONTROL_DATABASE_URL: PROD's control database")
         found["default"] = _database(control_url, f"{prefix}default")
     return found
 
@@ -53,14 +55,20 @@ def is_ours(alias: str, machine: str) -> bool:
 def _database(url: str, name: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
-        raise ValueError(f"DATABASE_URL must start with postgresql://, was {parts.scheme}://")
+        raise BadSetting(f"DATABASE_URL must start with postgresql://, was {parts.scheme}://")
+    try:
+        port = parts.port or 5432
+    except ValueError:
+        raise BadSetting(
+            "DATABASE_URL has a port that is none; like postgresql://user:password@host:5432"
+        ) from None
     return {
         "NAME": name,
         "ENGINE": "django.db.backends.postgresql",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "127.0.0.1",
-        "PORT": str(parts.port or 5432),
+        "PORT": str(port),
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {

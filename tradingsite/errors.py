@@ -37,3 +37,7 @@ def cause_in(detail: str) -> str:
         if found := _RAISED.match(line):
             return ": ".join(part for part in found.groups() if part)
     return head.strip().partition("\n")[0]
+
+
+class BadSetting(ValueError):
+    """A variable that does not fit; the message is one line: its name, what it is, what it may."""

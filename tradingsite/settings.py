@@ -10,23 +10,20 @@ from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 
 from tradingsite import clock, databases, embedded, keys, owner_limits, venues
+from tradingsite.environment import LEVELS, Environment
+from tradingsite.errors import BadSetting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-environ.Env.read_env(BASE_DIR / ".env")
+env = Environment()
+Environment.read_env(BASE_DIR / ".env")
 
 # --- Where and how this machine works ------------------------------------------------------------
-MODE = env.str("MODE", "simulated")
-if MODE not in {"simulated", "paper", "live"}:
-    raise ValueError(f"MODE must be simulated, paper or live, was {MODE!r}")
-MACHINE = env.str("MACHINE", "single")
-if MACHINE not in {"single", "prod", "pc", "laptop"}:
-    raise ValueError(f"MACHINE must be single, prod, pc or laptop, was {MACHINE!r}")
+MODE = env.choice("MODE", "simulated", ("simulated", "paper", "live"))
+MACHINE = env.choice("MACHINE", "single", ("single", "prod", "pc", "laptop"))
 DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "var"))).resolve()
 PROD_DIR = DATA_DIR / "prod"
 PC_DIR = DATA_DIR / "pc"
@@ -35,28 +32,30 @@ PC_SSH = env.str("PC_SSH", "")
 PC_SSH_KEY = Path(env.str("PC_SSH_KEY", str(DATA_DIR / "secrets" / "pc_ssh_key")))
 PC_KNOWN_HOSTS = Path(env.str("PC_KNOWN_HOSTS", str(DATA_DIR / "secrets" / "pc_known_hosts")))
 PC_DATA_DIR = env.str("PC_DATA_DIR", str(DATA_DIR))  # PC's DATA_DIR, as PC names it
-LINK_KBPS = env.int("LINK_KBPS", 0)  # no transfer is quicker, in kB a second; 0: no limit
+LINK_KBPS = env.whole("LINK_KBPS", 0, 0)  # no transfer is quicker, in kB a second; 0: no limit
 
 # The owner's own limits; a broken file is told by doctor, and lets no bot take new risk.
 LIMITS_FILE = Path(env.str("LIMITS_FILE", "") or DATA_DIR / "limits.toml")
 owner_limits.apply(LIMITS_FILE, must_exist=bool(env.str("LIMITS_FILE", "")))
 
 clock.simulate(DATA_DIR / "clock.json" if MODE == "simulated" else None)
-SIM_SEED = env.int("SIM_SEED", 7)
-SIM_START = env.str("SIM_START", "2026-06-01")
-SIM_SPEED = env.float("SIM_SPEED", 48.0)
-SIM_NIGHT_SPEED = env.float("SIM_NIGHT_SPEED", 480.0)
+SIM_SEED = env.whole("SIM_SEED", 7, 0)
+SIM_START = env.day("SIM_START", "2026-06-01")
+SIM_SPEED = env.positive("SIM_SPEED", 48.0, 3_600.0)
+SIM_NIGHT_SPEED = env.positive("SIM_NIGHT_SPEED", 480.0, 3_600.0)
 
 # Timesteps of the quick model that a fresh machine trains; a real one is trained with more.
-TRAIN_TIMESTEPS = env.int("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 100_000)
+TRAIN_TIMESTEPS = env.whole("TRAIN_TIMESTEPS", 60_000 if MODE == "simulated" else 100_000, 1)
 # Which models trade: gated (refits of an approved recipe), newest, or like gated,btc-1h=newest.
-MODEL_POLICY = env.str("MODEL_POLICY", "")
-CHAMPION_MAX_AGE_DAYS = env.int("CHAMPION_MAX_AGE_DAYS", 7)
+MODEL_POLICY = env.policy("MODEL_POLICY")
+CHAMPION_MAX_AGE_DAYS = env.whole("CHAMPION_MAX_AGE_DAYS", 7, 1)
 # Slots whose model goes back by itself when it does worse than its recipe ever did, like btc-1h.
-DEMOTE_SLOTS = env.str("DEMOTE_SLOTS", "")
+DEMOTE_SLOTS = env.slots("DEMOTE_SLOTS")
 # A git repository of the owner's that PC pushes every model to that traded; none where it is empty.
 MODELS_GIT_REMOTE = env.str("MODELS_GIT_REMOTE", "")
-USDC_INR = env.float("USDC_INR", 88.6)  # shown beside totals; only a rate for adding up a page
+USDC_INR = env.positive(
+    "USDC_INR", 88.6, 1_000.0
+)  # shown beside totals; only a rate for adding up a page
 # What part of the whole each asset has now, like nifty=0.5,btc=0.3,gold=0.2, where the owner knows.
 ALLOCATOR_CURRENT = env.str("ALLOCATOR_CURRENT", "")
 
@@ -68,7 +67,9 @@ KITE_USER_ID = _venue.text("KITE_USER_ID")
 KITE_PASSWORD = _venue.secret("KITE_PASSWORD")  # with the next one, only for KITE_LOGIN=headless
 KITE_TOTP_SECRET = _venue.secret("KITE_TOTP_SECRET")
 KITE_LOGIN = _venue.login()
-KITE_PRODUCT = env.str("KITE_PRODUCT", "NRML")  # MIS is squared off by the broker each day
+KITE_PRODUCT = env.choice(
+    "KITE_PRODUCT", "NRML", ("NRML", "MIS")
+)  # MIS is squared off by the broker each day
 KITE_ROOT = _venue.address("KITE_ROOT")
 KITE_LOGIN_ROOT = _venue.address("KITE_LOGIN_ROOT")
 KITE_WS_ROOT = _venue.address("KITE_WS_ROOT")
@@ -93,16 +94,16 @@ REDIS_URL = env.str("REDIS_URL", "") or (_found.redis if _found else "redis://12
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Django --------------------------------------------------------------------------------------
-DEBUG = env.bool("DEBUG", False)
+DEBUG = env.switch("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", "") or keys.secret(DATA_DIR / "secret_key")
-WEB_PORT = env.int("WEB_PORT", 8000)
+WEB_PORT = env.whole("WEB_PORT", 8000, 1, 65_535)
 # Where nginx serves the pages to others, over TLS only; empty where they stay on loopback.
 PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
 _public = urlsplit(PUBLIC_URL)
 if PUBLIC_URL and not (_public.scheme == "https" and _public.hostname and not _public.path):
-    raise ValueError(
-        f"PUBLIC_URL must be the https address that nginx serves, like https://desk.example.in, "
-        f"was {PUBLIC_URL!r}"
+    raise BadSetting(
+        f"PUBLIC_URL is {PUBLIC_URL!r}: it may be the https address that nginx serves, like "
+        f"https://desk.example.in"
     )
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 if _public.hostname and _public.hostname not in ALLOWED_HOSTS:
@@ -301,7 +302,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": env.choice("LOG_LEVEL", "INFO", LEVELS)},
     "loggers": {
         name: {"level": "WARNING"} for name in ("urllib3", "asyncio", "django.request", "axes")
     },

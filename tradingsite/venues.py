@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tradingsite.errors import BadSetting
+
 SIMULATED = "simulated"
 LOGINS = ("interactive", "headless")
 # Where the services of the simulator listen; the real ones' own addresses otherwise.
@@ -32,7 +34,7 @@ REAL_ADDRESSES = {
 }
 
 
-class BadVenueSetting(ValueError):
+class BadVenueSetting(BadSetting):
     """A setting of a venue that does not fit the mode, or a secret's file that is not fit."""
 
 
