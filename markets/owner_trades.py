@@ -24,8 +24,8 @@ from django.db import connections, transaction
 from markets import store, token_refresh
 from markets.calendar import Calendar
 from markets.importing import BadFile
-from markets.models import CameBy, GivenBy, OwnerOrder, OwnerTrade
-from markets.tradebook import BookedTrade, TradeBook
+from markets.models import CameBy, GivenBy, OwnerOrder, OwnerTrade, Source
+from markets.tradebook import AS_DOWNLOADED, BookedTrade, Key, TradeBook
 from markets.venues import kite_account, kite_rows
 from markets.venues.base import TokenRefused
 from markets.venues.configured import kite_venue
@@ -44,6 +44,8 @@ SILENCE_ALLOWED = dt.timedelta(minutes=5)
 # The reading at the close has no next one.
 LAST_TRIES, LAST_PAUSE_SECONDS = 3, 2.0
 UNREAD_SHOWN = 3
+# That an exchange's number begins with, and a spreadsheet takes off.
+MOST_ZEROS = 4
 
 _TRADE_COLUMNS = (
     *("trade_id", "traded_on", "order_id", "symbol", "exchange", "instrument", "expiry"),
@@ -192,9 +194,16 @@ def import_tradebook(
 ) -> Imported:
     """Store a trade book's executions, all of them or none; return what came of them.
 
-    Raises BadFile where an execution is stored with another quantity or price.
+    Raises BadFile where an execution is stored with another quantity or price, where a spreadsheet
+    took the zeros off an id that is known with them, and in a generated market.
     """
-    of_bots = _of_bots(market, book.trades)
+    if came_by == CameBy.IMPORTED and Source.GENERATED in store.sources(market):
+        raise BadFile(
+            f"{name}: {market} is a generated market, whose prices are not those of a real trade "
+            f"book; a model would learn of both. Import real bars first, which replace it: "
+            f"manage.py importbars {market} TIMEFRAME FILE --replace"
+        )
+    of_bots = _of_bots(name, market, book.trades)
     kept = [trade for trade in book.trades if _venue_id(trade) not in of_bots]
     with transaction.atomic(using=market):
         _check_against_stored(name, market, kept)
@@ -217,29 +226,58 @@ def forget_generated(market: str) -> None:
         trades.filter(came_by=CameBy.GENERATED).delete()
 
 
-def _of_bots(market: str, trades: Sequence[BookedTrade]) -> set[str]:
+def _of_bots(name: str, market: str, trades: Sequence[BookedTrade]) -> set[str]:
+    """Return the venue's ids of the bots' executions; raise BadFile where one lacks its zeros."""
     asked = {_venue_id(trade) for trade in trades}
-    answers = executions_named.send(sender=None, market=market, trade_ids=asked)
-    return {trade_id for _, found in answers for trade_id in found or ()}
+    stripped = {
+        _venue_id(trade, zeros): (trade, zeros)
+        for trade in trades
+        for zeros in range(1, MOST_ZEROS + 1)
+    }
+    answers = executions_named.send(sender=None, market=market, trade_ids=asked | stripped.keys())
+    found = {trade_id for _, answer in answers for trade_id in answer or ()}
+    for trade_id in found - asked:
+        trade, zeros = stripped[trade_id]
+        raise _stripped(name, trade, zeros)
+    return found
 
 
-def _venue_id(trade: BookedTrade) -> str:
+def _venue_id(trade: BookedTrade, zeros: int = 0) -> str:
     """Return the id that the broker's venue gives the same execution, as the ledger keeps it."""
-    return kite_rows.venue_trade_id(trade.traded_on, trade.exchange, trade.trade_id)
+    return kite_rows.venue_trade_id(trade.traded_on, trade.exchange, "0" * zeros + trade.trade_id)
+
+
+def _stripped(name: str, trade: BookedTrade, zeros: int) -> BadFile:
+    return BadFile(
+        f"{name}, line {trade.line}: trade {trade.trade_id} of {trade.symbol} on "
+        f"{trade.traded_on} is known as {'0' * zeros}{trade.trade_id}: Excel has taken zeros off "
+        f"the ids; {AS_DOWNLOADED}"
+    )
 
 
 def _check_against_stored(name: str, market: str, trades: Sequence[BookedTrade]) -> None:
     by_key = {trade.key: trade for trade in trades}
+    bare = {_without_zeros(*trade.key): trade for trade in trades}
     days = {trade.traded_on for trade in trades}
     stored = OwnerTrade.on(market).objects.filter(traded_on__in=days)
     for row in stored.only(*_TRADE_KEY, "quantity", "price").iterator():
-        trade = by_key.get((row.exchange, row.traded_on, row.trade_id, row.symbol))
+        key = (row.exchange, row.traded_on, row.trade_id, row.symbol)
+        trade, other = by_key.get(key), bare.get(_without_zeros(*key))
+        # Of one day and symbol, and alike in size and price: not another one of the same number.
+        if other and trade is None and (other.quantity, other.price) == (row.quantity, row.price):
+            zeros = len(row.trade_id) - len(other.trade_id)
+            if zeros > 0:
+                raise _stripped(name, other, zeros)
         if trade and (trade.quantity, trade.price) != (row.quantity, row.price):
             raise BadFile(
                 f"{name}, line {trade.line}: trade {row.trade_id} of {row.symbol} on "
                 f"{row.traded_on} is stored as {row.quantity:+f} at {row.price:f}, the file says "
                 f"{trade.quantity:+f} at {trade.price:f}"
             )
+
+
+def _without_zeros(exchange: str, date: dt.date, trade_id: str, symbol: str) -> Key:
+    return exchange, date, trade_id.lstrip("0"), symbol
 
 
 # --- Into the tables -----------------------------------------------------------------------------

@@ -86,6 +86,11 @@ class BookedTrade:
         return self.exchange, self.traded_on, self.trade_id, self.symbol
 
     @property
+    def lacks_expiry(self) -> bool:
+        """Return whether it is a derivative whose contract cannot be told."""
+        return self.exchange in DERIVATIVES and self.expiry is None
+
+    @property
     def content(self) -> tuple[object, ...]:
         """Return what two rows of one execution must agree on."""
         return self.quantity, self.price, self.at, self.order_id, self.expiry, self.is_auction

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bots.models import Fill, Order
 from markets import owner_trades
-from markets.models import CameBy, OwnerOrder, OwnerTrade
+from markets.models import Bar, CameBy, OwnerOrder, OwnerTrade, Source
 from markets.simulator import history
 from markets.tradebook import TradeBook, parse
 from markets.venues.kite_account import AccountOrder, AccountTrade, DayBook
@@ -27,7 +27,7 @@ from tests.markets.kite_desk import KiteDesk, kite_desk
 from tests.markets.simulator.broker import ist, shared_world
 from tests.markets.tradebooks import DERIVATIVES, SHARE, SHARES, line, write
 from tradingsite.clock import IST
-from tradingsite.signals import market_replaced
+from tradingsite.signals import executions_named, market_replaced
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
@@ -139,6 +139,61 @@ def test_the_bots_own_executions_are_left_out(path: Path) -> None:
     said = importtrades(path)
     assert "1 new" in said and "1 executions are the bots' own" in said
     assert [row["trade_id"] for row in stored()] == ["10000002"]
+
+
+def test_ids_without_their_zeros_are_refused_where_they_are_known_with_them(path: Path) -> None:
+    importtrades(write(path, line(trade_id="0512233")))
+    write(path, line(trade_id="512233"))
+    with pytest.raises(CommandError, match=r"line 2: .* is known as 0512233: Excel has taken"):
+        importtrades(path)
+    # Another execution may well have that number.
+    write(path, line(trade_id="512233", price="25000.000000"))
+    assert "1 new" in importtrades(path)
+    importtrades(write(path, line(trade_id="0512233")))
+
+
+def test_an_execution_of_a_bots_is_known_without_its_zeros(path: Path) -> None:
+    asked = []
+
+    def named(market: str, trade_ids: set[str], **_: Any) -> set[str]:
+        asked.append(market)
+        return trade_ids & {"kite-260601-NFO-0010000001"}
+
+    executions_named.connect(named)
+    try:
+        with pytest.raises(CommandError, match="is known as 0010000001: Excel has taken zeros off"):
+            importtrades(write(path, line()))
+    finally:
+        executions_named.disconnect(named)
+    assert asked == ["nifty"] and not stored()
+
+
+def test_derivatives_without_an_expiry_are_told_of(path: Path) -> None:
+    write(path, line(expiry_date=""), line(trade_id="10000002"))
+    said = importtrades(path)
+    assert "2 new" in said
+    assert "1 executions of derivatives have no expiry_date" in said and "NIFTY26JUNFUT" in said
+    said = importtrades(write(path, line(SHARES, **SHARE), header=SHARES))
+    assert "expiry_date" not in said
+
+
+def test_a_real_trade_book_does_not_go_into_a_generated_market(path: Path) -> None:
+    write(path, line())
+    opens_at = dt.datetime(2026, 6, 1, 9, 15, tzinfo=IST)
+    bar = Bar.on("nifty").objects.create(
+        timeframe="1d",
+        opens_at=opens_at,
+        closes_at=opens_at + dt.timedelta(hours=6),
+        source=Source.GENERATED,
+        **dict.fromkeys(("open", "high", "low", "close", "volume"), 1),
+    )
+    for words in ([], ["--dry-run"]):
+        with pytest.raises(CommandError, match=r"nifty is a generated market.*importbars nifty"):
+            importtrades(path, *words)
+    assert not stored()
+    bar.source = Source.IMPORTED
+    bar.save()
+    assert "1 new" in importtrades(path)
 
 
 def test_the_same_execution_fetched_and_imported_is_one_row(desk: KiteDesk, path: Path) -> None:

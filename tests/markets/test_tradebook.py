@@ -101,6 +101,13 @@ def test_what_is_not_for_the_desk_is_named_with_its_reason(path: Path) -> None:
         ({"trade_id": "1" * 41}, "is too long to be one"),
         ({"symbol": " "}, "symbol is empty"),
         ({"exchange": ""}, "exchange is empty"),
+        ({"trade_id": "5.20E+08"}, "trade_id 5.20E+08 was made a number by Excel"),
+        ({"trade_id": "5,20E+08"}, "15 columns"),
+        ({"order_id": "1.3E+15"}, "order_id 1.3E+15 was made a number by Excel"),
+        ({"trade_id": "512233.0"}, "trade_id '512233.0' is no id"),
+        ({"order_id": "1300-78746"}, "is no id, which are digits and nothing else; if Excel has"),
+        ({"trade_date": "1/6/26"}, "'1/6/26' is not a date like 2026-06-01: as Excel writes"),
+        ({"trade_date": "46174"}, "as Excel writes dates; import the file as it was downloaded"),
         ({"trade_id": "1,2"}, "15 columns where the header has 14"),
         ({"trade_id": "10000000", "price": "1"}, "was something else in line 2"),
     ],
@@ -115,10 +122,13 @@ def test_a_bad_row_is_named_by_its_line(path: Path, changes: dict[str, str], rea
 
 def test_a_file_that_is_something_else_is_refused(path: Path) -> None:
     path.write_text("ts,open,high,low,close\n2026-06-01,1,1,1,1\n")
-    with pytest.raises(BadFile, match="line 1: the header 'ts,open,high,low,close' lacks symbol"):
+    with pytest.raises(BadFile, match=r"line 1: this is a file of bars, for `manage\.py"):
+        read_tradebook(path)
+    path.write_text("when,what\n2026-06-01,1\n")
+    with pytest.raises(BadFile, match="line 1: the header 'when,what' lacks symbol, trade_date"):
         read_tradebook(path)
     write(path, line(), header=DERIVATIVES.replace("price,", "rate,"))
-    with pytest.raises(BadFile, match="lacks price; wanted the broker's trade book: symbol,"):
+    with pytest.raises(BadFile, match=r"lacks price; wanted is Zerodha's trade book\. Down"):
         read_tradebook(path)
     write(path, header=DERIVATIVES)
     with pytest.raises(BadFile, match="has a header and no rows"):
@@ -129,8 +139,11 @@ def test_a_file_that_is_something_else_is_refused(path: Path) -> None:
     path.write_text("")
     with pytest.raises(BadFile, match="is empty"):
         read_tradebook(path)
-    path.write_bytes(b"%PDF-1.7\xff\xfe\x00")
+    path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadFile, match="not UTF-8 text"):
+        read_tradebook(path)
+    path.write_bytes(b"%PDF-1.7\xff\xfe\x00")
+    with pytest.raises(BadFile, match="is a PDF, as contract notes are, and no trade book"):
         read_tradebook(path)
     with pytest.raises(BadFile, match="no such file"):
         read_tradebook(path.with_name("none.csv"))

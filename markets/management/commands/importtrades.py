@@ -12,15 +12,16 @@ from markets.importing import BadFile
 from markets.tradebook import TradeBook, read_tradebook
 
 SKIPPED_SHOWN = 20
+SYMBOLS_SHOWN = 5
 
 
 class Command(BaseCommand):
     """Read, check and store a trade book."""
 
     help = (
-        "Load the owner's executions from a trade book of Zerodha's, CSV or CSV.gz, of shares (13 "
-        "columns) or derivatives (14): all of it or nothing. What was fetched or imported before "
-        "stays as it is."
+        "Load the owner's executions from a trade book of Zerodha's (Console, Reports, Tradebook), "
+        "of shares or derivatives, CSV, CSV.gz or XLSX: all of it or nothing. What was fetched or "
+        "imported before stays as it is."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -58,6 +59,15 @@ class Command(BaseCommand):
         )
         if done.of_bots:
             self.stdout.write(f"  {done.of_bots:,} executions are the bots' own")
+        nameless = [each for each in book.trades if each.lacks_expiry]
+        if nameless:
+            symbols = sorted({each.symbol for each in nameless})
+            more = f" and {len(symbols) - SYMBOLS_SHOWN} more" if symbols[SYMBOLS_SHOWN:] else ""
+            self.stdout.write(
+                f"  {len(nameless):,} executions of derivatives have no expiry_date, so the desk "
+                f"cannot tell their contracts and no bot learns of them: "
+                f"{', '.join(symbols[:SYMBOLS_SHOWN])}{more}. The F&O trade book of Console has it."
+            )
         for row in book.skipped[:SKIPPED_SHOWN]:
             self.stdout.write(f"  line {row.line}: {row.reason}")
         if len(book.skipped) > SKIPPED_SHOWN:
