@@ -21,6 +21,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from tradingsite import clock
 from tradingsite.access.acts import may
 from tradingsite.bound import BoundModel
+from tradingsite.errors import cause_in
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.registry import MARKETS
 
@@ -122,9 +123,8 @@ class JobRunAdmin(ReadOnlyAdmin):
 
     @display(description="what it did")
     def said(self, run: JobRun) -> str:
-        """Return the last line of the run's record."""
-        lines = run.detail.strip().splitlines()
-        return lines[-1][:120] if lines else ""
+        """Return the run's record in a line."""
+        return cause_in(run.detail)[:120]
 
 
 @admin.register(Notice)

@@ -70,6 +70,15 @@ PLUMBING: tuple[Service, ...] = (
 )
 
 
+def consumer_of(queue: str) -> Service:
+    """Return the worker that takes the messages of a queue."""
+    for service in PLUMBING:
+        words = service.command
+        if "-Q" in words and queue in words[words.index("-Q") + 1].split(","):
+            return service
+    raise LookupError(f"no worker takes the queue {queue!r}")
+
+
 def wanted(mode: str, machine: str) -> tuple[Service, ...]:
     """Return what runs on a machine in a mode: plumbing first, because services lean on it."""
     return tuple(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from celery import current_app
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -28,9 +29,10 @@ from bots.modelstore import services as modelstore
 from bots.services import own_trades
 from markets.features import schema_for
 from markets.models import Feature
-from tradingsite import clock, leases, notices
-from tradingsite.errors import Degraded
+from tradingsite import clock, heartbeat, leases, notices
+from tradingsite.errors import Degraded, cause_in
 from tradingsite.registry import BOTS, SLOTS, Slot
+from tradingsite.services import consumer_of
 from training import stages
 from training.dataset import StaleCopy
 from training.models import TrainingRun, TrainingStep
@@ -48,6 +50,9 @@ OPEN = (TrainingRun.State.QUEUED, TrainingRun.State.RUNNING)
 ENQUEUING = 7_303
 
 log = logging.getLogger(__name__)
+
+# By run: the lease for which this process has asked for its stage again, and when.
+_asked_again: dict[int, tuple[int, dt.datetime]] = {}
 
 # The first step of each stage, the task that runs it and the steps it does.
 STAGES: dict[int, tuple[str, tuple[Callable[[TrainingRun], str], ...]]] = {
@@ -188,14 +193,31 @@ def recover_lapsed() -> int:
     lapsed = TrainingRun.objects.filter(lease_until__lt=Now(), state__in=OPEN)
     unasked = TrainingRun.objects.filter(lease_until__isnull=True, state__in=OPEN)
     waiting = [run for run in unasked if _last_moved(run) < now - RESEND_AFTER]
-    for run in (*lapsed, *waiting):
-        if run.attempts < MAX_ATTEMPTS:
-            log.warning("%s has no worker; its stage is asked for again", run)
-            send_next(run)
-            continue
+    return sum(_recover(run, now) for run in (*lapsed, *waiting))
+
+
+def _recover(run: TrainingRun, now: dt.datetime) -> bool:
+    """Ask for a run's stage again unless that was done lately, or fail it; say whether it was."""
+    if run.attempts >= MAX_ATTEMPTS:
         died = f"its worker died {run.attempts} times in step {STEPS[_next_step(run) - 1]}"
-        end_unheld(run, died)
-    return len(lapsed) + len(waiting)
+        return end_unheld(run, died)
+    fence, at = _asked_again.get(run.pk, (-1, now))
+    if fence == run.fence and now - at < RESEND_AFTER:
+        return False
+    if fence != run.fence:  # said once: a worker may be busy with another slot for hours
+        worker = consumer_of(_queue_of(run))
+        if run.lease_until is not None:
+            log.warning("%s lost its worker; its stage is asked for again", run)
+        elif not heartbeat.is_alive(worker.name):
+            log.warning("%s has no worker: no %s is running; it waits for one", run, worker.title)
+    _asked_again[run.pk] = (run.fence, now)
+    send_next(run)
+    return True
+
+
+def _queue_of(run: TrainingRun) -> str:
+    route = settings.CELERY_TASK_ROUTES.get(STAGES[_next_step(run)][0], {})
+    return str(route.get("queue", settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
 def end_unheld(run: TrainingRun, reason: str) -> bool:
@@ -238,11 +260,6 @@ def abandon(market: str) -> int:
         lease_until=None,
         fence=F("fence") + 1,  # its worker may write no more
     )
-
-
-def last_line(detail: str) -> str:
-    """Return what went wrong in one line: the last one of a traceback."""
-    return detail.strip().rpartition("\n")[2]
 
 
 def _perform(run: TrainingRun, first_step: int) -> None:
@@ -315,7 +332,7 @@ def _end(run: TrainingRun, state: str, detail: str) -> None:
         "critical",
         f"training:{run.slot}",
         f"{run.slot} training run {run.pk} {'was refused' if state == 'refused' else 'failed'}: "
-        f"{last_line(detail).removesuffix('.')}. {_what_trades(run)}",
+        f"{cause_in(detail).removesuffix('.')}. {_what_trades(run)}",
     )
 
 

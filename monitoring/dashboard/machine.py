@@ -11,6 +11,7 @@ from django.db.models import Case, Q, Value, When
 
 from bots.modelstore.models import Activation, ModelVersion
 from monitoring import checks
+from tradingsite.errors import cause_in
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import BOTS, SLOTS, Slot
 from tradingsite.services import PLUMBING, SERVICES, Service
@@ -131,10 +132,9 @@ class RunRow:
         )
 
     @property
-    def last_line(self) -> str:
-        """Return the last line of the run's record: of a traceback the error itself."""
-        lines = self.run.detail.strip().splitlines()
-        return lines[-1] if lines else ""
+    def cause(self) -> str:
+        """Return the run's record in a line: of a traceback the error itself."""
+        return cause_in(self.run.detail)
 
 
 def slot_title(slug: str) -> str:

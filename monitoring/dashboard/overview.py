@@ -23,7 +23,9 @@ from monitoring.dashboard.rail import Band, Rail
 from monitoring.dashboard.verdict import MarketClock, Verdict
 from tradingsite import clock
 from tradingsite.format import ist_near
+from tradingsite.jobs import notice_key
 from tradingsite.models import JobRun, Notice
+from tradingsite.notices import open_keys
 from tradingsite.registry import MARKETS, Market
 from tradingsite.schedules import JOBS
 
@@ -104,7 +106,7 @@ def gather() -> Overview:
         bots=bots,
         accounts=accounts,
         services=services,
-        failed_jobs=[run for run in rail.newest_of_each(runs) if run.state == JobRun.State.FAILED],
+        failed_jobs=_failed(runs),
         models=models,
         training=training,
         streams=streams,
@@ -193,6 +195,14 @@ def _job_runs(midnight: dt.datetime) -> tuple[list[JobRun], dict[str, dict[str, 
     for job, state, number in others.values_list("job", "state").annotate(Count("id")):
         counts[job][state] = number
     return runs, counts
+
+
+def _failed(runs: list[JobRun]) -> list[JobRun]:
+    """Return the newest runs that failed or were missed, where nobody has made up for it since."""
+    states = {JobRun.State.FAILED, JobRun.State.MISSED}
+    failed = [run for run in rail.newest_of_each(runs) if run.state in states]
+    still_open = open_keys(notice_key("")) if failed else set()
+    return [run for run in failed if notice_key(run.job) in still_open]
 
 
 def _near(at: int, now: dt.datetime) -> str:

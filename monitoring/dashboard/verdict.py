@@ -19,6 +19,7 @@ from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow
 from monitoring.dashboard.rail import Rail
 from tradingsite import format as fmt
+from tradingsite.errors import cause_in
 from tradingsite.models import JobRun, Notice
 from tradingsite.registry import BOTS
 from tradingsite.schedules import ALL
@@ -110,10 +111,11 @@ def _failures(facts: Facts) -> Iterator[Finding]:
         )
     yield from _silent(facts)
     for run in facts.failed_jobs:
+        did = "did not run at" if run.state == JobRun.State.MISSED else "failed at"
         yield Finding(
             FAIL,
-            f"{ALL[run.job].title} failed at {fmt.ist_time(run.scheduled_for)}.",
-            f"{_last_line(run.detail)} It runs again at its next time.",
+            f"{ALL[run.job].title} {did} {fmt.ist_time(run.scheduled_for)}.",
+            f"{_cause(run.detail)} It runs again at its next time.",
             reverse("admin:tradingsite_jobrun_change", args=[run.pk]),
             "Open the record",
         )
@@ -249,7 +251,7 @@ def _failed_training(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARN if is_refused else FAIL,
             f"Training of {row.title} {'was refused' if is_refused else 'failed'}; {kept}.",
-            f"{_last_line(row.run.detail)} Nothing was activated.",
+            f"{_cause(row.run.detail)} Nothing was activated.",
             reverse("admin:training_trainingrun_change", args=[row.run.pk]),
             "Open the record",
         )
@@ -348,9 +350,9 @@ def _calm(facts: Facts) -> Verdict:
     return Verdict(CALM, "Everything is running.", " ".join(parts))
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return f"{lines[-1].rstrip('.')}." if lines else ""
+def _cause(text: str) -> str:
+    said = cause_in(text).rstrip(".")
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def _date(at: dt.datetime) -> dt.date:

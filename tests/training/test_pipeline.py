@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
+from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
@@ -37,6 +38,7 @@ from tests.training.runs import (
     work_off,
 )
 from tradingsite import clock, leases
+from tradingsite.heartbeat import Beat
 from tradingsite.models import Notice
 from tradingsite.registry import SLOTS
 from training import dataset, pipeline, stages, tasks
@@ -288,6 +290,58 @@ def test_a_lost_message_is_sent_again_after_a_while(steps: Callable[..., list[in
     assert work_off() == ["train_on_pc", "verify_and_activate", "archive_on_pc", "clean_up"]
     assert fresh(run).state == State.DONE
     assert pipeline.recover_lapsed() == 0
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_stage_that_waits_is_asked_for_now_and_then_and_its_want_said_once(
+    steps: Callable[..., list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps()
+    run = make_run()
+    pipeline.advance(run.pk, 1)
+    true, minutes = clock.real, [4.0]
+    monkeypatch.setattr(clock, "real", lambda: true() + dt.timedelta(minutes=minutes[0]))
+    asked = 0
+    for _ in range(60):  # a quarter of an hour of the monitor's looks
+        asked += pipeline.recover_lapsed()
+        minutes[0] += 0.25
+    assert asked == len(list(messages())) == 5
+    said = [record.getMessage() for record in caplog.records if "no worker" in record.getMessage()]
+    assert said == [f"{run} has no worker: no GPU worker is running; it waits for one"]
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_busy_worker_is_not_called_missing(
+    steps: Callable[..., list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    steps()
+    run = make_run()
+    pipeline.advance(run.pk, 1)
+    run.steps.update(finished_at=clock.real() - 2 * pipeline.RESEND_AFTER)
+    Beat("gpu-worker").beat("running", "takes tasks")
+    assert pipeline.recover_lapsed() == 1 and pipeline.recover_lapsed() == 0
+    assert not [each for each in caplog.records if each.name == "training.pipeline"]
+
+
+def test_a_failure_tells_its_cause_and_not_the_last_line_of_what_postgresql_says(
+    steps: Callable[..., list[int]],
+) -> None:
+    def full(run: TrainingRun) -> str:
+        raise OperationalError(
+            "could not extend file: No space left on device\nHINT:  Check free disk space.\n"
+            "CONTEXT:  COPY markets_bar, line 3010"
+        )
+
+    steps(export=full)
+    run = make_run()
+    with pytest.raises(OperationalError):
+        pipeline.advance(run.pk, 1)
+    assert (
+        f"run {run.pk} failed: OperationalError: could not extend file: No space left on device. "
+    ) in the_notice().text
+    assert "CONTEXT" in fresh(run).detail
 
 
 @pytest.mark.usefixtures("queue")

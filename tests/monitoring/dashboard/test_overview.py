@@ -23,7 +23,7 @@ from monitoring.dashboard.books import Book, Mark
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import cut_off, seen, stopped
 from tests.monitoring.desks import NOW, at
-from tradingsite import clock
+from tradingsite import clock, notices
 from tradingsite.format import GLUE
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.registry import MARKETS
@@ -140,13 +140,15 @@ def test_the_verdict_says_the_worst_first_and_what_was_done() -> None:
         trigger="t",
         scheduled_for=NOW,
         timesteps=1,
-        detail="Traceback\nValueError: no space left",
+        detail="Traceback (most recent call last):\n  x\nValueError: no space left\nCONTEXT: y",
         created_at=clock.real(),
     )
     found = overview.gather().verdict
     assert found.headline == "Training of NIFTY 15m failed; v1 trades on."
     assert found.detail.startswith("ValueError: no space left. Nothing was activated.")
     JobRun.objects.create(job="btc-training", scheduled_for=at("12:00"), state="failed", detail="x")
+    assert "BTC training" not in overview.gather().verdict.headline  # made up for since
+    notices.notify("infrastructure", "critical", "job:btc-training", "x")
     assert overview.gather().verdict.headline == "BTC training failed at 12:00."
     Heartbeat.objects.filter(service="nifty-bot").update(
         beat_at=clock.real() - dt.timedelta(seconds=150)

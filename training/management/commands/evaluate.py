@@ -19,7 +19,7 @@ from rich.text import Text
 
 from bots.engine import ReplayResult
 from tradingsite import clock
-from tradingsite.errors import Degraded
+from tradingsite.errors import Degraded, cause_in
 from tradingsite.format import money
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import MARKETS, SLOTS
@@ -106,7 +106,7 @@ class Command(BaseCommand):
             return
         row.refresh_from_db()
         if row.state != Evaluation.State.DONE:
-            raise CommandError(f"{slot.slug}: {pipeline.last_line(row.detail) or 'not finished'}")
+            raise CommandError(f"{slot.slug}: {cause_in(row.detail) or 'not finished'}")
         if options["json"]:
             self.stdout.write(json.dumps(_as_json(row)))
         else:

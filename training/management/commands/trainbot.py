@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from bots.actions import dead_actions
 from bots.modelstore import services as modelstore
 from tradingsite import clock
-from tradingsite.errors import Degraded
+from tradingsite.errors import Degraded, cause_in
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
 from training import pipeline, stages
@@ -143,7 +143,7 @@ class Command(BaseCommand):
 
     def _report(self, run: TrainingRun) -> None:
         if run.state != TrainingRun.State.DONE:
-            why = pipeline.last_line(run.detail) or "nothing works on it now"
+            why = cause_in(run.detail) or "nothing works on it now"
             self.stdout.write(f"{run.slot}: {run.state}. {why}")
             return
         holdout, baselines = run.metrics["holdout"], run.metrics["baselines"]
