@@ -10,13 +10,16 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_init
 
+from tradingsite.services import SERVICE_VARIABLE
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
 
 QUEUES = ("prod", "collect", "gpu", "pc")
 
 app = Celery("tradingsite")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks()
+if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks do is 35 MB
+    app.autodiscover_tasks()
 
 
 @worker_init.connect

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 
-from tradingsite import clock, databases, embedded, keys, owner_limits, venues
+from tradingsite import clock, databases, embedded, keys, memory, owner_limits, venues
 from tradingsite.environment import LEVELS, Environment
 from tradingsite.errors import BadSetting
+from tradingsite.services import SERVICE_VARIABLE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -308,3 +309,5 @@ LOGGING = {
     },
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by every service
+if os.environ.get(SERVICE_VARIABLE, "gpu-worker") != "gpu-worker":  # which computes all the time
+    memory.give_back()

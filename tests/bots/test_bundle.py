@@ -458,3 +458,22 @@ def test_a_window_with_what_is_no_number_is_refused_by_its_feature(
         policy.encode(seen)
     seen[-1, 7, 1] = 1e9  # odd, and a number
     policy.encode(seen)
+
+
+def test_many_windows_go_through_a_few_at_a_time(
+    folder: Path, public_keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load(folder, verify(folder, public_keys))
+    seen = np.random.default_rng(0).standard_normal((37, 32, 3)).astype(np.float32)
+    run, sizes = policy._encoder.run, []
+
+    def watched(windows: np.ndarray) -> np.ndarray:
+        sizes.append(len(windows))
+        return run(windows)
+
+    monkeypatch.setattr(policy._encoder, "run", watched)
+    codes = policy.encode(seen)
+    assert sizes == [16, 16, 5]
+    assert codes == pytest.approx(
+        np.concatenate([run(seen[i : i + 1]) for i in range(37)]), abs=1e-6
+    )
