@@ -47,7 +47,8 @@ class AdminContentPolicy:
 class SignInUnlessSimulated:
     """Ask for a signed-in person, except to look at a simulated desk from its own machine.
 
-    A simulated desk moves no money and listens on loopback, so whoever is on the machine may look.
+    A simulated desk moves no money and listens on loopback, so whoever is on the machine may look;
+    not so where it is reached by a public name, since a proxy on this machine speaks for anybody.
     Whatever writes asks for a signed-in person in every mode.
     """
 
@@ -75,7 +76,7 @@ class SignInUnlessSimulated:
         return _sent(request, "sign-in")
 
     def _may_look(self, request: HttpRequest) -> bool:
-        if settings.MODE != "simulated" or request.method not in READS:
+        if settings.MODE != "simulated" or settings.PUBLIC_HOSTS or request.method not in READS:
             return False
         match = request.resolver_match
         return address.is_loopback(request) and not (match and match.url_name in NOT_FOR_STRANGERS)

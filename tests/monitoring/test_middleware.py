@@ -24,6 +24,10 @@ def test_a_simulated_desk_is_open_to_its_own_machine_and_for_reading(client: Cli
     assert client.get("/", REMOTE_ADDR="192.0.2.7").status_code == 302
     assert client.get("/", REMOTE_ADDR="::1").status_code == 200
     assert client.post("/").status_code == 302
+    # A proxy that nobody told us of, and one that serves a public name from this machine.
+    assert client.get("/", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 302
+    with override_settings(PUBLIC_HOSTS=["desk.example.in"]):
+        assert client.get("/").status_code == 302
 
 
 def test_health_is_told_to_anybody(client: Client) -> None:
