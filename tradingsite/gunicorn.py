@@ -3,7 +3,7 @@
 from typing import Any
 
 from tradingsite.services import WEB_ADDRESS
-from tradingsite.settings import WEB_PORT
+from tradingsite.settings import TRUSTED_PROXIES, WEB_PORT
 
 bind = f"{WEB_ADDRESS}:{WEB_PORT}"
 workers = 1
@@ -14,6 +14,7 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 control_socket_disable = True
+forwarded_allow_ips = ",".join(TRUSTED_PROXIES)
 
 
 def post_worker_init(worker: Any) -> None:
