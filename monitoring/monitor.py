@@ -1,5 +1,6 @@
 """The server monitor's loop: it is no Celery task, so that it outlives the queue it watches."""
 
+import datetime as dt
 import time
 
 from monitoring import deciding, endings, host, watch
@@ -22,13 +23,13 @@ class Monitor:
 
     def __init__(self, beat: Beat) -> None:
         self._beat = beat
-        say_restarted(beat.service)
+        unwatched_since = say_restarted(beat.service)
         self._clock = clock.Steadiness()
         self._disk = host.DiskWatch()
         self._services = watch.ServiceWatch(clock.real())
         self._jobs = watch.BeatWatch(clock.real())
         self._due = DueWatch()
-        self._queue = QueueWatch()
+        self._queue = QueueWatch(unwatched_since)
         self._decisions = deciding.DecisionWatch()
         self._code = deciding.CodeWatch()
         self._options = OptionsWatch()
@@ -66,20 +67,26 @@ class Monitor:
         return f"{_figures(sample)}{extra}"
 
 
-def say_restarted(service: str) -> None:
-    """Tell that nothing was watched, where the monitor before this one ended without a word."""
+def say_restarted(service: str) -> dt.datetime | None:
+    """Tell that nothing was watched, where the monitor before this one ended without a word.
+
+    Returns since when, in real time; None where nothing went by unwatched.
+    """
     before = Heartbeat.objects.filter(service=service).first()
     if before is None or before.state == "stopped":
-        return
+        return None
+    key = watch.restart_key(service)
     seconds = (clock.real() - before.beat_at).total_seconds()
-    still_open = Notice.objects.filter(resolved_at__isnull=True).exclude(severity="info").count()
+    alarms = Notice.objects.filter(resolved_at__isnull=True).exclude(severity="info")
+    still_open = alarms.exclude(key=key).count()
     notices.notify(
         "infrastructure",
         "warning",
-        watch.restart_key(service),
+        key,
         f"The server monitor had ended without a word; for {fmt.duration(seconds)} nobody watched. "
         f"It runs again and has taken up what was open: {fmt.plural(still_open, 'alarm')}.",
     )
+    return before.beat_at - dt.timedelta(seconds=SAMPLE_SECONDS)
 
 
 def _tell_jump(seconds: float) -> None:

@@ -4,6 +4,8 @@ It is back within a second where somebody starts what ends, so asking alone woul
 server names its own life in `run_id`.
 """
 
+import datetime as dt
+
 import redis
 from django.conf import settings
 
@@ -18,7 +20,9 @@ ANSWERS_WITHIN_SECONDS = 2.0
 class QueueWatch:
     """Notice that Valkey is away, that it is back, and that it was started anew in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, unwatched_since: dt.datetime | None = None) -> None:
+        """Take since when nobody watched, where a monitor died: Valkey may have died with it."""
+        self._unwatched_since = unwatched_since
         self._alarms = Alarms("queue")
         self._run_id = ""
         self._away_since = clock.real()
@@ -33,7 +37,7 @@ class QueueWatch:
         was_away, why = AWAY in self._alarms, ""
         try:
             with redis.Redis.from_url(settings.REDIS_URL, **self._options) as server:
-                run_id = str(server.info("server")["run_id"])
+                found = server.info("server")
         except (redis.RedisError, OSError) as error:
             why = str(error).partition("\n")[0] or type(error).__name__
         if why:
@@ -42,7 +46,10 @@ class QueueWatch:
             self._alarms.update({AWAY}, lambda name, key: self._tell_away(key, why))
             return False
         self._alarms.update((), self._tell_away)
-        if was_away or self._run_id not in {"", run_id}:
+        run_id, up = str(found["run_id"]), dt.timedelta(seconds=int(found["uptime_in_seconds"]))
+        since, self._unwatched_since = self._unwatched_since, None
+        began_unwatched = since is not None and clock.real() - up > since
+        if was_away or began_unwatched or self._run_id not in {"", run_id}:
             self._tell_back(was_away)
         self._run_id = run_id
         return True

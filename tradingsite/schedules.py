@@ -231,6 +231,7 @@ HOUSEKEEPING: tuple[Job, ...] = (
         "Learning",
         minute="40",
         expires_seconds=3000,
+        wanted="training.demotion.wanted",
     ),
     Job(
         "trade-review",

@@ -61,7 +61,7 @@ def evaluate(evaluation_id: int) -> None:
 @shared_task(name="training.tasks.demote")
 def demote(scheduled_for: str) -> None:
     """Send models back that do worse live than their recipe ever did, where that is asked for."""
-    jobs.perform("demotion", scheduled_for, demotion.run_for_job, demotion.wanted)
+    jobs.perform("demotion", scheduled_for, demotion.run_for_job)
 
 
 def _train(run: JobRun, *bots: str) -> str:

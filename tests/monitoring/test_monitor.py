@@ -169,6 +169,7 @@ def test_a_disk_alarm_is_taken_up_and_not_told_again() -> None:
 def test_a_monitor_that_died_says_that_nobody_watched() -> None:
     heard("server-monitor", 75)
     notices.notify("infrastructure", "critical", "disk", "91 %")
+    notices.notify("infrastructure", "warning", "restart:server-monitor", "the supervisor's")
     Monitor(Beat("server-monitor"))
     notice = Notice.objects.get(key="restart:server-monitor")
     text = notice.text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")

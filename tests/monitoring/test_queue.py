@@ -1,5 +1,6 @@
 """A real Valkey of the test's own that is killed, and what the monitor says of it."""
 
+import datetime as dt
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import redis
 from pytest_django import Settings
 
 from monitoring.queue import QueueWatch
-from tradingsite import notices
+from tradingsite import clock, notices
 from tradingsite.embedded_programs import valkey_program
 from tradingsite.models import Notice
 
@@ -92,6 +93,15 @@ def test_one_that_was_back_before_anybody_looked_is_told_too(valkey: Valkey) -> 
     notice = Notice.objects.get()
     assert (notice.key, notice.count) == ("queue:restarted", 1)
     assert "had ended and runs again" in notice.text
+
+
+def test_one_that_died_together_with_the_monitor_is_told(valkey: Valkey) -> None:
+    long_ago = clock.real() - dt.timedelta(minutes=1)
+    assert QueueWatch(clock.real() + dt.timedelta(seconds=1)).look()
+    assert not Notice.objects.exists()
+    watch = QueueWatch(long_ago)
+    assert watch.look() and watch.look()
+    assert Notice.objects.get().count == 1
 
 
 def test_a_monitor_that_starts_ends_the_alarm_of_before(valkey: Valkey) -> None:
