@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from markets import plausible_readings
 from markets.bars import IntArray
 from markets.calendar import Calendar
 from markets.importing import (
@@ -28,7 +29,7 @@ from markets.importing import (
     read_number,
     read_time,
 )
-from markets.readings import LONGEST_INTERVAL_SECONDS
+from markets.readings import LONGEST_INTERVAL_SECONDS, Readings
 
 PLACES = Decimal("1e-10")
 _SHORTEST_DAYS_APART = 20 * 3_600
@@ -77,6 +78,7 @@ def read_readings(
     """
     wanted = KINDS[kind]
     rows: list[tuple[int, Decimal]] = []
+    outside = ""
     timeframe = "1d" if kind == "vix" else ""
     with opened(path) as (text, raw):
         reader = csv.reader(text)
@@ -91,11 +93,17 @@ def read_readings(
             if rows:
                 check_order(where, cells[time], rows[-1][0], at)
                 _check_daily(where, kind, rows[-1][0], at)
-            rows.append((at, _value(where, cells[value], wanted)))
+            number = _value(where, cells[value], wanted)
+            outside = outside or _outside(where, number, wanted)
+            rows.append((at, number))
             if len(rows) % REPORT_EVERY_ROWS == 0:
                 report(raw.tell())
     if not rows:
         raise BadFile(f"{path} has a header and no rows")
+    if outside:
+        # All of them together may tell what is wrong with the one.
+        cause = plausible_readings.cause(kind, as_readings(rows))
+        raise BadFile(f"{outside}{f' ({cause})' if cause else ''}")
     if kind == "vix":
         _, closes = named_by_session(np.array([at for at, _ in rows], dtype=np.int64), calendar)
         rows = [(at, row[1]) for at, row in zip(closes.tolist(), rows, strict=True)]
@@ -133,13 +141,24 @@ def _header(path: Path, reader: Iterator[list[str]], kind: Kind) -> tuple[int, i
 
 
 def _value(where: str, text: str, kind: Kind) -> Decimal:
-    value = read_number(where, kind.title, text)
-    if not kind.lowest <= value <= kind.highest:
-        raise BadFile(
-            f"{where}: {kind.title} {value:g} is not between {kind.lowest:g} and "
-            f"{kind.highest:g}; wanted is {kind.wanted}"
-        )
+    read_number(where, kind.title, text)
     return Decimal(text.strip()).quantize(PLACES)
+
+
+def _outside(where: str, value: Decimal, kind: Kind) -> str:
+    """Return why a value can never be one, "" where it may."""
+    if kind.lowest <= value <= kind.highest:
+        return ""
+    return (
+        f"{where}: {kind.title} {float(value):g} is not between {kind.lowest:g} and "
+        f"{kind.highest:g}; wanted is {kind.wanted}"
+    )
+
+
+def as_readings(rows: Rows) -> Readings:
+    """Return rows as columns."""
+    at, values = zip(*rows, strict=True) if rows else ((), ())
+    return Readings(np.array(at, dtype=np.int64), np.array(values, dtype=np.float64))
 
 
 def _check_daily(where: str, kind: str, before: int, at: int) -> None:

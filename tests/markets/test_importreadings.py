@@ -14,6 +14,7 @@ from markets.collecting.readings import FUNDING
 from markets.models import Reading, Source
 from tests import histories
 from tradingsite import clock
+from tradingsite.models import Notice
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc"])
 
@@ -147,3 +148,36 @@ def test_a_rate_in_per_cent_is_refused(tmp_path: Path) -> None:
         importreadings("funding", file)
     with pytest.raises(CommandError, match="no such file"):
         importreadings("funding", tmp_path / "none.csv")
+
+
+def test_rates_in_per_cent_within_the_bounds_are_refused_by_their_median(tmp_path: Path) -> None:
+    bar_imports.import_bars("btc", {"4h": histories.four_hours(20)})
+    rows = funding_csv(tmp_path / "f.csv", hours=800).read_text().splitlines()
+    at = [row.split(",")[0] for row in rows[1:]]
+    file = write(tmp_path / "f.csv", "\n".join([rows[0], *(f"{each},0.0100" for each in at)]))
+    for words in ([], ["--dry-run"]):
+        with pytest.raises(CommandError) as refused:
+            importreadings("funding", file, *words)
+        assert "median is 0.01, 100 times the usual: per cent, where a ratio" in str(refused.value)
+        assert "take them with --anyway 'REASON'" in str(refused.value)
+    assert not Reading.on("btc").objects.exists()
+    said = importreadings("funding", file, "--anyway", "an exchange of our own")
+    assert "Taken although their median is 0.01" in said and "100 readings new" in said
+    assert "The reason given: an exchange of our own" in Notice.objects.get().text
+
+
+def test_readings_are_held_against_those_stored(tmp_path: Path) -> None:
+    bar_imports.import_bars("btc", {"4h": histories.four_hours(20)})
+    importreadings("funding", funding_csv(tmp_path / "f.csv", hours=160))
+    text = (tmp_path / "f.csv").read_text()
+    few = write(tmp_path / "few.csv", "\n".join(text.replace(",0", ",-0").splitlines()[:8]))
+    with pytest.raises(CommandError, match=r"of 7 stored payments .* -1 times: .*sign is turned"):
+        importreadings("funding", few)
+
+
+def test_a_bound_that_is_passed_is_named_with_its_likely_cause(tmp_path: Path) -> None:
+    histories.seed_days()
+    rows = [f"2024-06-{day:02d},1675.5" for day in range(3, 29)]
+    file = write(tmp_path / "vix.csv", "\n".join(["date,close", *rows]))
+    with pytest.raises(CommandError, match=r"line 2: India VIX 1675\.5 is not.*hundred times too"):
+        importreadings("vix", file)

@@ -7,14 +7,15 @@ from zoneinfo import ZoneInfo
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from markets import store
+from markets import plausible_readings, store
 from markets.collecting import readings
+from markets.collecting.readings import Series
 from markets.importing import BadFile
-from markets.importing_readings import KINDS, Rows, missing, read_readings
+from markets.importing_readings import KINDS, Rows, as_readings, missing, read_readings
 from markets.management.commands.importbars import progress_of, zone_of
 from markets.models import Bar, Source
-from markets.readings import SERIES_OF
-from tradingsite import clock
+from markets.readings import SERIES_OF, Readings
+from tradingsite import clock, notices
 
 SHOWN = 5
 
@@ -34,6 +35,12 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path)
         parser.add_argument("--tz", help="zone of naive timestamps, like Asia/Kolkata or UTC")
         parser.add_argument(
+            "--anyway",
+            metavar="REASON",
+            default="",
+            help="take readings that can hardly be true, and keep the reason",
+        )
+        parser.add_argument(
             "--dry-run", action="store_true", help="check the file and report, change nothing"
         )
 
@@ -45,11 +52,12 @@ class Command(BaseCommand):
             rows = self._read(console, kind, options["file"], zone_of(options["tz"]))
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
+        (series,) = (each for each in readings.of_market(market) if each.name in SERIES_OF[market])
+        self._judge(kind, series, rows, options)
         self._report(kind, rows)
         if options["dry_run"]:
             self.stdout.write("Dry run: nothing was changed.")
             return
-        (series,) = (each for each in readings.of_market(market) if each.name in SERIES_OF[market])
         try:
             with console.status("storing readings and computing features"):
                 changed = readings.keep(series, rows, Source.IMPORTED)
@@ -69,6 +77,26 @@ class Command(BaseCommand):
             task = progress.add_task(f"reading {path.name}", total=total)
             told = lambda done: progress.update(task, completed=done)  # noqa: E731
             return read_readings(path, kind, calendar, zone, told)
+
+    def _judge(self, kind: str, series: Series, rows: Rows, options: dict[str, Any]) -> None:
+        """Refuse readings that can hardly be true, or keep the reason why they are taken."""
+        file, reason = options["file"], options["anyway"]
+        stored = store.load_readings(series.market, series.name)
+        if Source.GENERATED in store.sources(series.market):
+            stored = Readings.empty()  # they are of another world, and go with their bars
+        doubt = plausible_readings.doubt(kind, as_readings(rows), stored)
+        if not doubt:
+            return
+        if not reason:
+            raise CommandError(
+                f"{file}: these readings can hardly be true: {doubt}. Nothing was imported. Mend "
+                f"the file, or take them with --anyway 'REASON'."
+            )
+        self.stdout.write(f"Taken although {doubt}.")
+        if not options["dry_run"]:
+            text = f"{len(rows):,} readings of {KINDS[kind].title} were imported from {file.name} "
+            text += f"although {doubt}. The reason given: {reason}"
+            notices.notify("infrastructure", "info", f"readings:{kind}:{file.name}", text)
 
     def _report(self, kind: str, rows: Rows) -> None:
         title, market = KINDS[kind].title, KINDS[kind].market
