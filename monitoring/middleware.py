@@ -82,8 +82,8 @@ class SignInUnlessSimulated:
         return address.is_loopback(request) and not (match and match.url_name in NOT_FOR_STRANGERS)
 
 
-class ConfirmChangesOfAccess:
-    """Ask once more before a change of who may act, wherever the admin makes it."""
+class ConfirmChanges:
+    """Ask once more before the admin changes anything: people, rights, days, jobs."""
 
     def __init__(self, get_response: Answer) -> None:
         self.get_response = get_response
@@ -100,12 +100,8 @@ class ConfirmChangesOfAccess:
         self, request: HttpRequest, view: Answer, args: object, kwargs: object
     ) -> HttpResponse | None:
         """Return the way to the question, None where there is none to ask."""
-        if not request.user.is_authenticated or not person.decides_who_acts(request.path):
-            return None
         changes = request.method not in READS
-        # Asked before a form is filled in; a list is only looked at.
-        name = str(getattr(request.resolver_match, "url_name", ""))
-        if name.endswith(("_changelist", "_history")) and not changes:
+        if not person.must_confirm(request, changes):
             return None
         if person.is_confirmed(request):
             request.let_through = changes  # type: ignore[attr-defined]  # ours alone

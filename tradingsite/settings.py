@@ -151,7 +151,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "monitoring.middleware.AdminContentPolicy",
     "monitoring.middleware.SignInUnlessSimulated",
-    "monitoring.middleware.ConfirmChangesOfAccess",
+    "monitoring.middleware.ConfirmChanges",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "tradingsite.urls"

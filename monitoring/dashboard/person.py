@@ -8,7 +8,7 @@ from typing import Any
 
 import django_otp
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -27,8 +27,7 @@ from tradingsite.access.acts import ACTS, may
 KEY = "phone_key"
 CONFIRMED = "confirmed_change"
 CONFIRMED_SECONDS = 300
-# The admin's pages that decide who may act; all that change something there ask once more.
-DECIDES_WHO_ACTS = ("auth_user_", "auth_group_")
+LOOKING = ("_changelist", "_history")
 WRONG_CODE = (
     "The phone's code does not fit the key. Scan it again, and look whether the phone's clock is "
     "right. Nothing was changed."
@@ -90,17 +89,17 @@ def phone(request: HttpRequest) -> HttpResponse:
 
 @confirm.own_words
 def confirm_change(request: HttpRequest) -> HttpResponse:
-    """Ask once more before one change of who may act; by POST, let that one through."""
+    """Ask once more before one change in the admin; by POST, let that one through."""
     if not isinstance(request.user, User):
         return redirect_to_login(request.path, reverse("sign-in"))
     path = request.GET.get("for", "")
-    if not decides_who_acts(path):
+    if not is_in_admin(path):
         return redirect("admin:index")
     act = Act(
-        "Change who may act?",
-        "People, their rights, passwords and e-mail addresses decide who may halt, resume and "
-        f"switch. One change of this page is let through, within "
-        f"{CONFIRMED_SECONDS // 60} minutes, and told in a notice.",
+        "Change something in the admin?",
+        "What is changed there decides who may act, when markets are open and which jobs run. One "
+        f"change of this page is let through, within {CONFIRMED_SECONDS // 60} minutes, and told "
+        f"in a notice.",
         "Go on",
         (("Page", path),),
         is_danger=False,
@@ -120,15 +119,32 @@ def confirm_change(request: HttpRequest) -> HttpResponse:
     return acts.confirmed(request, act, carry_out)
 
 
-def decides_who_acts(path: str) -> bool:
-    """Return whether an address is one of the admin's pages on people and their rights."""
+def is_in_admin(path: str) -> bool:
+    """Return whether an address is one of the admin's."""
     try:
-        match = resolve(path)
+        return resolve(path).app_name == "admin"
     except Resolver404:
         return False
+
+
+def must_confirm(request: HttpRequest, changes: bool) -> bool:
+    """Return whether a request to the admin changes something, or opens a form that would.
+
+    Records that nobody edits are only looked at, and what is done to them is a right of its own.
+    """
+    match = request.resolver_match
+    if match is None or match.app_name != "admin" or not request.user.is_authenticated:
+        return False
     name = match.url_name or ""
-    decides = name == "password_change" or name.startswith(DECIDES_WHO_ACTS)
-    return match.app_name == "admin" and decides
+    if name == "password_change":
+        return True
+    if name.endswith(LOOKING) and not changes:
+        return False
+    for model, edits in admin.site._registry.items():
+        if name.startswith(f"{model._meta.app_label}_{model._meta.model_name}_"):
+            may = (edits.has_add_permission, edits.has_change_permission)
+            return any(each(request) for each in (*may, edits.has_delete_permission))
+    return False
 
 
 def is_confirmed(request: HttpRequest) -> bool:
@@ -142,7 +158,7 @@ def is_confirmed(request: HttpRequest) -> bool:
 def use_up(request: HttpRequest) -> None:
     """End the one change that was let through, and tell of it."""
     said = request.session.pop(CONFIRMED, {})
-    _tell(request, f"changed who may act at {request.path}: {said.get('reason', '')}")
+    _tell(request, f"changed {request.path}: {said.get('reason', '')}")
 
 
 def _tell(request: HttpRequest, what: str) -> None:
