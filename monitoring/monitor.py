@@ -4,6 +4,7 @@ import datetime as dt
 import time
 
 from monitoring import deciding, endings, host, watch
+from monitoring.alarms import Alarms
 from monitoring.due import DueWatch
 from monitoring.losses import OptionsWatch
 from monitoring.models import HostSample
@@ -12,10 +13,12 @@ from tradingsite import clock, jobs, notices
 from tradingsite import format as fmt
 from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, Notice
+from tradingsite.schedules import ALL
 
 LOOP_SECONDS = 2.0
 SAMPLE_SECONDS = 15.0
 JUMPED_KEY = "clock:jumped"
+BEHIND = "behind"
 
 
 class Monitor:
@@ -25,6 +28,7 @@ class Monitor:
         self._beat = beat
         unwatched_since = say_restarted(beat.service)
         self._clock = clock.Steadiness()
+        self._alarms = Alarms("time")
         self._disk = host.DiskWatch()
         self._services = watch.ServiceWatch(clock.real())
         self._jobs = watch.BeatWatch(clock.real())
@@ -49,8 +53,7 @@ class Monitor:
             # By such a clock everything is silent, late or due, and none of it is true.
             _tell_jump(jump)
             return f"the clock jumped by {jump:+.0f} s; nothing is judged by it yet"
-        if forgotten := jobs.forget_future():
-            _tell_forgotten(forgotten)
+        self._take_back()
         sample = host.sample()
         self._disk.look(sample.disk_pct)
         silent = self._services.look()
@@ -65,6 +68,20 @@ class Monitor:
         extra = f"; silent: {', '.join(sorted(silent))}" if silent else ""
         extra += f"; asked again for {recovered} lost runs" if recovered else ""
         return f"{_figures(sample)}{extra}"
+
+    def _take_back(self) -> None:
+        """Have what a clock that ran ahead did before its time done again when it has come.
+
+        Many such runs may as well mean that the clock is behind now: then a person must look,
+        unless this process has seen the jump and its end.
+        """
+        early = jobs.ahead_of_clock()
+        if early and (self._clock.came_back or len(early) <= len(ALL)):
+            jobs.take_back(early)
+            _tell_early(len(early))
+            early = []
+        self._alarms.update({BEHIND} if len(early) > len(ALL) else (), _tell_behind)
+        self._clock.came_back = False
 
 
 def say_restarted(service: str) -> dt.datetime | None:
@@ -100,7 +117,18 @@ def _tell_jump(seconds: float) -> None:
     )
 
 
-def _tell_forgotten(count: int) -> None:
+def _tell_behind(name: str, key: str) -> None:
+    notices.notify(
+        "infrastructure",
+        "critical",
+        key,
+        "Many records of scheduled jobs lie ahead of this machine's clock: it is behind, or it was "
+        "ahead for long. Nothing was changed. Look at its time service (chrony, "
+        "systemd-timesyncd); until the clock is right, jobs run at wrong times.",
+    )
+
+
+def _tell_early(count: int) -> None:
     notices.notify(
         "infrastructure",
         "warning",

@@ -127,6 +127,8 @@ class Steadiness:
         wall, boot = self._read()
         self._believed = [wall - boot]
         self._jumped: tuple[float, float] | None = None
+        self.came_back = False
+        """Whether a jump has led back: what was stamped in between bears a wrong time."""
 
     def jump(self) -> float:
         """Return by how many seconds the clock has jumped lately, 0 while it is believed."""
@@ -138,7 +140,7 @@ class Steadiness:
             self._believed, self._jumped = [*before, offset], None
             return 0.0
         if any(abs(offset - known) <= self.TOLERANCE_SECONDS for known in before):
-            self._believed, self._jumped = [offset], None
+            self._believed, self._jumped, self.came_back = [offset], None, True
             return 0.0
         if self._jumped is None or abs(self._jumped[0] - offset) > self.TOLERANCE_SECONDS:
             self._jumped = (offset, boot)

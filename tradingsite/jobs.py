@@ -9,7 +9,7 @@ returns. Two firings of one job never run at the same time.
 import datetime as dt
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 
 from celery import current_app
@@ -31,6 +31,8 @@ CLOCKS_APART_SECONDS = 60.0
 CLOCKS_APART_REAL_SECONDS = 5.0
 ASK_AGAIN_AFTER = dt.timedelta(seconds=60)
 """Real time that a message is given to find a worker before it is sent once more."""
+LATEST_SECONDS = 86_400.0
+"""Market time after which a firing that was never asked for again is not asked for any more."""
 # The space of the advisory locks that let one firing of a job be claimed at a time.
 CLAIMING = 7_307
 
@@ -160,7 +162,8 @@ def _recover(run: JobRun) -> bool:
             _fail(claimed, died if job else "the job has left the schedule")
         return claimed is not None
     age = (clock.market() - run.scheduled_for).total_seconds()
-    is_worth_it = age <= job.expires_seconds or run.asked_again_at is None
+    never_asked = run.asked_again_at is None and age <= LATEST_SECONDS
+    is_worth_it = age <= job.expires_seconds or never_asked
     if run.state == JobRun.State.PENDING and not is_worth_it:
         return _miss(job, run)
     JobRun.objects.filter(pk=run.pk).update(asked_again_at=clock.real())
@@ -191,19 +194,23 @@ def _miss(job: Job, run: JobRun) -> bool:
     return True
 
 
-def forget_future() -> int:
-    """Take back what was done under a clock that ran ahead, so that its true firing does it.
+def ahead_of_clock() -> list[JobRun]:
+    """Return the runs that were done before their time by the clock of now.
 
-    Not in a simulated market, which may be set back on purpose. Returns how many there were.
+    None in a simulated market, which may be set back on purpose.
     """
     if clock.simulated() is not None:
-        return 0
+        return []
     ahead = clock.real() + dt.timedelta(seconds=clocks_apart())
     # What began in the future is due still where its hour has only just passed.
     still_due = Q(started_at__gt=ahead, scheduled_for__gt=clock.real() - dt.timedelta(hours=1))
     rows = JobRun.objects.filter(Q(scheduled_for__gt=ahead) | still_due)
-    found = list(rows.exclude(state=JobRun.State.PENDING))
-    for run in found:
+    return list(rows.exclude(state=JobRun.State.PENDING))
+
+
+def take_back(runs: Iterable[JobRun]) -> None:
+    """Have runs wait for their time again: a clock that ran ahead had done them too early."""
+    for run in runs:
         JobRun.objects.filter(pk=run.pk, fence=run.fence).update(
             state=JobRun.State.PENDING,
             detail=f"the clock ran ahead ({run.state} then); it runs when its time has come",
@@ -213,7 +220,6 @@ def forget_future() -> int:
             finished_at=None,
             asked_again_at=None,
         )
-    return len(found)
 
 
 def notice_key(name: str) -> str:

@@ -206,6 +206,23 @@ def test_what_ran_under_a_clock_ahead_is_taken_back_and_told() -> None:
     ).text.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_a_clock_that_is_behind_undoes_nothing_and_is_told() -> None:
+    later = clock.real() + dt.timedelta(days=1)
+    JobRun.objects.bulk_create(
+        JobRun(job="security-check", scheduled_for=later + dt.timedelta(minutes=n), state="done")
+        for n in range(100)
+    )
+    monitor = Monitor(Beat("server-monitor"))
+    monitor.step()
+    assert JobRun.objects.filter(state="done").count() == 100
+    assert "it is behind, or it was ahead for long" in Notice.objects.get(key="time:behind").text
+    # A process that has seen the clock run ahead and come back knows better.
+    monitor._clock.came_back = True
+    monitor._take_back()
+    assert JobRun.objects.filter(state="pending").count() == 100
+    assert notices.open_keys("time:") == set()
+
+
 def test_a_market_that_stands_still_misses_no_jobs(set_market: Callable[..., None]) -> None:
     set_market(MORNING)
     assert not watch.BeatWatch(minutes_ago(10)).look()

@@ -64,12 +64,13 @@ def test_a_clock_that_comes_back_is_believed_at_once_and_its_jump_never_again() 
         watches.set_by = 86_400.0
         assert watches.after(1) and watches.after(30)
         watches.set_by = 2.0
-        assert watches.after(1) == 0.0
+        assert watches.after(1) == 0.0 and not watches.steadiness.came_back
         watches.set_by = 86_400.0
         watches.after(1)
         assert watches.after(61) == 0.0  # believed for a while
         watches.set_by = 3.0
-        assert watches.after(1) == 0.0
+        assert watches.after(1) == 0.0 and watches.steadiness.came_back
+        watches.steadiness.came_back = False
 
 
 def test_slow_corrections_are_no_jump() -> None:

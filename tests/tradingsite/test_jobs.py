@@ -171,6 +171,16 @@ def test_a_firing_that_no_worker_heard_of_is_asked_for_again_then_missed(
     assert "Broker token refresh of 01 Jun 09:00 IST did not run" in notice.text
 
 
+def test_what_waited_for_more_than_a_day_is_missed_unasked(
+    sent: Sent, set_market: Callable[..., None]
+) -> None:
+    at = dt.datetime.fromisoformat("2026-06-01T16:15:00+05:30")
+    set_market(at + dt.timedelta(days=2))
+    jobs.find_or_create("nifty-training", at)
+    assert jobs.recover_lapsed() == 1 and sent == []
+    assert JobRun.objects.get().state == JobRun.State.MISSED
+
+
 def test_a_row_of_this_moment_is_its_workers(sent: Sent, set_market: Callable[..., None]) -> None:
     at = dt.datetime.fromisoformat("2026-06-01T09:00:00+05:30")
     set_market(at + dt.timedelta(seconds=5))
@@ -221,7 +231,8 @@ def test_what_was_done_under_a_clock_that_ran_ahead_is_done_at_its_time(
     assert jobs.perform("backups", at.isoformat(), count(calls)) is not None
     for name in ("real", "market"):
         monkeypatch.setattr(clock, name, true)
-    assert jobs.forget_future() == 1 and jobs.forget_future() == 0
+    jobs.take_back(jobs.ahead_of_clock())
+    assert jobs.ahead_of_clock() == []
     run = JobRun.objects.get()
     assert (run.state, run.started_at, run.finished_at) == (JobRun.State.PENDING, None, None)
     assert "the clock ran ahead" in run.detail
@@ -235,7 +246,7 @@ def test_what_was_done_under_a_clock_that_ran_ahead_is_done_at_its_time(
 def test_a_market_set_back_forgets_nothing(set_market: Callable[..., None]) -> None:
     jobs.perform("backups", AT, count([]))
     set_market(dt.datetime.fromisoformat(AT) - dt.timedelta(days=30))
-    assert jobs.forget_future() == 0
+    assert jobs.ahead_of_clock() == []
 
 
 @pytest.mark.django_db(transaction=True)

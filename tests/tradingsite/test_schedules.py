@@ -1,7 +1,10 @@
 """The tables of scheduled jobs."""
 
+import ast
+
 import pytest
 from celery.schedules import crontab
+from django.conf import settings
 
 from tradingsite import jobs
 from tradingsite.celery import QUEUES
@@ -20,6 +23,17 @@ def test_every_row_can_be_scheduled(job: Job) -> None:
     assert job.expires_seconds > 0
     assert job.queue in QUEUES
     assert callable(jobs.asks(job))
+
+
+def test_no_task_asks_past_the_schedule_whether_it_is_wanted() -> None:
+    performed = [
+        (path, call)
+        for path in settings.BASE_DIR.glob("*/tasks.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "jobs.perform"
+    ]
+    assert len(performed) >= 20
+    assert [(path, call.lineno) for path, call in performed if len(call.args) > 3] == []
 
 
 @pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])
