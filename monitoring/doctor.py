@@ -29,7 +29,7 @@ from tradingsite.errors import Degraded
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS, MARKETS, SLOTS
 from tradingsite.version import config
-from training import recipes
+from training import pcqueue, pcrole, recipes
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 QUEUE_SECONDS = 3.0
@@ -52,7 +52,8 @@ def examine() -> list[Finding]:
         return found  # nothing else can be asked
     examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk]
     if settings.MACHINE in ("single", "prod"):
-        examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _running, _proofs]
+        examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _running]
+        examinations += [_pc, _proofs]
     elif settings.MACHINE == "pc":
         examinations.append(_limits)  # it trains for the lots that they allow
     return found + [finding for look in examinations for finding in look()]
@@ -213,6 +214,18 @@ def _running() -> Iterator[Finding]:
     if behind:
         says = f"{', '.join(sorted(behind))}: started with other settings or limits than these"
         yield Finding("running bots", WARN, says, "restart them")
+
+
+def _pc() -> Iterator[Finding]:
+    """Say whether PC's role and its user of the queue can do no more than they must."""
+    do = "manage.py pcrole --apply"
+    for name, faults in (("PC's role", pcrole.faults()), ("PC's queue", pcqueue.faults())):
+        if faults:
+            yield Finding(name, FAIL, "; ".join(faults), do)
+        elif faults is not None:
+            yield Finding(name, OK, "can do what PC needs, and no more")
+        elif settings.MACHINE == "prod":
+            yield Finding(name, WARN, "is not there: PC cannot train", do)
 
 
 def _proofs() -> Iterator[Finding]:

@@ -46,6 +46,7 @@ class Monitor:
         if now - self._looked_at >= SAMPLE_SECONDS:
             self._looked_at = now
             self._says = self._look()
+        watch.hear_pc()
         self._beat.beat("running", self._says)
 
     def _look(self) -> str:

@@ -8,10 +8,10 @@ from django.db.models import Max
 
 from monitoring import checks
 from monitoring.alarms import Alarms
-from tradingsite import clock, jobs, notices
-from tradingsite.models import Heartbeat, JobRun, Notice
+from tradingsite import clock, heartbeat, jobs, notices, pcnotices
+from tradingsite.models import JobRun, Notice, Said
 from tradingsite.services import ONLY_VARIABLE, Service, wanted
-from training import evaluations, pipeline
+from training import evaluations, pcrole, pipeline
 
 # How long services may take to come up before their silence means anything.
 STARTING_SECONDS = 60.0
@@ -39,9 +39,9 @@ class ServiceWatch:
     def look(self) -> set[str]:
         """Compare every heartbeat with the clock and return the names of the silent services."""
         now = clock.real()
-        beats = {row.service: row for row in Heartbeat.objects.all()}
+        beats = heartbeat.last_words()
         settled = (now - self._started_at).total_seconds() > STARTING_SECONDS
-        silent: dict[str, tuple[Service, float, Heartbeat | None]] = {}
+        silent: dict[str, tuple[Service, float, Said | None]] = {}
         for service in watched():
             beat = beats.get(service.name)
             last = beat.beat_at if beat else self._started_at
@@ -57,7 +57,7 @@ class ServiceWatch:
         self._alarms.update(silent, lambda name, key: self._tell(key, *silent[name]))
         return set(silent)
 
-    def _tell(self, key: str, service: Service, seconds: float, beat: Heartbeat | None) -> None:
+    def _tell(self, key: str, service: Service, seconds: float, beat: Said | None) -> None:
         last = f"its last word was “{beat.state}”" if beat else "it never has"
         done = "The supervisor restarts what ends; what hangs it leaves alone"
         refused = Notice.objects.filter(key=refused_key(service.name), resolved_at__isnull=True)
@@ -103,6 +103,15 @@ class BeatWatch:
             "No scheduled job has run for a while: beat does not send them or no worker takes "
             "them. The supervisor restarts what dies; look at beat and worker on the overview.",
         )
+
+
+def hear_pc() -> None:
+    """Take over what PC leaves for PROD, go on where it is done, and end what it keeps open."""
+    if settings.MACHINE != "prod":
+        return
+    pcnotices.take_over()
+    pipeline.go_on_after_pc()
+    pcrole.end_overlong()
 
 
 def recover() -> int:

@@ -58,6 +58,7 @@ clock.simulate(None)  # a test that wants a market time makes one
 DATABASES = databases.settings_for(
     os.environ["DATABASE_URL"], "single", os.environ.get("NIGHTDESK_TEST_PREFIX", PREFIX)
 )
+PC_ROLE = f"{PREFIX}pc"  # a role is of the whole server, which several runs share
 STORAGES = {
     **STORAGES,
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -68,5 +69,5 @@ CELERY_TASK_ALWAYS_EAGER = True
 CELERY_TASK_EAGER_PROPAGATES = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     **CELERY_BROKER_TRANSPORT_OPTIONS,
-    "global_keyprefix": PREFIX,  # type: ignore[dict-item]  # the others happen to be numbers
+    "global_keyprefix": PREFIX,
 }

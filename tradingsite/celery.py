@@ -7,7 +7,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import worker_init
 
 from tradingsite.services import SERVICE_VARIABLE
@@ -15,8 +15,27 @@ from tradingsite.services import SERVICE_VARIABLE
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
 
 QUEUES = ("prod", "collect", "gpu", "pc")
+PC_QUEUES = ("gpu", "pc")
 
-app = Celery("tradingsite")
+
+class WrongMachine(Exception):
+    """A message asked this machine for what belongs to another one; nothing was done."""
+
+
+class DeskTask(Task):
+    """A task that knows where it belongs: a message gives no right, whatever queue it is on."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Raise WrongMachine where this machine is not the task's."""
+        from django.conf import settings
+
+        route = settings.CELERY_TASK_ROUTES.get(self.name, {})
+        home = "pc" if route.get("queue") in PC_QUEUES else "prod"
+        if settings.MACHINE not in ("single", home):
+            raise WrongMachine(f"{self.name} is a task of {home}, and this is {settings.MACHINE}")
+
+
+app = Celery("tradingsite", task_cls=DeskTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks do is 35 MB
     app.autodiscover_tasks()
@@ -24,5 +43,6 @@ if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks
 
 @worker_init.connect
 def report_as_service(**kwargs: Any) -> None:
-    """Let a worker write heartbeats; imported here, when Django's models are ready."""
-    import_module("tradingsite.reporting").report_celery()
+    """Let a worker report and keep time limits; imported here, when Django's models are ready."""
+    import_module("tradingsite.reporting").report_celery(app)
+    import_module("tradingsite.timelimits").keep()

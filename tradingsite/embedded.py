@@ -1,6 +1,6 @@
 """PostgreSQL and Valkey for a machine that has none: found, started and stopped by this launcher.
 
-All that belongs to the servers is in one folder, `<root>/embedded`, with their ports and password
+All that belongs to the servers is in one folder, `<root>/embedded`, with their ports and passwords
 in `addresses.json`. PostgreSQL refuses to run as root, so a root shell runs both as `nobody`; where
 `nobody` cannot enter the checkout (a root shell's 0700 home), `embedded` is a link to a folder in
 /var/lib/nightdesk, and programs it cannot reach are copied there too. No mode or owner of a folder
@@ -34,7 +34,7 @@ LOCK_SECONDS = servers.LOAD_SECONDS + servers.RETRY_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Give the URLs of both servers; they carry the password, so they are not shown."""
+    """Give the URLs of both servers; they carry the passwords, so they are not shown."""
 
     postgres: str = field(repr=False)
     """Without a database: append "/name"."""
@@ -109,7 +109,7 @@ def _addresses(home: Home) -> Addresses:
     postgres, valkey = (f"{servers.LOOPBACK}:{home.ports[name]}" for name in ("postgres", "valkey"))
     return Addresses(
         f"postgresql://{servers.ROLE}:{home.password}@{postgres}",
-        f"redis://:{home.password}@{valkey}/0",
+        f"redis://:{home.queue_password}@{valkey}/0",
     )
 
 
@@ -150,8 +150,8 @@ def _settle(root: Path) -> Path:
 
 
 def _renew(folder: Path) -> Home:
-    """Return a home with a new password; where its record was lost, the data is given it too."""
-    home = Home(folder, secrets.token_urlsafe(24), {})
+    """Return a home with new passwords; where its record was lost, the data is given them too."""
+    home = Home(folder, secrets.token_urlsafe(24), {}, secrets.token_urlsafe(24))
     both = servers.postgres(folder), servers.valkey(folder)
     for server in both:
         server.end()

@@ -1,6 +1,7 @@
 """The two embedded servers: their data and settings, and how they start, answer and end."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -80,21 +81,26 @@ class Home:
 
     folder: Path
     password: str
+    """PostgreSQL's."""
     ports: dict[str, int]
+    queue_password: str
+    """Valkey's: another one, for whoever may use the queue may not have the ledger."""
 
     @classmethod
     def load(cls, folder: Path) -> "Home | None":
         """Return the home as recorded; a record cut short by a power failure counts as lost."""
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
             record = json.loads((folder / "addresses.json").read_text())
-            return cls(folder, record["password"], record["ports"])
+            one = record["password"]  # of both servers, in a record of an earlier release
+            return cls(folder, one, record["ports"], record.get("queue_password", one))
         return None
 
     def save(self) -> None:
         """Write the record whole or not at all, for its owner's eyes only."""
         new = self.folder / "addresses.json.new"
         new.touch(mode=0o600)
-        new.write_text(json.dumps({"password": self.password, "ports": self.ports}))
+        record = {"password": self.password, "queue_password": self.queue_password}
+        new.write_text(json.dumps({**record, "ports": self.ports}))
         own_like(new, self.folder)
         new.replace(self.folder / "addresses.json")
 
@@ -272,7 +278,7 @@ def valkey_ready(home: Home) -> bool:
     address = (LOOPBACK, home.ports[server.name])
     try:
         with socket.create_connection(address, 2) as connection, connection.makefile("rw") as talk:
-            talk.write(f"AUTH {home.password}\r\nPING\r\n")
+            talk.write(f"AUTH {home.queue_password}\r\nPING\r\n")
             talk.flush()
             return [talk.readline().strip(), talk.readline().strip()] == ["+OK", "+PONG"]
     except OSError:
@@ -317,13 +323,16 @@ def _start_valkey(home: Home, said: int) -> None:
     server, account = valkey(home.folder), account_for(home.folder)
     output = ""
     if server.pid() is None:
+        if home.queue_password == home.password:
+            home.queue_password = secrets.token_urlsafe(24)
+            home.save()
         settings = VALKEY_SETTINGS | {
             "port": str(home.choose_port(server.name)),
-            "requirepass": home.password,
+            "aclfile": json.dumps(str(_write_users(home)), ensure_ascii=False),
             "pidfile": json.dumps(str(server.pid_file), ensure_ascii=False),
             "logfile": json.dumps(str(server.log), ensure_ascii=False),
         }
-        # From its input: so the password is neither on the command line nor in a second file.
+        # From its input, like every setting: only its users are in a file, with hashed passwords.
         config = "".join(f"{name} {value}\n" for name, value in settings.items())
         program = within_reach(valkey_program(), home.folder, account)
         code, output = run([program, "--dir", server.folder, "-"], home.folder, account, config)
@@ -336,6 +345,21 @@ def _start_valkey(home: Home, said: int) -> None:
         if time.monotonic() - begun > (LOAD_SECONDS if server.pid() else RETRY_SECONDS):
             raise failure("Valkey did not answer.", output, server.log)
         time.sleep(0.02)
+
+
+def _write_users(home: Home) -> Path:
+    """Write the file of the queue's users: its own one anew, and those that were made beside it."""
+    path = valkey(home.folder).folder / "users.acl"
+    kept = path.read_text().splitlines() if path.exists() else []
+    digest = hashlib.sha256(home.queue_password.encode()).hexdigest()
+    lines = [f"user default on #{digest} ~* &* +@all"]
+    lines += [line for line in kept if line and not line.startswith("user default ")]
+    new = path.with_name("users.acl.new")
+    new.touch(mode=0o600)
+    new.write_text("\n".join(lines) + "\n")
+    own_like(new, path.parent)
+    new.replace(path)
+    return path
 
 
 # --- Files and ports -----------------------------------------------------------------------------

@@ -1,11 +1,17 @@
-"""What each service last said of itself, in the control database."""
+"""What each service last said of itself, in the control database.
+
+PC writes into a table of its own: it can keep none of PROD's services alive, nor say that one of
+its own will live next year.
+"""
 
 import datetime as dt
 import os
 import time
 
+from django.conf import settings
+
 from tradingsite import clock, version
-from tradingsite.models import Heartbeat
+from tradingsite.models import Heartbeat, PcHeartbeat, Said
 
 EVERY_SECONDS = 2.0
 DETAIL_CHARACTERS = 200
@@ -29,9 +35,10 @@ class Beat:
         now = time.monotonic()
         if state == self._state and now - self._written < EVERY_SECONDS:
             return
-        Heartbeat.objects.bulk_create(
+        table: type[Said] = PcHeartbeat if settings.MACHINE == "pc" else Heartbeat
+        table._default_manager.bulk_create(
             [
-                Heartbeat(
+                table(
                     service=self.service,
                     pid=os.getpid(),
                     started_at=self._started_at,
@@ -55,5 +62,29 @@ class Beat:
 def is_alive(service: str, apart_from: int = 0) -> bool:
     """Return whether a service has reported lately, by any process but the given one."""
     since = clock.real() - dt.timedelta(seconds=ALIVE_SECONDS)
-    rows = Heartbeat.objects.filter(service=service, beat_at__gt=since).exclude(state="stopped")
-    return rows.exclude(pid=apart_from).exists()
+    found = last_words().get(service)
+    return (
+        found is not None
+        and found.beat_at > since
+        and found.state != "stopped"
+        and found.pid != apart_from
+    )
+
+
+def last_words() -> dict[str, Said]:
+    """Return what each service last said, by its name; PC's own services by PC's word.
+
+    PC's word is held within bounds: no beat is later than now, and what it says is marked.
+    """
+    if settings.MACHINE != "prod":
+        table = PcHeartbeat if settings.MACHINE == "pc" else Heartbeat
+        return {row.service: row for row in table._default_manager.all()}
+    said: dict[str, Said] = {row.service: row for row in Heartbeat.objects.all()}
+    now = clock.real()
+    for row in PcHeartbeat.objects.all():
+        if row.beat_at > now + dt.timedelta(seconds=ALIVE_SECONDS):
+            row.state, row.detail = "failed", "its beat lies in the future"
+        row.beat_at, row.started_at = min(row.beat_at, now), min(row.started_at, now)
+        row.detail = f"PC says: {row.detail}"[:DETAIL_CHARACTERS]
+        said[row.service] = row
+    return said

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.db import InterfaceError, OperationalError, connections, models
+from django.db import InterfaceError, OperationalError, connections, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -47,14 +47,19 @@ class LeaseLost(Degraded):
 
 def claim(row: AnyLeased, **where: Any) -> AnyLeased | None:
     """Take the row's lease and return it fresh, or None when another holds it or `where` fails."""
-    model = type(row)
+    rows = type(row)._default_manager
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
-    taken = model._default_manager.filter(free, pk=row.pk, **where).update(
-        lease_owner=owner(),
-        lease_until=Now() + dt.timedelta(seconds=LEASE_SECONDS),
-        fence=F("fence") + 1,
-    )
-    return model._default_manager.get(pk=row.pk) if taken else None
+    with transaction.atomic(using=rows.db):
+        # Whoever keeps the row locked may be PC, and for ever: it counts as held.
+        found = rows.select_for_update(skip_locked=True).filter(free, pk=row.pk, **where)
+        if not list(found.values_list("pk")):
+            return None
+        rows.filter(pk=row.pk).update(
+            lease_owner=owner(),
+            lease_until=Now() + dt.timedelta(seconds=LEASE_SECONDS),
+            fence=F("fence") + 1,
+        )
+    return rows.get(pk=row.pk)
 
 
 def write(row: Leased, **fields: Any) -> None:

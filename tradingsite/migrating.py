@@ -40,6 +40,12 @@ def create_missing() -> list[str]:
                 connection.execute(
                     sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database["NAME"]))
                 )
+                # Who may sign in is said by name: PC's role, and that to the control database.
+                connection.execute(
+                    sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(
+                        sql.Identifier(database["NAME"])
+                    )
+                )
                 created.append(alias)
     return created
 

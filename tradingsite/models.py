@@ -4,6 +4,9 @@ from django.db import models
 
 from tradingsite.leases import Leased
 
+PC_SERVICES = ("gpu-worker", "pc-worker")
+"""The services whose heartbeats are PC's to write."""
+
 
 class JobRun(Leased):
     """One scheduled firing of a job; unique, so a second delivery of its message does nothing."""
@@ -70,8 +73,8 @@ class Notice(models.Model):
         return f"{self.channel} {self.severity}: {self.text[:80]}"
 
 
-class Heartbeat(models.Model):
-    """What each service last said of itself."""
+class Said(models.Model):
+    """What a service last said of itself."""
 
     service = models.CharField(max_length=40, primary_key=True)
     pid = models.IntegerField()
@@ -86,7 +89,39 @@ class Heartbeat(models.Model):
     )
 
     class Meta:
+        abstract = True
         ordering = ["service"]
 
     def __str__(self) -> str:
         return f"{self.service} {self.state}"
+
+
+class Heartbeat(Said):
+    """What each service of this machine last said of itself."""
+
+
+class PcHeartbeat(Said):
+    """What PC's services say, in PC's own table: its word, which PROD reads and does not trust."""
+
+    class Meta(Said.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(service__in=PC_SERVICES), name="heartbeat_of_pcs_own_service"
+            )
+        ]
+
+
+class PcNotice(models.Model):
+    """A notice that PC leaves for PROD, which takes it over within bounds and deletes it here."""
+
+    key = models.CharField(max_length=80, unique=True)
+    severity = models.CharField(max_length=10, choices=Notice.Severity)
+    text = models.CharField(max_length=600)
+    is_over = models.BooleanField(default=False)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["at"]
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.text[:80]}"

@@ -2,16 +2,18 @@
 
 A notice says what happened, what was done about it and what to do. A key has one open notice at
 most, in whatever process and however many at once it is told: telling it again counts it up, and
-after `REPEAT_HOURS` it ends and begins anew, so that it is said again.
+after `REPEAT_HOURS` it ends and begins anew, so that it is said again. PC's go into a table of its
+own, from which PROD takes them over within bounds (`tradingsite.pcnotices`).
 """
 
 import datetime as dt
 import logging
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from tradingsite import clock
+from tradingsite import clock, pcnotices
 from tradingsite.models import Notice
 
 CHANNELS = ("trading", "infrastructure", "options", "brief")
@@ -34,6 +36,9 @@ def notify(channel: str, severity: str, key: str, text: str) -> None:
     """Record a notice, or count it up when the same key is still unresolved and recent."""
     if channel not in CHANNELS:
         raise ValueError(f"there is no channel {channel!r}; the channels are {', '.join(CHANNELS)}")
+    if settings.MACHINE == "pc":
+        pcnotices.leave(severity, key, text)
+        return
     now = clock.real()
     said = {"channel": channel, "severity": severity, "key": key, "text": text}
     with transaction.atomic():
@@ -45,8 +50,12 @@ def notify(channel: str, severity: str, key: str, text: str) -> None:
 
 
 def resolve(key: str) -> int:
-    """Mark the open notice of a key as over; return how many there were."""
-    return _open(key).update(resolved_at=clock.real())
+    """Mark the open notice of a key as over, and what PC said by it; return how many there were."""
+    if settings.MACHINE == "pc":
+        pcnotices.take_back(key)
+        return 0
+    over = Notice.objects.filter(key__in=(key, pcnotices.key_of(key)), resolved_at__isnull=True)
+    return over.update(resolved_at=clock.real())
 
 
 def open_keys(prefix: str) -> set[str]:

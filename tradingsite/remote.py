@@ -18,32 +18,49 @@ from django.conf import settings
 from tradingsite import link
 from tradingsite.errors import Degraded
 
+# A bundle is a few MB; PROD's disk is nearly full by design.
+LIMIT_BYTES = 64 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 NoSpace = link.NoSpace
 
 
-def send(source: Path, destination: Path) -> int:
+def send(source: Path, destination: Path, limit_bytes: int = LIMIT_BYTES) -> int:
     """Bring a folder to a new place and return the bytes sent; replaces what earlier tries left.
 
-    Raises NoSpace, Retry where PC does not answer, and Degraded where it refuses.
+    Raises NoSpace, Retry where PC does not answer, and Degraded where it refuses or sends more than
+    `limit_bytes`.
     """
     if not is_link():
         return copy(source, destination)
-    over = link.to_pc()
     if _is_on_pc(destination):
-        return over.push(source, _on_pc(destination))
-    if _is_on_pc(source):
-        scratch = destination.with_name(f"{destination.name}.partial")
-        if destination.exists():
-            shutil.rmtree(destination)
-        scratch.mkdir(parents=True, exist_ok=True)  # what an earlier try brought is gone on with
-        with explained(scratch.parent):
-            sent = over.pull(_on_pc(source), scratch)
-            scratch.rename(destination)
-        return sent
-    return copy(source, destination)
+        return link.to_pc().push(source, _on_pc(destination))
+    if not _is_on_pc(source):
+        return copy(source, destination)
+    over = link.to_pc(reads=source.is_relative_to(archive_folder()))
+    scratch = destination.with_name(f"{destination.name}.partial")
+    if destination.exists():
+        shutil.rmtree(destination)
+    scratch.mkdir(parents=True, exist_ok=True)  # what an earlier try brought is gone on with
+    with explained(scratch.parent):
+        try:
+            sent = over.pull(_on_pc(source), scratch, limit_bytes)
+        except link.TooMuch:
+            shutil.rmtree(scratch)
+            raise
+        scratch.rename(destination)
+    return sent
+
+
+def link_folder() -> Path:
+    """Return PC's folder that PROD writes into and reads from; its keys are not below it."""
+    return Path(settings.PC_DIR) / "link"
+
+
+def archive_folder() -> Path:
+    """Return PC's folder that PROD reads and never writes."""
+    return Path(settings.PC_DIR) / "archive"
 
 
 def is_link() -> bool:
@@ -89,8 +106,16 @@ def _is_on_pc(path: Path) -> bool:
 
 
 def _on_pc(path: Path) -> str:
-    """Return what PC calls a path of its own."""
-    return str(Path(settings.PC_DATA_DIR) / "pc" / path.relative_to(settings.PC_DIR))
+    """Return what PC calls a path of its own: below the folder that the key is for, else in full.
+
+    Raises ValueError for one that no key is for.
+    """
+    for folder in (link_folder(), archive_folder()):
+        if path.is_relative_to(folder):
+            if not settings.PC_DATA_DIR:
+                return str(path.relative_to(folder))
+            return str(Path(settings.PC_DATA_DIR) / "pc" / path.relative_to(settings.PC_DIR))
+    raise ValueError(f"{path} is PC's own")
 
 
 def _compare(source: Path, copy: Path) -> int:

@@ -1,14 +1,17 @@
 """Heartbeats of the processes whose loops are not ours: Celery's workers and gunicorn's.
 
-A Celery worker tells the time every two seconds anyway, and that signal is used; the web server
-has no such moment, so a thread of its own does it. The supervisor says which service a process is.
+A Celery worker does it from its consumer's own loop, so that one that hangs falls silent; the web
+server has no such moment, so a thread of its own does it. The supervisor says which service a
+process is.
 """
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from celery.signals import heartbeat_sent, worker_shutdown
+from celery import Celery, bootsteps
+from celery.signals import worker_shutdown
 from django.db import close_old_connections
 
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
@@ -16,25 +19,49 @@ from tradingsite.services import SERVICE_VARIABLE
 from tradingsite.serving import DATABASE_ERRORS
 
 
+class _Pulse(bootsteps.StartStopStep):
+    """Report while the consumer's loop runs; Celery's own heartbeat wants rights to publish."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    say: Callable[[], None]
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._entry: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Report at once, and every two seconds from now on."""
+        self.say()
+        self._entry = consumer.timer.call_repeatedly(EVERY_SECONDS, self.say)
+
+    def stop(self, consumer: Any) -> None:
+        """Report no more: the connection to the queue is gone, or the worker ends."""
+        if self._entry is not None:
+            self._entry.cancel()
+
+    shutdown = stop
+
+
 def service_name() -> str:
     """Return which service this process is, empty for one that was started by hand."""
     return os.environ.get(SERVICE_VARIABLE, "")
 
 
-def report_celery() -> None:
+def report_celery(app: Celery) -> None:
     """Have a Celery worker report as its service; nothing where none was named."""
     if not service_name():
         return
     beat = Beat(service_name())
 
-    def alive(**kwargs: Any) -> None:
-        report(beat, "running", "takes tasks")
+    class Pulse(_Pulse):
+        """The step of this very worker: Celery makes an object of it."""
+
+        say = staticmethod(lambda: report(beat, "running", "takes tasks"))
 
     def ended(**kwargs: Any) -> None:
-        heartbeat_sent.disconnect(alive)
         report(beat, "stopped")
 
-    heartbeat_sent.connect(alive, weak=False)
+    app.steps["consumer"].add(Pulse)
     worker_shutdown.connect(ended, weak=False)
 
 

@@ -33,7 +33,7 @@ def _worker(queues: str, pool: str, concurrency: int) -> tuple[str, ...]:
     return (
         *("-m", "celery", "-A", "tradingsite", "-q", "worker"),
         *("-Q", queues, "-n", f"{queues.split(',')[0]}@%h", "-P", pool, "-c", str(concurrency)),
-        *("-l", "WARNING", "--without-gossip", "--without-mingle"),
+        *("-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     )
 
 
@@ -66,7 +66,7 @@ PLUMBING: tuple[Service, ...] = (
         ),
     ),
     Service("gpu-worker", "GPU worker", _worker("gpu", "prefork", 1), machine="pc", memory_mb=4000),
-    Service("pc-worker", "PC worker", _worker("pc", "threads", 1), machine="pc"),
+    Service("pc-worker", "PC worker", _worker("pc", "prefork", 1), machine="pc"),
 )
 
 

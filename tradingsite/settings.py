@@ -32,7 +32,10 @@ PC_DIR = DATA_DIR / "pc"
 PC_SSH = env.str("PC_SSH", "")
 PC_SSH_KEY = Path(env.str("PC_SSH_KEY", str(DATA_DIR / "secrets" / "pc_ssh_key")))
 PC_KNOWN_HOSTS = Path(env.str("PC_KNOWN_HOSTS", str(DATA_DIR / "secrets" / "pc_known_hosts")))
-PC_DATA_DIR = env.str("PC_DATA_DIR", str(DATA_DIR))  # PC's DATA_DIR, as PC names it
+# Another key, by which PROD reads PC's archive and writes nothing.
+PC_SSH_READ_KEY = Path(env.str("PC_SSH_READ_KEY", str(DATA_DIR / "secrets" / "pc_ssh_read_key")))
+# PC's DATA_DIR, as PC names it; empty where rrsync keeps each key in its folder.
+PC_DATA_DIR = env.str("PC_DATA_DIR", "")
 LINK_KBPS = env.whole("LINK_KBPS", 0, 0)  # no transfer is quicker, in kB a second; 0: no limit
 
 # The owner's own limits; a broken file is told by doctor, and lets no bot take new risk.
@@ -90,6 +93,7 @@ DATABASES = databases.settings_for(
     MACHINE,
     control_url=env.str("CONTROL_DATABASE_URL", ""),
 )
+PC_ROLE = "nightdesk_pc"  # by which PC signs in to the control database (manage.py pcrole)
 DATABASE_ROUTERS = ["tradingsite.databases.Router"]
 REDIS_URL = env.str("REDIS_URL", "") or (_found.redis if _found else "redis://127.0.0.1:1/0")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -288,13 +292,32 @@ CELERY_TASK_ROUTES = {
     "training.tasks.archive_on_pc": {"queue": "pc"},
 }
 CELERY_VISIBILITY_TIMEOUT = 3 * 3600
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3 * 3600}
+# What PC took and has not done yet is under keys of its own: PROD's is out of its reach.
+PC_UNACKED = "pc.unacked"
+_OF_PC = {f"unacked{each}_key": f"{PC_UNACKED}{each}" for each in ("", "_index", "_mutex")}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 3 * 3600,
+    **(_OF_PC if MACHINE == "pc" else {}),
+}
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": 3 * 3600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # whoever reaches the queue stops and asks no worker
 CELERY_TASK_SOFT_TIME_LIMIT = 6900
 CELERY_TASK_TIME_LIMIT = 7200
+# Seconds a task of PROD's may take; what is not named here may take the seconds above.
+TASK_LIMITS = {
+    **dict.fromkeys(
+        [f"markets.tasks.{each}" for each in ("collect_options", "collect_bars", "fetch_trades")],
+        120,
+    ),
+    **dict.fromkeys(
+        [f"markets.tasks.{each}" for each in ("refresh_token", "fetch_instruments")], 600
+    ),
+    "training.tasks.export_and_ship": 3600,
+    "training.tasks.verify_and_activate": 1800,
+}
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- Logs: one line an event, to stderr; `up` and systemd keep them ------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tradingsite import clock, remote
+from tradingsite.registry import SLOTS
 
 KEPT_PER_SLOT = 30
 DAILY_FOR = dt.timedelta(days=30)
@@ -41,7 +42,7 @@ def keep(bundle: Path, archive: Path, slot: str, run_id: int, at: dt.datetime) -
 
 def place_of(archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
     """Return where a run's bundle is kept."""
-    return archive / slot / f"{at.astimezone(dt.UTC):{_STAMP}}-run{run_id}"
+    return archive / SLOTS[slot].slug / f"{at.astimezone(dt.UTC):{_STAMP}}-run{run_id}"
 
 
 def run_of(place: Path) -> int:
@@ -52,7 +53,7 @@ def run_of(place: Path) -> int:
 def bundles(archive: Path, slot: str) -> list[Kept]:
     """Return what the archive has of a slot, the oldest first."""
     found = []
-    for path in (archive / slot).glob("*-run*"):
+    for path in (archive / SLOTS[slot].slug).glob("*-run*"):
         named = _NAME.fullmatch(path.name)
         if named and path.is_dir():
             at = dt.datetime.strptime(named[1], _STAMP).replace(tzinfo=dt.UTC)

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from bots.modelstore import services as modelstore
 from bots.replaying import Replayed, replay_version
 from markets.bars import FloatArray
-from tradingsite import clock, leases
+from tradingsite import clock, leases, notices
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, SLOTS
 from training import dataset, recipes
@@ -152,8 +152,19 @@ def _walk(row: Evaluation) -> None:
         detail=verdict.sentence,
         finished_at=clock.real(),
     )
-    if verdict.approved:
+    if not verdict.approved:
+        return
+    if settings.MACHINE != "pc":
         recipes.approve(recipe, f"evaluation {row.pk}", verdict.sentence)
+        return
+    # What may trade is not for PC to say: PROD's owner does.
+    notices.notify(
+        "infrastructure",
+        "info",
+        f"evaluation:{recipe.slot}",
+        f"evaluation {row.pk} approves {recipe}: {verdict.sentence}. On PROD, manage.py evaluate "
+        f"{recipe.slot} --approve {recipe.hash[:8]} --because '...' makes it the slot's recipe.",
+    )
 
 
 def _data(row: Evaluation) -> dataset.Dataset:

@@ -1,8 +1,17 @@
-"""Training runs and their seven steps, in the control database."""
+"""Training runs and their seven steps, in the control database.
+
+PC writes some columns of some rows (`training.pcrole`); whoever reads those holds them for words.
+"""
 
 from django.db import models
 
 from tradingsite.leases import Leased
+from tradingsite.registry import SLOTS
+
+
+def known_slot(name: str) -> models.CheckConstraint:
+    """Return the rule that a row's slot is one of the registry: paths are made of it."""
+    return models.CheckConstraint(condition=models.Q(slot__in=sorted(SLOTS)), name=name)
 
 
 class TrainingRun(Leased):
@@ -30,7 +39,6 @@ class TrainingRun(Leased):
     charts = models.JSONField(default=dict, help_text="what training.charts draws")
     detail = models.TextField(blank=True)
     model_number = models.PositiveIntegerField(null=True)
-    is_archived = models.BooleanField(default=False, help_text="PC's archive has its bundle")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -39,22 +47,35 @@ class TrainingRun(Leased):
         constraints = [
             models.UniqueConstraint(
                 fields=["slot", "trigger", "scheduled_for"], name="one_training_per_firing"
-            )
+            ),
+            known_slot("run_of_a_known_slot"),
         ]
         ordering = ["-created_at"]
 
     def __str__(self) -> str:
         return f"run {self.pk} of {self.slot}"
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Return the numbers of its progress; whatever else PC wrote there is left out."""
+        said = self.progress if isinstance(self.progress, dict) else {}
+        return {
+            name: value
+            for name, value in said.items()
+            if isinstance(value, int | float) and abs(value) < 1e15
+        }
+
 
 class Copy(models.Model):
-    """What PC has of a slot's data, by the digests of its blocks; written by PC, read by PROD."""
+    """What PC has of a slot, by its own word: blocks of data by their digests, archived runs."""
 
     slot = models.CharField(max_length=20, primary_key=True)
     holding = models.JSONField(default=dict)
+    archived = models.JSONField(default=list, help_text="numbers of the runs whose bundles it has")
     at = models.DateTimeField()
 
     class Meta:
+        constraints = [known_slot("copy_of_a_known_slot")]
         ordering = ["slot"]
         verbose_name_plural = "copies"
 

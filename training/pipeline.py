@@ -9,8 +9,10 @@
     7 clean     both   what is no longer needed; PROD keeps the active and the previous model
 
 Each stage runs where its files are, in a task of its own, under the run's lease; a message carries
-only the run's id. A stage repeated by a second message finds its steps done, or the lease held, and
-does nothing. A worker that dies leaves a lapsed lease, which `recover_lapsed` takes up.
+only the run's id. PC, where it is another machine, has no right to PROD's queue: its monitor sees
+that PC is done and asks for the next stage itself. A stage repeated by a second message finds its
+steps done, or the lease held, and does nothing. A worker that dies leaves a lapsed lease, which
+`recover_lapsed` takes up.
 """
 
 import datetime as dt
@@ -53,6 +55,10 @@ log = logging.getLogger(__name__)
 
 # By run: the lease for which this process has asked for its stage again, and when.
 _asked_again: dict[int, tuple[int, dt.datetime]] = {}
+
+# The first steps of PROD's stages, and what this process has asked for of them.
+STAGES_OF_PROD = (1, 5, 7)
+_asked: dict[int, tuple[int, int]] = {}
 
 # The first step of each stage, the task that runs it and the steps it does.
 STAGES: dict[int, tuple[str, tuple[Callable[[TrainingRun], str], ...]]] = {
@@ -140,6 +146,8 @@ def advance(run_id: int, first_step: int) -> TrainingRun | None:
     is raised. Either way the model in use keeps trading.
     """
     run = TrainingRun.objects.get(pk=run_id)
+    if run.slot not in SLOTS:  # every path is made of it
+        raise Degraded(f"{run} is of no slot of the registry")
     if _next_step(run) != first_step:
         return None
     claimed = leases.claim(run, state__in=OPEN)
@@ -165,8 +173,24 @@ def advance(run_id: int, first_step: int) -> TrainingRun | None:
 def advance_and_send(run_id: int, first_step: int) -> None:
     """Run one stage and ask for the next: the body of every stage's task."""
     run = advance(run_id, first_step)
-    if run is not None and run.state == TrainingRun.State.RUNNING:
+    if run is not None and run.state == TrainingRun.State.RUNNING and settings.MACHINE != "pc":
         send_next(run)
+
+
+def go_on_after_pc() -> int:
+    """On PROD: ask for the stages that wait for it; return how many were asked for.
+
+    PC gave such a run back, done with its own part or to begin again. Each is asked for once: a
+    message that is lost is `recover_lapsed`'s to notice.
+    """
+    asked = 0
+    for run in TrainingRun.objects.filter(state=TrainingRun.State.RUNNING, lease_until=None):
+        wants = (_next_step(run), run.fence)
+        if wants[0] in STAGES_OF_PROD and _asked.get(run.pk) != wants:
+            _asked[run.pk] = wants
+            send_next(run)
+            asked += 1
+    return asked
 
 
 def run_in_place(run: TrainingRun) -> TrainingRun:
@@ -297,9 +321,11 @@ def _last_moved(run: TrainingRun) -> dt.datetime:
 
 
 def _next_step(run: TrainingRun) -> int:
-    done = run.steps.filter(finished_at__isnull=False).count()
+    done = set(run.steps.filter(finished_at__isnull=False).values_list("number", flat=True))
+    # The first that is missing, not how many are there: no later step stands for an earlier one.
+    missing = next((step for step in range(1, len(STEPS)) if step not in done), len(STEPS))
     # A stage of two steps is begun from its first, whatever of it was done.
-    return max(step for step in STAGES if step <= done + 1)
+    return max(step for step in STAGES if step <= missing)
 
 
 @contextmanager
@@ -320,7 +346,7 @@ def _recorded(run: TrainingRun, number: int) -> Iterator[TrainingStep]:
         with transaction.atomic():
             leases.write(run, progress=run.progress)  # raises when another worker took it over
             record.finished_at = clock.real()
-            record.save()
+            record.save(update_fields=["finished_at", "detail"])
 
     leases.patiently(finish)
 

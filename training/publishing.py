@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tradingsite import clock
 from tradingsite.errors import Degraded
+from tradingsite.registry import SLOTS
 
 TIMEOUT_SECONDS = 120.0
 _NAME, _MAIL = "Nightdesk", "nightdesk@localhost"
@@ -39,7 +40,7 @@ def push(bundle: Path, slot: str, title: str, at: dt.datetime, remote: str, fold
         for old in folder.glob("models-*"):
             if old != clone:
                 shutil.rmtree(old)
-        place = clone / slot
+        place = clone / SLOTS[slot].slug
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(bundle, place)
         _git(clone, "add", "--all", slot)

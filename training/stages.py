@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
@@ -24,7 +24,7 @@ from bots.modelstore.models import ModelVersion
 from tradingsite import clock, leases, notices, remote
 from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS
-from training import archive, charts, dataset, gate, publishing, recipes
+from training import archive, charts, dataset, folders, gate, publishing, recipes
 from training.models import Copy, TrainingRun
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def export(run: TrainingRun) -> str:
     """Step 1: write the slot's bars and features into an export folder on PROD."""
-    folder, slot = _cleared(_exports(run)), SLOTS[run.slot]
+    folder, slot = folders.cleared(folders.exports(run)), SLOTS[run.slot]
     # Decided here, where the ledger is: the slippage that it assumes is that of our own fills.
     recipe = recipes.approved(run.slot)
     chosen = recipe.settings if recipe else recipes.settings_of(slot, run.timesteps)
@@ -56,7 +56,7 @@ def export(run: TrainingRun) -> str:
 
 def ship(run: TrainingRun) -> str:
     """Step 2: send the export to PC."""
-    sent = remote.send(_exports(run), _cleared(_inbox(run)))
+    sent = remote.send(folders.exports(run), folders.cleared(folders.inbox(run)))
     how = "over ssh" if remote.is_link() else "copied (both roles on this machine)"
     return f"{sent // 1000:,} kB {how}"
 
@@ -67,10 +67,10 @@ def train(run: TrainingRun) -> str:
     from training import trainer
 
     slot = SLOTS[run.slot]
-    _cleared(_inbox(run), keep=_inbox(run))
-    data = dataset.import_and_load(slot, _inbox(run))
-    _keep_copy(slot.slug, dataset.holding(slot))
-    work = _cleared(_work(run), keep=_checkpoint(run))
+    folders.cleared(folders.inbox(run), keep=folders.inbox(run))
+    data = dataset.import_and_load(slot, folders.inbox(run))
+    _keep_copy(slot.slug, holding=dataset.holding(slot))
+    work = folders.cleared(folders.work(run), keep=folders.checkpoint(run))
     last_written = 0.0
 
     story = charts.Story()
@@ -101,9 +101,9 @@ def train(run: TrainingRun) -> str:
         recipes.range_of(recipe),
     )
     with remote.explained(work.parent):
-        manifest, replayed = trainer.train(slot, data, work, asked, report, _checkpoint(run))
-        _unsealed(run).write_bytes(to_bytes(manifest))
-        drawn, picture = story.to_json(replayed), charts_of(run)
+        manifest, replayed = trainer.train(slot, data, work, asked, report, folders.checkpoint(run))
+        folders.unsealed(run).write_bytes(to_bytes(manifest))
+        drawn, picture = story.to_json(replayed), folders.charts_of(run)
         charts.draw(drawn, f"{run.slot} run {run.pk} ({settings.MODE})", picture)
         charts.prune(picture.parent, archive.KEPT_PER_SLOT)
     held_out = manifest.metrics
@@ -129,16 +129,17 @@ def seal(run: TrainingRun) -> str:
         private.parent.mkdir(parents=True, exist_ok=True)
         modelstore.keys_folder().mkdir(parents=True, exist_ok=True)
         generate_keys(private, modelstore.keys_folder())
-    manifest = from_bytes(_unsealed(run).read_bytes())
-    sealed = bundle.seal(_work(run), manifest, load_private_key(private))
+    manifest = from_bytes(folders.unsealed(run).read_bytes())
+    sealed = bundle.seal(folders.work(run), manifest, load_private_key(private))
+    remote.copy(folders.work(run), folders.cleared(folders.outbox(run)))
     return f"{len(sealed.files)} files hashed, signed by {sealed.signer_key_id}"
 
 
 def verify_and_activate(run: TrainingRun) -> str:
     """Step 5: ship the bundle back, check it in every way, and let it trade."""
     if run.model_number is None:
-        incoming = _cleared(Path(settings.PROD_DIR) / "incoming" / f"{run.slot}-run{run.pk}")
-        remote.send(_work(run), incoming)
+        incoming = folders.cleared(Path(settings.PROD_DIR) / "incoming" / folders.name_of(run))
+        remote.send(folders.outbox(run), incoming)
         try:
             manifest = modelstore.verify(incoming, run.slot)
             if manifest.run_id != str(run.pk):
@@ -146,7 +147,7 @@ def verify_and_activate(run: TrainingRun) -> str:
                 raise bundle.BundleRejected(f"it is of run {manifest.run_id}, not of run {run.pk}")
             _load_in_a_process(incoming)
         except bundle.BundleRejected as reason:
-            place = _quarantine(incoming)
+            place = folders.quarantine(incoming)
             raise bundle.BundleRejected(f"{reason}. The files are in {place}") from reason
         # In one transaction, so that whoever lost the run cannot switch the model either.
         with transaction.atomic():
@@ -174,12 +175,11 @@ def verify_and_activate(run: TrainingRun) -> str:
 
 def archive_bundle(run: TrainingRun) -> str:
     """Step 6: keep the bundle on PC under its time."""
-    store = archive_folder()
-    place = archive.keep(_work(run), store, run.slot, run.pk, run.created_at)
+    store = remote.archive_folder()
+    place = archive.keep(folders.work(run), store, run.slot, run.pk, run.created_at)
     gone = archive.prune(store, run.slot, modelstore.traded_runs(run.slot), clock.real())
-    runs = TrainingRun.objects.filter(slot=run.slot)
-    runs.filter(pk__in=[archive.run_of(path) for path in gone]).update(is_archived=False)
-    leases.write(run, is_archived=True)
+    leases.write(run, progress=run.progress)  # raises when another worker took it over
+    _keep_copy(run.slot, archived=[each.run_id for each in archive.bundles(store, run.slot)])
     said = f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
     said += _published(run, place)
     if settings.MACHINE == "pc":
@@ -189,7 +189,7 @@ def archive_bundle(run: TrainingRun) -> str:
 
 def clean_up(run: TrainingRun) -> str:
     """Step 7: remove what this run left behind and prune PROD's store."""
-    shutil.rmtree(_exports(run), ignore_errors=True)
+    shutil.rmtree(folders.exports(run), ignore_errors=True)
     if not remote.is_link():
         _clean_pc(run)
     gone = modelstore.prune(run.slot)
@@ -198,22 +198,22 @@ def clean_up(run: TrainingRun) -> str:
 
 def forget_copy(run: TrainingRun) -> bool:
     """Let a run begin again, its export whole; return False where it was whole already."""
-    if not Copy.objects.filter(slot=run.slot).delete()[0]:
+    if not Copy.objects.filter(slot=run.slot).exclude(holding={}).update(holding={}):
         return False
-    run.steps.all().delete()
+    run.steps.update(finished_at=None)  # PC may undo a step, and delete none
     return True
 
 
-def _keep_copy(slot: str, held: dataset.Holding) -> None:
-    Copy.objects.update_or_create(slot=slot, defaults={"holding": held, "at": clock.real()})
+def _keep_copy(slot: str, **facts: Any) -> None:
+    Copy.objects.update_or_create(slot=slot, defaults={**facts, "at": clock.real()})
 
 
 def _clean_pc(run: TrainingRun) -> str:
     """Remove what a run left on PC beside its archived bundle."""
-    for folder in (_inbox(run), _work(run)):
+    for folder in (folders.inbox(run), folders.work(run), folders.outbox(run)):
         if folder.exists():
             shutil.rmtree(folder)
-    for file in (_unsealed(run), _checkpoint(run)):
+    for file in (folders.unsealed(run), folders.checkpoint(run)):
         file.unlink(missing_ok=True)
     return "work folders removed"
 
@@ -286,13 +286,6 @@ def _load_in_a_process(folder: Path) -> None:
         raise bundle.BundleRejected(f"the load test failed: {answer.stderr.strip()[-300:]}")
 
 
-def _quarantine(incoming: Path) -> Path:
-    place = Path(settings.PROD_DIR) / "quarantine" / f"{incoming.name}-{clock.real():%H%M%S}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    incoming.rename(place)
-    return place
-
-
 def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
     names = ("timesteps", "total_timesteps", "steps_per_second", "mean_reward", "eta_seconds")
     told: dict[str, float | str] = {
@@ -300,36 +293,6 @@ def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
         for name in (*names, "forecast_epoch", "forecast_epochs", "forecast_loss")
     }
     return told | {"phase": str(progress.phase)}
-
-
-def _cleared(folder: Path, keep: Path | None = None) -> Path:
-    """Return a run's folder after removing it and its slot's others beside it, but for one."""
-    slot, _, _ = folder.name.rpartition("-run")
-    for leftover in folder.parent.glob(f"{slot}-run*"):
-        if leftover == keep:
-            continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
-    return folder
-
-
-def _exports(run: TrainingRun) -> Path:
-    return Path(settings.PROD_DIR) / "exports" / f"{run.slot}-run{run.pk}"
-
-
-def _inbox(run: TrainingRun) -> Path:
-    return Path(settings.PC_DIR) / "inbox" / f"{run.slot}-run{run.pk}"
-
-
-def _work(run: TrainingRun) -> Path:
-    return Path(settings.PC_DIR) / "work" / f"{run.slot}-run{run.pk}"
-
-
-def _unsealed(run: TrainingRun) -> Path:
-    # Beside the bundle, not in it: a bundle holds its own files and nothing else.
-    return _work(run).with_suffix(".manifest")
 
 
 def _published(run: TrainingRun, place: Path) -> str:
@@ -354,18 +317,15 @@ def _published(run: TrainingRun, place: Path) -> str:
     return f"; pushed to {branch}"
 
 
-def archive_folder() -> Path:
-    """Return where PC keeps every slot's bundles."""
-    return Path(settings.PC_DIR) / "archive"
-
-
 def fetch(slot: str, run_id: int, destination: Path) -> bool:
     """Bring a run's bundle from PC's archive to PROD; return whether the archive has it."""
     if remote.is_link():
-        run = TrainingRun.objects.filter(pk=run_id, slot=slot, is_archived=True).first()
-        found = archive.place_of(archive_folder(), slot, run_id, run.created_at) if run else None
+        run = TrainingRun.objects.filter(pk=run_id, slot=slot).first()
+        found = (
+            archive.place_of(remote.archive_folder(), slot, run_id, run.created_at) if run else None
+        )
     else:
-        found = archive.find(archive_folder(), slot, run_id)
+        found = archive.find(remote.archive_folder(), slot, run_id)
     if found is None:
         return False
     remote.send(found, destination)
@@ -375,16 +335,6 @@ def fetch(slot: str, run_id: int, destination: Path) -> bool:
 def archived_runs(slot: str) -> set[int]:
     """Return the runs whose bundles PC keeps; by its word where it is another machine."""
     if remote.is_link():
-        runs = TrainingRun.objects.filter(slot=slot, is_archived=True)
-        return set(runs.values_list("pk", flat=True))
-    return {each.run_id for each in archive.bundles(archive_folder(), slot)}
-
-
-def charts_of(run: TrainingRun) -> Path:
-    """Return where the picture of a run's charts is on PC."""
-    return Path(settings.PC_DIR) / "charts" / run.slot / f"run{run.pk}.png"
-
-
-def _checkpoint(run: TrainingRun) -> Path:
-    # What a worker that dies leaves to the next one, until the run is done.
-    return _work(run).with_suffix(".checkpoint")
+        copy = Copy.objects.filter(slot=slot).first()
+        return {each for each in copy.archived if isinstance(each, int)} if copy else set()
+    return {each.run_id for each in archive.bundles(remote.archive_folder(), slot)}

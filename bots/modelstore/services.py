@@ -5,6 +5,7 @@ previous version of each slot, so that a rollback needs no other machine.
 """
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tradingsite.signals import bundle_wanted, bundles_counted
 KEPT_PER_SLOT = 2
 REASON_CHARACTERS = 300
 ROLLBACK = "rollback"
+_VERSION = re.compile(r"v[0-9]+")
 
 
 def models_folder() -> Path:
@@ -39,8 +41,8 @@ def keys_folder() -> Path:
 
 
 def folder(version: ModelVersion) -> Path:
-    """Return the folder of a version's files."""
-    return models_folder() / version.path
+    """Return the folder of a version's files, by its slot and number alone."""
+    return _slot_folder(version.slot) / f"v{version.number}"
 
 
 def active(slot: str) -> ModelVersion | None:
@@ -118,7 +120,7 @@ def add(bundle_folder: Path, manifest: Manifest, run_id: int) -> ModelVersion:
         place = folder(version)
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():  # of a process that died before its row was there
-            shutil.rmtree(place)
+            _remove(place)
         bundle_folder.rename(place)
     return version
 
@@ -143,7 +145,9 @@ def bring_back(version: ModelVersion) -> None:
     place = folder(version)
     if place.is_dir():
         return
-    incoming = Path(settings.PROD_DIR) / "incoming" / f"{version.slot}-back-v{version.number}"
+    incoming = (
+        Path(settings.PROD_DIR) / "incoming" / f"{SLOTS[version.slot].slug}-back-v{version.number}"
+    )
     shutil.rmtree(incoming, ignore_errors=True)
     wanted = {"slot": version.slot, "run_id": version.run_id, "destination": incoming}
     if not any(found for _, found in bundle_wanted.send(sender=None, **wanted)):
@@ -222,19 +226,19 @@ def prune(slot: str, *, dry_run: bool = False) -> list[Path]:
 
     Returns those deleted, or with dry_run those that would be.
     """
-    kept = {version.path for version in (active(slot),) if version}
+    kept = {folder(version) for version in (active(slot),) if version}
     for switch in Activation.objects.filter(slot=slot).select_related("model"):
         if len(kept) == KEPT_PER_SLOT:
             break
-        kept.add(switch.model.path)
+        kept.add(folder(switch.model))
     waiting = challenger(slot)
     if waiting is not None:
-        kept.add(waiting.path)
-    here = sorted((models_folder() / slot).glob("v*"))
-    gone = [path for path in here if str(path.relative_to(models_folder())) not in kept]
+        kept.add(folder(waiting))
+    here = sorted(path for path in _slot_folder(slot).glob("v*") if _is_version(path))
+    gone = [path for path in here if path not in kept]
     if not dry_run:
         for path in gone:
-            shutil.rmtree(path)
+            _remove(path)
     return gone
 
 
@@ -252,3 +256,24 @@ def _require_recorded(version: ModelVersion, manifest: Manifest, where: str, do:
 def _sha256(manifest: Manifest) -> str:
     """Return the hash of a manifest's file, which has one form only."""
     return hashlib.sha256(to_bytes(manifest)).hexdigest()
+
+
+def _slot_folder(slot: str) -> Path:
+    """Return the folder of a slot of the registry; raise Degraded for any other word."""
+    if slot not in SLOTS:
+        raise Degraded(f"there is no slot {slot!r}")
+    return models_folder() / SLOTS[slot].slug
+
+
+def _is_version(place: Path) -> bool:
+    """Return whether a path is models/<known slot>/v<digits>, a folder and no link to one."""
+    known = {models_folder() / slot for slot in SLOTS}
+    named = place.parent in known and _VERSION.fullmatch(place.name)
+    return bool(named) and place.is_dir() and not (place.is_symlink() or place.parent.is_symlink())
+
+
+def _remove(place: Path) -> None:
+    """Delete a version's folder: the only way in which the store removes anything."""
+    if not _is_version(place):
+        raise Degraded(f"{place} is no folder of a model's version: it is left as it is")
+    shutil.rmtree(place)

@@ -11,8 +11,9 @@ from django.db.models import Case, Q, Value, When
 
 from bots.modelstore.models import Activation, ModelVersion
 from monitoring import checks
+from tradingsite import heartbeat
 from tradingsite.errors import cause_in
-from tradingsite.models import Heartbeat, Notice
+from tradingsite.models import Notice, Said
 from tradingsite.registry import BOTS, SLOTS, Slot
 from tradingsite.services import PLUMBING, SERVICES, Service
 from training.models import TrainingRun, TrainingStep
@@ -145,7 +146,7 @@ def slot_title(slug: str) -> str:
 
 def services(mode: str, now: dt.datetime) -> list[ServiceRow]:
     """Return one line per service and per part of the plumbing that belongs to a mode."""
-    beats = {row.service: row for row in Heartbeat.objects.all()}
+    beats = heartbeat.last_words()
     starting = bool(beats) and all(
         (now - beat.started_at).total_seconds() < STARTING_FOR_SECONDS for beat in beats.values()
     )
@@ -202,7 +203,7 @@ def notices(now: dt.datetime) -> list[Notice]:
 
 
 def _service(
-    service: Service, beat: Heartbeat | None, now: dt.datetime, starting: bool, is_plumbing: bool
+    service: Service, beat: Said | None, now: dt.datetime, starting: bool, is_plumbing: bool
 ) -> ServiceRow:
     if beat is None:
         words = "starting" if starting else "no sign of life yet"
@@ -245,7 +246,7 @@ def _model(
 def _run(run: TrainingRun, steps: Sequence[TrainingStep], now: dt.datetime) -> RunRow:
     by_number = {step.number: step for step in steps}
     ended = run.finished_at or (now if run.state == TrainingRun.State.RUNNING else None)
-    progress = run.progress if run.state == TrainingRun.State.RUNNING else {}
+    progress = run.figures if run.state == TrainingRun.State.RUNNING else {}
     total = progress.get("total_timesteps") or run.timesteps or 1
     return RunRow(
         run=run,

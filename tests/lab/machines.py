@@ -21,11 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tradingsite.services import PLUMBING, SERVICE_VARIABLE
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROD_ADDRESS, PC_ADDRESS = "10.231.77.1", "10.231.77.2"
 POSTGRES, VALKEY, SSH = 5432, 6379, 2222
 TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "nsenter")
-START_SECONDS = 90.0
+RRSYNC = "/usr/bin/rrsync"
 
 _SETUP = "import django, json, sys; django.setup()\n"
 
@@ -72,13 +74,10 @@ class Machine:
 
     def start_worker(self, queues: str) -> None:
         """Start a Celery worker, as the desk's services table does."""
-        pool = "prefork" if queues == "gpu" else "threads"
-        self.start(
-            queues,
-            *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "tradingsite", "-q", "worker"),
-            *("-Q", queues, "-n", f"{queues.split(',')[0]}@{self.name}", "-P", pool, "-c", "1"),
-            *("-l", "WARNING", "--without-gossip", "--without-mingle"),
-        )
+        (service,) = (each for each in PLUMBING if queues in each.command)
+        self.environment[SERVICE_VARIABLE] = service.name
+        self.start(queues, sys.executable, "-W", "ignore", *service.command)
+        del self.environment[SERVICE_VARIABLE]
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a process and all it started."""
@@ -181,6 +180,7 @@ def laboratory(folder: Path) -> Iterator[Lab]:
         _start_prod(lab.prod)
         _start_pc(lab)
         lab.prod.start_worker("prod,collect")
+        lab.prod.start("monitor", sys.executable, "-W", "ignore", "manage.py", "runmonitor")
         for queue in ("gpu", "pc"):
             lab.pc.start_worker(queue)
         yield lab
@@ -232,21 +232,23 @@ def _start_prod(prod: Machine) -> None:
     prod.environment |= {
         "PC_SSH": f"root@{PC_ADDRESS}:{SSH}",
         "PC_SSH_KEY": str(prod.folder / "pc_ssh_key"),
+        "PC_SSH_READ_KEY": str(prod.folder / "pc_ssh_read_key"),
         "PC_KNOWN_HOSTS": str(prod.folder / "pc_known_hosts"),
-        "PC_DATA_DIR": str(prod.folder.parent / "pc" / "var"),
     }
 
 
 def _start_pc(lab: Lab) -> None:
     """Start PC's server and sshd, and let both machines know each other."""
     prod, pc = lab.prod, lab.pc
-    password = secrets.token_urlsafe(16)
-    prod.environment["PC_ROLE_PASSWORD"] = password
+    password, of_queue = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+    said = {"PC_ROLE_PASSWORD": password, "PC_QUEUE_PASSWORD": of_queue}
+    prod.environment |= said
     prod.manage("pcrole", "--apply")
-    valkey = _addresses(prod)["password"]
+    for name in said:
+        del prod.environment[name]
     pc.environment |= {
         "CONTROL_DATABASE_URL": f"postgresql://nightdesk_pc:{password}@{PROD_ADDRESS}:{POSTGRES}",
-        "REDIS_URL": f"redis://:{valkey}@{PROD_ADDRESS}:{VALKEY}/0",
+        "REDIS_URL": f"redis://nightdesk_pc:{of_queue}@{PROD_ADDRESS}:{VALKEY}/0",
     }
     pc.manage("embedded", "start")
     pc.manage("migratedbs")
@@ -259,10 +261,17 @@ def _start_pc(lab: Lab) -> None:
 def _start_sshd(prod: Machine, pc: Machine) -> None:
     place = pc.folder / "ssh"
     place.mkdir()
-    key, host_key = Path(prod.environment["PC_SSH_KEY"]), place / "host_key"
-    for path in (key, host_key):
+    host_key = place / "host_key"
+    keys = {"PC_SSH_KEY": "-munge {}/link", "PC_SSH_READ_KEY": "-ro {}/archive"}
+    for path in (host_key, *(Path(prod.environment[name]) for name in keys)):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    (place / "authorized_keys").write_text(key.with_suffix(".pub").read_text())
+    for name in ("link", "archive"):  # rrsync wants its folder to be there
+        (pc.folder / "var" / "pc" / name).mkdir(parents=True, exist_ok=True)
+    with (place / "authorized_keys").open("w") as file:
+        for name, words in keys.items():
+            public = Path(prod.environment[name] + ".pub").read_text()
+            command = f"{RRSYNC} {words.format(pc.folder / 'var' / 'pc')}"
+            file.write(f'command="{command}",restrict {public}')
     pinned = host_key.with_suffix(".pub").read_text()
     Path(prod.environment["PC_KNOWN_HOSTS"]).write_text(f"[{PC_ADDRESS}]:{SSH} {pinned}")
     (place / "sshd_config").write_text(

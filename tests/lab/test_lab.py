@@ -144,7 +144,7 @@ def leftovers(lab: Lab) -> list[str]:
     """Return what lies in the folders of work under way, on both machines."""
     places = [
         *(lab.prod.folder / "var" / "prod" / name for name in ("exports", "incoming")),
-        *(lab.pc.folder / "var" / "pc" / name for name in ("inbox", "work")),
+        *(lab.pc.folder / "var" / "pc" / name for name in ("link/inbox", "link/outbox", "work")),
     ]
     return [str(path) for place in places if place.is_dir() for path in place.iterdir()]
 
@@ -182,6 +182,21 @@ def test_a_model_that_only_pc_has_is_fetched_verified_and_trades(lab: Lab) -> No
     lab.prod.manage("models", "activate", "btc-4h", str(before["active"]), "--yes")
 
 
+def test_pcs_services_report_and_do_nothing_that_the_queue_refuses(lab: Lab) -> None:
+    begin_done(lab)
+    script = """
+import redis
+from django.conf import settings
+from tradingsite import heartbeat
+queue = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
+print(json.dumps([
+    sorted(name for name in ("gpu-worker", "pc-worker") if heartbeat.is_alive(name)),
+    [[each["reason"], each["object"]] for each in queue.acl_log()],
+]))
+"""
+    assert lab.prod.python(script) == [["gpu-worker", "pc-worker"], []]
+
+
 def test_pc_may_not_see_who_may_sign_in(lab: Lab) -> None:
     script = """
 from django.contrib.auth.models import User
@@ -209,24 +224,6 @@ def test_a_machine_that_shows_another_key_is_given_nothing(lab: Lab) -> None:
     assert found["active"] and "ship" not in found["steps"]
 
 
-@whole
-def test_a_key_that_may_only_move_files_in_pcs_folder_is_enough(lab: Lab) -> None:
-    taken = lab.pc.folder / "ssh" / "authorized_keys"
-    ours, told = taken.read_text(), lab.prod.environment["PC_DATA_DIR"]
-    taken.write_text(f'command="rrsync {lab.pc.folder / "var"}",restrict {ours}')
-    lab.prod.kill("prod,collect", signal.SIGTERM)
-    lab.prod.environment["PC_DATA_DIR"] = "."
-    lab.prod.start_worker("prod,collect")
-    try:
-        found = ended(lab, begin(lab))
-    finally:
-        taken.write_text(ours)
-        lab.prod.kill("prod,collect", signal.SIGTERM)
-        lab.prod.environment["PC_DATA_DIR"] = told
-        lab.prod.start_worker("prod,collect")
-    assert found["state"] == "done", found["detail"]
-
-
 def test_a_machine_that_does_not_take_our_key_is_told(lab: Lab) -> None:
     taken = lab.pc.folder / "ssh" / "authorized_keys"
     ours = taken.read_text()
@@ -250,8 +247,8 @@ print(Bar.on("pc_btc").objects.all().delete()[0])
 
 def test_a_full_disk_on_pc_refuses_the_run_and_the_next_succeeds(lab: Lab) -> None:
     before = ended(lab, begin(lab))
-    lab.pc.python("from training.models import Copy; Copy.objects.all().delete(); print(0)")
-    with lab.full_disk(lab.pc, "sshd", lab.pc.folder / "var" / "pc" / "inbox"):
+    lab.prod.python("from training.models import Copy; Copy.objects.all().delete(); print(0)")
+    with lab.full_disk(lab.pc, "sshd", lab.pc.folder / "var" / "pc" / "link" / "inbox"):
         found = ended(lab, begin(lab))
     assert found["state"] == "refused" and "no disk space" in found["detail"]
     assert found["active"] == before["active"]
@@ -391,4 +388,5 @@ def gpu_worker() -> tuple[str, ...]:
     return (
         *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "tradingsite", "-q", "worker"),
         *("-Q", "gpu", "-n", "gpu2@pc", "-P", "prefork", "-c", "1", "-l", "WARNING"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     )

@@ -5,6 +5,7 @@ The homes are not in pytest's folders, which are closed to the user that root's 
 
 import contextlib
 import importlib.util
+import json
 import multiprocessing
 import os
 import pwd
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -184,6 +186,32 @@ def test_servers_ask_for_the_password_and_keep_what_they_are_given(root: Path) -
 
 
 # --- What happens to servers ---------------------------------------------------------------------
+
+
+def test_each_server_has_a_secret_of_its_own(root: Path) -> None:
+    addresses = embedded.ensure(root)
+    of_queue = str(urlsplit(addresses.redis).password)
+    assert of_queue != urlsplit(addresses.postgres).password
+    wrong = addresses.postgres.replace(str(urlsplit(addresses.postgres).password), of_queue)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(wrong + "/postgres")
+
+
+def test_one_secret_of_an_earlier_release_becomes_two_at_the_next_start(root: Path) -> None:
+    embedded.ensure(root)
+    record = json.loads((root / "embedded" / "addresses.json").read_text())
+    one = record["password"]
+    broker(root).acl_setuser("other", enabled=True, nopass=True)
+    broker(root).acl_save()
+    embedded.stop(root)
+    old = {"password": one, "ports": record["ports"]}
+    (root / "embedded" / "addresses.json").write_text(json.dumps(old))
+    of_queue = str(urlsplit(embedded.ensure(root).redis).password)
+    assert of_queue != one == urlsplit(embedded.ensure(root).postgres).password
+    assert "other" in broker(root).acl_users(), "who was let in stays"
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=record["ports"]["valkey"], password=one).ping()
+    broker(root).acl_deluser("other")
 
 
 def test_a_killed_postgres_starts_again_with_its_rows(root: Path) -> None:

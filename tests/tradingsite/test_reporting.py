@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery.signals import heartbeat_sent, worker_shutdown
+from celery import Celery
+from celery.signals import worker_shutdown
 from django.db import OperationalError
+from kombu.asynchronous.timer import Timer
 
 from tradingsite import reporting
 from tradingsite.heartbeat import Beat
@@ -17,29 +19,41 @@ from tradingsite.services import SERVICE_VARIABLE
 def keep_the_transaction(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let nothing renew the connection of the test's transaction, and leave no receiver behind."""
     monkeypatch.setattr(reporting, "close_old_connections", lambda: None)
-    before = [(signal, list(signal.receivers)) for signal in (heartbeat_sent, worker_shutdown)]
+    before = list(worker_shutdown.receivers)
     yield
-    for signal, receivers in before:
-        signal.receivers = receivers
+    worker_shutdown.receivers = before
+
+
+class Consumer:
+    """Stand in for Celery's consumer: a loop that a test turns, on kombu's own timer."""
+
+    def __init__(self) -> None:
+        self.timer = Timer()
 
 
 @pytest.mark.django_db
 def test_a_worker_reports_as_the_service_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SERVICE_VARIABLE, "gpu-worker")
-    reporting.report_celery()
-    heartbeat_sent.send(sender=None)
+    app = Celery("of a test", set_as_current=False)
+    reporting.report_celery(app)
+    (step,) = app.steps["consumer"]
+    pulse, consumer = step(Consumer()), Consumer()
+    pulse.start(consumer)
     assert Heartbeat.objects.get().service == "gpu-worker"
     assert Heartbeat.objects.get().state == "running"
+    assert len(consumer.timer.queue) == 1, "and goes on"
+    pulse.stop(consumer)
+    assert consumer.timer.queue[0].entry.cancelled
     worker_shutdown.send(sender=None)
-    heartbeat_sent.send(sender=None)
     assert Heartbeat.objects.get().state == "stopped"
 
 
 @pytest.mark.django_db
 def test_a_worker_started_by_hand_does_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SERVICE_VARIABLE, raising=False)
-    reporting.report_celery()
-    heartbeat_sent.send(sender=None)
+    app = Celery("of a test", set_as_current=False)
+    reporting.report_celery(app)
+    assert not app.steps["consumer"]
     reporting.report_from_thread("serves")
     assert Heartbeat.objects.count() == 0
 

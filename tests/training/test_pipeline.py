@@ -41,7 +41,7 @@ from tradingsite import clock, leases
 from tradingsite.heartbeat import Beat
 from tradingsite.models import Notice
 from tradingsite.registry import SLOTS
-from training import dataset, pipeline, stages, tasks
+from training import dataset, folders, pipeline, stages, tasks
 from training.models import Copy, TrainingRun
 from training.pipeline import STAGES, STEPS
 
@@ -201,14 +201,14 @@ def test_a_worker_that_lost_its_lease_cannot_fail_the_run(
 
 
 def sealed_run(steps: Callable[..., list[int]]) -> TrainingRun:
-    """Return a run whose first four steps are done: a signed bundle lies in PC's work folder."""
+    """Return a run whose first four steps are done: a signed bundle lies in PC's outbox."""
     private = Path(settings.PC_DIR) / "keys" / "signing.pem"
     generate_keys(private, modelstore.keys_folder())
 
     def seal(run: TrainingRun) -> str:
         manifest = {"slot": SLOT.slug, "bot": "btc", "market": "btc", "timeframe": "4h"}
         manifest |= {"run_id": str(run.pk), "schema_hash": schema_for("btc", "4h").hash}
-        make_bundle(stages._work(run), load_private_key(private), **manifest)
+        make_bundle(folders.outbox(run), load_private_key(private), **manifest)
         return "signed"
 
     steps(hash=seal, verify=stages.verify_and_activate)
@@ -373,7 +373,7 @@ def test_a_model_file_corrupted_before_activation_is_refused_and_quarantined(
 ) -> None:
     old = champion()
     run = sealed_run(steps)
-    graph = desk / "pc" / "work" / f"{SLOT.slug}-run{run.pk}" / ENCODER
+    graph = desk / "pc" / "link" / "outbox" / f"{SLOT.slug}-run{run.pk}" / ENCODER
     body = bytearray(graph.read_bytes())
     body[len(body) // 2] ^= 1
     graph.write_bytes(body)
@@ -526,7 +526,7 @@ def test_a_copy_that_was_lost_is_sent_anew_once_and_then_refused(
         raise dataset.StaleCopy("PC has other rows")
 
     steps(train=stale)
-    Copy.objects.create(slot=SLOT.slug, holding={}, at=clock.real())
+    Copy.objects.create(slot=SLOT.slug, holding={"4h": []}, at=clock.real())
     run = make_run()
     pipeline.advance(run.pk, 1)
     pipeline.advance(run.pk, 3)

@@ -37,7 +37,7 @@ from tests.training.runs import (
 from tradingsite import clock, leases
 from tradingsite.models import Notice
 from tradingsite.registry import BOTS
-from training import pipeline, stages
+from training import folders, pipeline, stages
 from training.models import TrainingRun
 from training.pipeline import STEPS
 
@@ -46,7 +46,7 @@ from training.pipeline import STEPS
 pytestmark = pytest.mark.django_db(databases=["default", "btc", "pc_btc"], transaction=True)
 
 State = TrainingRun.State
-PLACES = ("prod/exports", "pc/inbox", "pc/work", "prod/incoming")
+PLACES = ("prod/exports", "pc/link/inbox", "pc/link/outbox", "pc/work", "prod/incoming")
 
 
 @pytest.fixture(autouse=True)
@@ -202,9 +202,9 @@ def test_an_old_bundle_that_is_whole_and_signed_does_not_trade_again(desk: Path)
     run = make_run()
     for first_step in (1, 3):
         pipeline.advance(run.pk, first_step)
-    work = stages._work(fresh(run))
-    shutil.rmtree(work)
-    shutil.copytree(old, work)
+    outbox = folders.outbox(fresh(run))
+    shutil.rmtree(outbox)
+    shutil.copytree(old, outbox)
     pipeline.advance(run.pk, 5)
     run = fresh(run)
     assert run.state == State.REFUSED and f"it is of run {champion.run_id}" in run.detail

@@ -1,40 +1,27 @@
-"""The role by which PC reaches PROD's control database: it may touch its runs, and little else."""
+"""Make what PC reaches PROD by: a role in the control database, and a user of the queue."""
 
 import os
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, models
+from django.db import connection
 from psycopg import sql
 
-from bots.modelstore.models import Activation, ModelVersion
-from tradingsite.models import Heartbeat, JobRun, Notice
-from training.models import Copy, Evaluation, Recipe, TrainingRun, TrainingStep
+from training import pcqueue, pcrole
 
-ROLE = "nightdesk_pc"
 PASSWORD = "PC_ROLE_PASSWORD"  # noqa: S105 - the name of a variable
-# What PC may do with each table; it may not see users, sessions or anything else.
-RIGHTS: tuple[tuple[type[models.Model], str], ...] = (
-    (TrainingRun, "SELECT, UPDATE"),
-    (TrainingStep, "SELECT, INSERT, UPDATE, DELETE"),
-    (Copy, "SELECT, INSERT, UPDATE, DELETE"),
-    (Evaluation, "SELECT, UPDATE"),
-    (Recipe, "SELECT, UPDATE"),
-    (ModelVersion, "SELECT"),
-    (Activation, "SELECT"),
-    (JobRun, "SELECT, INSERT, UPDATE"),
-    (Heartbeat, "SELECT, INSERT, UPDATE"),
-    (Notice, "SELECT, INSERT, UPDATE"),
-)
+QUEUE_PASSWORD = "PC_QUEUE_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 class Command(BaseCommand):
-    """Print or apply what makes the role."""
+    """Print or apply what makes the role and the queue's user."""
 
     help = (
-        f"Make the role {ROLE} by which PC reaches PROD's control database, with no more rights "
-        f"than it needs; its password is read from {PASSWORD}. Without --apply it only prints."
+        f"Make the role {settings.PC_ROLE} by which PC reaches PROD's control database, and the "
+        f"user {pcqueue.USER} of the queue, with no more rights than they need; their "
+        f"passwords are read from {PASSWORD} and {QUEUE_PASSWORD}. Without --apply it only prints. "
+        f"Run it again after an upgrade that doctor complains about: rights are set anew."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -42,39 +29,36 @@ class Command(BaseCommand):
         parser.add_argument("--apply", action="store_true", help="do it, and not only print it")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the statements, the password left out; with --apply, run them."""
+        """Print the statements, the passwords left out; with --apply, run them."""
         if settings.MACHINE == "pc":
             raise CommandError("the control database is PROD's: run this there")
-        for statement in self._statements():
+        statements = pcrole.statements()
+        for statement in statements:
             self.stdout.write(statement.as_string(None) + ";")
+        self.stdout.write(" ".join(pcqueue.rule("PASSWORD")))
         if not options["apply"]:
             return
-        password = os.environ.get(PASSWORD, "")
-        if not password:
-            raise CommandError(f"{PASSWORD} is empty: say the role's password by it")
+        password, of_queue = (os.environ.get(name, "") for name in (PASSWORD, QUEUE_PASSWORD))
+        if not (password and of_queue):
+            raise CommandError(f"say PC's two passwords by {PASSWORD} and {QUEUE_PASSWORD}")
+        if password == of_queue:
+            raise CommandError(f"{PASSWORD} and {QUEUE_PASSWORD} are the same: use two")
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE])
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [settings.PC_ROLE])
             verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
             login = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
-                verb, sql.Identifier(ROLE), sql.Literal(password)
+                verb, sql.Identifier(settings.PC_ROLE), sql.Literal(password)
             )
             cursor.execute(login.as_string(None))
-            for statement in self._statements():
+            for statement in statements:
                 cursor.execute(statement.as_string(None))
-        self.stdout.write(f"{ROLE} may sign in.")
-
-    def _statements(self) -> list[sql.Composed]:
-        role = sql.Identifier(ROLE)
-        database = sql.Identifier(settings.DATABASES["default"]["NAME"])
-        made = [
-            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role),
-            sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role),
-        ]
-        for model, rights in RIGHTS:
-            table = sql.Identifier(model._meta.db_table)
-            made.append(sql.SQL("REVOKE ALL ON {} FROM {}").format(table, role))
-            made.append(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(rights), table, role))
-            if "INSERT" in rights and isinstance(model._meta.pk, models.BigAutoField):
-                sequence = sql.Identifier(f"{model._meta.db_table}_id_seq")
-                made.append(sql.SQL("GRANT USAGE ON SEQUENCE {} TO {}").format(sequence, role))
-        return made
+        pcrole.shut_functions()
+        shut = pcrole.shut_databases()
+        self.stdout.write(f"{len(shut)} databases are shut to everybody who was not let in.")
+        kept = pcqueue.apply(of_queue)
+        self.stdout.write(f"{settings.PC_ROLE} and {pcqueue.USER} may sign in.")
+        if not kept:
+            self.stdout.write(
+                "The queue's server has no ACL file, so it forgets its user when it is started "
+                "again: write the line into its configuration (aclfile), or run this then."
+            )

@@ -19,7 +19,7 @@ from tradingsite import clock
 from tradingsite.errors import Degraded, cause_in
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
-from training import pipeline, stages
+from training import folders, pipeline
 from training.models import TrainingRun, TrainingStep
 
 # Who must be up for a run to go through the queues.
@@ -157,7 +157,7 @@ class Command(BaseCommand):
         )
         if "owner" in holdout:
             self.stdout.write(_likeness(holdout["owner"]))
-        picture = stages.charts_of(run)
+        picture = folders.charts_of(run)
         if picture.exists():
             self.stdout.write(f"Its charts: {picture}")
 
@@ -227,8 +227,8 @@ def _show_steps(
                 if step.number == 3 and run.progress and not step.finished_at:
                     progress.update(
                         tasks[3],
-                        total=run.progress["total_timesteps"],
-                        completed=run.progress["timesteps"],
+                        total=run.figures.get("total_timesteps"),
+                        completed=run.figures.get("timesteps", 0),
                         description=f"{run.slot}  3/7 train {_pace(run.progress)}",
                     )
                 if step.finished_at and step.number not in said:
