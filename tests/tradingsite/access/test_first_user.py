@@ -82,6 +82,13 @@ def test_people_without_one_who_may_do_everything_are_left_alone() -> None:
         said("firstuser", "--user", "x")
 
 
+@pytest.mark.parametrize("command", ["firstuser", "secondfactor"])
+def test_pc_has_no_people(settings: Settings, command: str) -> None:
+    settings.MACHINE = "pc"
+    with pytest.raises(CommandError, match="say this there"):
+        said(command)
+
+
 def test_a_reset_ends_sessions_and_locks_and_leaves_no_file(folder: Path) -> None:
     owner = users.ensure_first()
     assert owner is not None
