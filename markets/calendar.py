@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from markets.bars import IntArray
-from markets.hours import NSE_HOURS, NSE_PAUSES
+from markets.hours import NSE_HOURS, NSE_INDEX_HOURS, NSE_PAUSES
 from markets.timeframes import seconds
 
 DAY_SECONDS = 86_400
@@ -26,6 +26,7 @@ NSE_FIRST_EVIDENCE = datetime.date(2007, 9, 17)
 SESSION_KINDS = ("normal", "special", "muhurat")
 
 _EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
+_INDEX_HOURS_FROM = NSE_INDEX_HOURS.effective.toordinal() - _EPOCH_ORDINAL
 _SATURDAY = 5
 
 
@@ -117,7 +118,8 @@ class Calendar(ABC):
     def closes_at(self, timeframe: str, opens_at: IntArray) -> IntArray:
         """Return the first instant at which each bar may be used.
 
-        That is its nominal end, cut off at the close of its session. A daily bar belongs to the
+        That is its nominal end, cut off at the close of its session, with which the last bar of a
+        session ends in any case. A daily bar belongs to the
         session of its date; any other bar outside every session keeps its nominal end.
         """
 
@@ -142,10 +144,14 @@ class Calendar(ABC):
         pause = self.pause_on(session.date)
         return pause is None or not pause[0] <= at < pause[1]
 
+    def silences_on(self, date: datetime.date) -> list[tuple[int, int]]:
+        """Return when in the session of a date its underlying has no price: trading goes on."""
+        return []
+
     def bar_opens(self, timeframe: str, date: datetime.date) -> list[int]:
         """Return the opens of the bars of a date's session; a daily bar opens with it.
 
-        A bar that lies in a pause is not among them.
+        A bar that lies in a pause, or in which the underlying has no price, is not among them.
         """
         session = self.session_on(date)
         if session is None:
@@ -153,9 +159,16 @@ class Calendar(ABC):
         length = seconds(timeframe)
         opens = range(session.opens_at, session.closes_at, length)
         pause = self.pause_on(date)
-        if pause is None:
+        without = self.silences_on(date) + ([pause] if pause else [])
+        if not without:
             return list(opens)
-        return [at for at in opens if at < pause[0] or at + length > pause[1]]
+        return [
+            at
+            for at in opens
+            if not any(
+                first <= at and min(at + length, session.closes_at) <= end for first, end in without
+            )
+        ]
 
 
 class NseCalendar(Calendar):
@@ -223,6 +236,16 @@ class NseCalendar(Calendar):
             return None
         return ist_instant(date, pause.stops), ist_instant(date, pause.resumes)
 
+    def silences_on(self, date: datetime.date) -> list[tuple[int, int]]:
+        session = self._on.get(date)
+        if session is None or session.kind != "normal" or date < NSE_INDEX_HOURS.effective:
+            return []
+        stops, prints, ends = (
+            ist_instant(date, at)
+            for at in (NSE_INDEX_HOURS.stops, NSE_INDEX_HOURS.prints_from, NSE_INDEX_HOURS.ends)
+        )
+        return [(stops, prints), (ends, session.closes_at)]
+
     def covers(self, date: datetime.date) -> bool:
         if self.first_date is None or self.last_date is None:
             return False
@@ -251,7 +274,14 @@ class NseCalendar(Calendar):
             inside = (self._opens[index] <= opens_at) & (opens_at < self._closes[index])
         # A daily bar named after its session's close is named wrongly: leave it its nominal end.
         inside &= self._closes[index] > opens_at
-        return np.where(inside, np.minimum(closes, self._closes[index]), closes)
+        closes = np.where(inside, np.minimum(closes, self._closes[index]), closes)
+        # The last bar before the underlying falls silent lasts until its session ends, as every
+        # last bar does: what is decided at it waits for the next one.
+        for place in np.unique(index[inside & (self._days[index] >= _INDEX_HOURS_FROM)]):
+            session = self._sessions[place]
+            if opens := self.bar_opens(timeframe, session.date):
+                closes[(opens_at == opens[-1]) & inside] = session.closes_at
+        return closes
 
     def edges(self) -> tuple[IntArray, IntArray]:
         return self._opens, self._closes

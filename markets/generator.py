@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from markets import timeframes
-from markets.bars import Bars, FloatArray, IntArray
+from markets.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.calendar import Calendar, Session
 
 PLANTED_EDGE = (
@@ -165,6 +165,8 @@ class Path:
     """In thousandths of the unit traded."""
     pauses: tuple[tuple[int, int], ...] = ()
     """When the exchange stood still: a bar that lies in a pause is none, as in the calendar."""
+    silences: tuple[tuple[int, int], ...] = ()
+    """When the index has no price and futures have: such a bar is part of the one before it."""
 
     @classmethod
     def build(cls, market: str, calendar: Calendar, seed: int = 7, edge: bool = True) -> Path:
@@ -202,6 +204,7 @@ class Path:
             _ticks(closed, world),
             _volume(streams[5], world, seen_scale),
             tuple(pause for pause in pauses if pause is not None),
+            tuple(each for session in sessions for each in calendar.silences_on(session.date)),
         )
 
     @property
@@ -217,7 +220,12 @@ class Path:
         offset = self.opens_at[first:stop] - self.session_opens[session]
         starts = np.flatnonzero(offset % length == 0)
         opens_at = self.opens_at[first + starts]
-        closes_at = np.minimum(opens_at + length, self.session_closes[session[starts]])
+        ends = self.session_closes[session[starts]]
+        closes_at = np.minimum(opens_at + length, ends)
+        if self.silences:
+            silent, last = self._silent(opens_at, closes_at)
+            closes_at = np.where(last, ends, closes_at)[~silent]
+            starts, opens_at = starts[~silent], opens_at[~silent]
         starts = starts[: int(np.searchsorted(closes_at, end, side="right"))]
         if len(starts) == 0:
             return Bars.empty()
@@ -284,6 +292,14 @@ class Path:
             ),
         )
         return np.where(known, np.round(np.rint(ticks) * self.tick, 2), np.nan)
+
+    def _silent(self, opens_at: IntArray, closes_at: IntArray) -> tuple[BoolArray, BoolArray]:
+        """Return which bars lie in a silence, and which are the last before one."""
+        begins, ends = np.array(self.silences, dtype=np.int64).T
+        place = np.maximum(np.searchsorted(begins, opens_at, side="right") - 1, 0)
+        silent = (begins[place] <= opens_at) & (closes_at <= ends[place])
+        to_the_end = begins[np.isin(ends, self.session_closes)]
+        return silent, np.isin(closes_at, to_the_end)
 
     def _without_pauses(self, bars: Bars) -> Bars:
         kept = np.ones(len(bars), dtype=bool)

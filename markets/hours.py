@@ -45,6 +45,27 @@ NSE_HOURS = (
 
 
 @dataclass(frozen=True, slots=True)
+class IndexHours:
+    """State when (IST) the index is computed no more while futures trade on, from a date on."""
+
+    effective: datetime.date
+    stops: datetime.time
+    prints_from: datetime.time
+    """The one price of the closing auction comes between this and the end."""
+    ends: datetime.time
+    source: str
+
+
+NSE_INDEX_HOURS = IndexHours(
+    datetime.date(2026, 8, 3),
+    datetime.time(15, 15),
+    datetime.time(15, 28),
+    datetime.time(15, 30),
+    "NSE circular 74/2026 and minute bars of August 2026: none from 15:15, one print at 15:28",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """State from when to when (IST) no trading took place within a session."""
 

@@ -102,7 +102,9 @@ class KiteVenue(KiteCalls):
         for first, last in _spans(start, end, days):
             rows += self._read(HISTORICAL, "historical_data", token, first, last, interval)
         now = clock.market_seconds()
-        return kite_rows.bars(rows, seconds, self._calendar, start, end, now, self.odd_rows)
+        return kite_rows.bars(
+            *(rows, timeframe, seconds, self._calendar, start, end, now, self.odd_rows)
+        )
 
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
         """Return the quotes of instruments; one the venue says nothing of is not among them."""

@@ -32,6 +32,7 @@ _BAD_REQUEST, _FORBIDDEN, _TOO_MANY, _SERVER = 400, 403, 429, 500
 # github.com/zerodha/pykiteconnect/issues/226 for the text about funds.
 _FUNDS = re.compile(r"insufficient (funds|margin|stock holding)|margin exceeds", re.IGNORECASE)
 _TIMED_OUT = re.compile(r"timed? ?out|confirm before placing again", re.IGNORECASE)
+_PAGE = re.compile(r"Unknown Content-Type.*", re.DOTALL)
 _REFUSED = frozenset({400, 403, 404, 405, 410})
 
 
@@ -77,5 +78,6 @@ def of_placing(error: Exception) -> Exception:
 def _parts(error: Exception) -> tuple[str, int, str]:
     """Return an error's class, the HTTP status of the broker's own errors (else 0), its text."""
     code = getattr(error, "code", 0)
-    said = " ".join(str(error).split())[:MESSAGE_CHARACTERS]
+    # A page that came instead of JSON tells a person nothing.
+    said = " ".join(_PAGE.sub("a page", str(error)).split())[:MESSAGE_CHARACTERS]
     return type(error).__name__, code if isinstance(code, int) else 0, said

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from markets import timeframes
 from markets.bars import BadBars, Bars
 from markets.calendar import Calendar
 from markets.venues.base import (
@@ -209,6 +210,7 @@ def margins(row: Row) -> Margins:
 
 def bars(
     rows: Sequence[Row],
+    timeframe: str,
     seconds: int,
     calendar: Calendar,
     start: int,
@@ -234,6 +236,8 @@ def bars(
             return None
         opens_at = session.opens_at if is_day else opens_at
         closes_at = min(opens_at + seconds, session.closes_at)
+        if timeframe in timeframes.SECONDS:
+            closes_at = int(calendar.closes_at(timeframe, np.array([opens_at], dtype=np.int64))[0])
         if not (start <= opens_at < end and closes_at <= now):
             return None
         prices = (float(row[name]) for name in ("open", "high", "low", "close", "volume"))

@@ -144,7 +144,7 @@ def test_bar_opens_of_normal_and_long_days(nse: NseCalendar) -> None:
     assert nse.bar_opens("1d", day) == [at("2024-10-01 09:15")]
     assert nse.bar_opens("15m", datetime.date(2024, 10, 2)) == []
     long_day = nse.bar_opens("15m", datetime.date(2026, 8, 3))
-    assert (len(long_day), ist(long_day[-1])[11:]) == (26, "15:30")
+    assert (len(long_day), ist(long_day[-1])[11:]) == (25, "15:15")
 
 
 def test_closes_are_cut_off_by_the_session(nse: NseCalendar) -> None:
@@ -265,3 +265,24 @@ def test_a_session_in_two_parts_has_no_bars_in_its_pause(nse: NseCalendar) -> No
     assert nse.is_open(at("2024-03-02 11:30"))
     outage = nse.bar_opens("15m", datetime.date(2021, 2, 24))
     assert [ist(each)[11:] for each in outage[9:12]] == ["11:30", "15:45", "16:00"]
+
+
+def test_the_index_has_no_bar_while_futures_trade_on_after_its_auction() -> None:
+    calendar = NseCalendar.from_days(nse_days())
+    july, august = datetime.date(2026, 7, 31), datetime.date(2026, 8, 3)
+    for date, ends in ((july, "15:30"), (august, "15:40")):
+        session = calendar.session_on(date)
+        assert session is not None
+        assert session.closes_at == ist_instant(date, datetime.time.fromisoformat(ends))
+        for timeframe, bars in (("15m", 25), ("1h", 7), ("1d", 1)):
+            opens = np.array(calendar.bar_opens(timeframe, date), dtype=np.int64)
+            assert len(opens) == bars, (date, timeframe)
+            closes = calendar.closes_at(timeframe, opens)
+            # What is decided at the last bar waits for the next session, on both sides of the date.
+            assert closes[-1] == session.closes_at
+            assert (closes[:-1] == opens[1:]).all()
+    at = ist_instant(august, datetime.time(15, 35))
+    assert calendar.is_open(at), "futures trade"
+    assert calendar.closes_at("15m", np.array([at], dtype=np.int64))[0] == ist_instant(
+        august, datetime.time(15, 40)
+    )

@@ -95,7 +95,7 @@ def test_a_backfill_that_breaks_off_keeps_what_came_and_goes_on(
         desk.fault("unavailable", times=backfill.TRIES)
 
     start, end = int(ist("2026-05-04 00:00")), int(ist("2026-06-01 10:00"))
-    with pytest.raises(backfill.Degraded):
+    with pytest.raises(backfill.Retry):
         backfill.backfill("nifty", "15m", start, end, rule.current(), breaks_off)
     first = Bar.on("nifty").objects.count()
     assert 300 < first < 400

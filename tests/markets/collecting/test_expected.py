@@ -44,8 +44,8 @@ def walk(calendar: Calendar, timeframe: str, start: str, end: str) -> Bars:
         ("15m", "2024-11-01 00:00", "2024-11-01 23:00", ["01 18:00", "01 18:15", "01 18:30", "01 18:45"]),  # noqa: E501
         ("1h", "2024-03-02 00:00", "2024-03-02 23:00", ["02 09:15", "02 11:15", "02 12:15"]),
         ("1d", "2024-10-31 23:00", "2024-11-02 23:00", ["01 18:00"]),
-        # From August 2026 the last bar of the day is ten minutes long.
-        ("15m", "2026-08-03 15:15", "2026-08-03 16:00", ["03 15:15", "03 15:30"]),
+        # From August 2026 the last bar of the day holds the auction and ends with the session.
+        ("15m", "2026-08-03 15:15", "2026-08-03 16:00", ["03 15:15"]),
         # Closed by the end, and not before the start.
         ("15m", "2026-06-01 09:30", "2026-06-01 10:00", ["01 09:30", "01 09:45"]),
     ],

@@ -96,7 +96,7 @@ def test_what_did_not_come_is_a_gap_until_it_comes(desk: BarsDesk) -> None:
     run = desk.fire()
     assert run and "missing: 1 of 15m" in run.detail
     assert open_gaps("nifty") == ["15m 10:00", "1h 09:15"]
-    assert "cannot be read" in BarGap.on("nifty").objects.all()[0].reason
+    assert "trouble of its own" in BarGap.on("nifty").objects.all()[0].reason
     notice = Notice.objects.get(key="bars:nifty")
     assert "manage.py bars gaps nifty" in notice.text and notice.severity == "warning"
     desk.go("2026-06-01 10:18")
