@@ -1,5 +1,7 @@
 """Market data's jobs as Celery tasks."""
 
+import datetime as dt
+
 from celery import shared_task
 
 from markets import instruments_today, owner_trades, token_refresh
@@ -30,6 +32,14 @@ def keep_options(scheduled_for: str) -> None:
     from markets.options import job
 
     jobs.perform("options-partitions", scheduled_for, job.keep_house)
+
+
+@shared_task(name="markets.tasks.file_options")
+def file_options(day: str) -> None:
+    """On PC: move a day's file that PROD sent into the archive."""
+    from markets.options import filing
+
+    filing.file_sent(dt.date.fromisoformat(day))
 
 
 @shared_task(name="markets.tasks.fetch_trades")

@@ -290,6 +290,7 @@ CELERY_TASK_ROUTES = {
     "training.tasks.train_on_pc": {"queue": "gpu"},
     "training.tasks.evaluate": {"queue": "gpu"},
     "training.tasks.archive_on_pc": {"queue": "pc"},
+    "markets.tasks.file_options": {"queue": "pc"},
 }
 CELERY_VISIBILITY_TIMEOUT = 3 * 3600
 # What PC took and has not done yet is under keys of its own: PROD's is out of its reach.

@@ -3,7 +3,9 @@
 A day is archived once its session is over: its key is turned round, its quotes are written to a
 file, the file is read back, and count and hash must be those of the partition. It is dropped when
 it is older than the trading days that are kept, and only after file and partition were compared
-once more: whatever was stored since, late or by an import, is written first.
+once more: whatever was stored since, late or by an import, is written first. Where PC is another
+machine the file is sent there, and nothing is dropped before PC's archive gave it back unchanged
+(`markets.options.filing`).
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from django.db import connections
 from psycopg import sql
 
 from markets.calendar import Calendar
-from markets.options import days, parquet, partitions
+from markets.options import days, filing, parquet, partitions
 from markets.options.models import ArchivedDay
 from markets.options.partitions import ALIAS
 from tradingsite import clock, remote
-from tradingsite.errors import Degraded
+from tradingsite.errors import Degraded, Retry
 
 # The retention of quotes in the database; their files are kept for ever.
 KEPT_TRADING_DAYS = 20
@@ -55,8 +57,8 @@ class Plan:
 
 
 def folder() -> Path:
-    """Return where the files are: the PC's side of this machine."""
-    return Path(settings.PC_DIR) / "options"
+    """Return where the files are: the PC's side of this machine, PROD's own where PC is another."""
+    return Path(settings.PROD_DIR if remote.is_link() else settings.PC_DIR) / "options"
 
 
 def path_of(day: dt.date) -> Path:
@@ -97,10 +99,15 @@ def carry_out(plan: Plan, report: Callable[[str], None] = lambda said: None) -> 
             continue
         archived += 1
         report(f"archived {day}: {row.rows:,} rows in {row.bytes:,} bytes, {row.path}")
+        try:
+            filing.send(day, path_of(day))
+        except (Degraded, Retry, OSError) as error:
+            # It is written, and sent again at the latest before it is dropped.
+            troubles.append(f"{day} was not sent to PC: {error}")
     for day in plan.drop:
         try:
             drop(day)
-        except (Degraded, OSError) as error:
+        except (Degraded, Retry, OSError) as error:
             troubles.append(f"{day} was not dropped: {error}")
             continue
         dropped += 1
@@ -140,12 +147,15 @@ def drop(day: dt.date) -> None:
     row = ArchivedDay.objects.filter(date=day).first()
     if row is None:
         raise NotArchived("it has no file yet")
-    path = Path(row.path)
+    path = path_of(day)
     if not path.is_file():
         raise NotArchived(f"{path} is not there")
     if remote.sha256(path) != row.sha256:
         raise NotArchived(f"{path} has changed since it was verified")
     _compare(day, days.load(day), path)
+    if lack := filing.lack(day, row.sha256, row.bytes):
+        filing.send(day, path)
+        raise NotArchived(f"{lack}; it was sent again, and is dropped once PC has it")
     partitions.drop(day)
     row.dropped_at = clock.real()
     row.save(update_fields=["dropped_at"])
