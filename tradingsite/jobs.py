@@ -182,14 +182,15 @@ def _miss(job: Job, run: JobRun) -> bool:
     if claimed is None:
         return False
     at = run.scheduled_for.astimezone(clock.IST)
+    again = ", though it was asked for again" if run.asked_again_at else ""
     reason = f"no worker took it within {job.expires_seconds // 60} min of market time"
     leases.release(claimed, state=JobRun.State.MISSED, detail=reason, finished_at=clock.real())
     notices.notify(
         "infrastructure",
         "critical",
         notice_key(job.name),
-        f"{job.title} of {at:%d %b %H:%M} IST did not run: {reason}, though it was asked for "
-        f"again. It runs at its next time; look at beat and the worker.",
+        f"{job.title} of {at:%d %b %H:%M} IST did not run: {reason}{again}. It runs at its "
+        f"next time; look at beat and the worker.",
     )
     return True
 
