@@ -19,6 +19,9 @@ from tradingsite.errors import Degraded
 
 RECENTRED, STOPPED, CUT_SHORT = "re-centred", "stopped", "cut short"
 _INSTANT = dt.timedelta(microseconds=1)
+# A leg's silence is a gap as soon as its price is too old to be used; people hear of it later, in
+# so many times that span, and its row grows so often.
+ALARM_FACTOR, REPEAT_FACTOR = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,15 @@ def chain_of(name: str, listed: Iterable[VenueInstrument], date: dt.date) -> Cha
 
 
 @dataclass(slots=True)
+class Silence:
+    """A leg of which nothing comes while its siblings tick, in the exchange's epoch seconds."""
+
+    since: float
+    until: float
+    told_at: float
+
+
+@dataclass(slots=True)
 class Follower:
     """Follow one underlying from message to message."""
 
@@ -135,9 +147,14 @@ class Follower:
     centre: int | None = None
     series: dict[int, SeriesKey] = field(default_factory=dict)
     """What is followed now, by width."""
+    silent: dict[str, Silence] = field(default_factory=dict)
+    """The legs of which nothing comes, by the desk's names."""
     _prices: dict[str, Price] = field(default_factory=dict)
     _last: dict[SeriesKey, tuple[dt.datetime, int]] = field(default_factory=dict)
     _moved_at: dt.datetime | None = None
+    _heard_at: float = float("-inf")
+    _resumed_at: float = float("-inf")
+    """When ticks of any came again after none, which is the stream's silence and no leg's."""
 
     @property
     def instruments(self) -> dict[int, str]:
@@ -173,13 +190,54 @@ class Follower:
         events: list[Event] = list(self._rows(heard, expected, stale_seconds))
         if spot := heard.get(self.config.name):
             events += self._look_at(spot)
+        events += self._silences(expected, stale_seconds)
         return events
+
+    def alarming(self, stale_seconds: float) -> list[str]:
+        """Return the legs that are silent for so long that people should know."""
+        limit = ALARM_FACTOR * stale_seconds
+        return [name for name, each in self.silent.items() if each.until - each.since >= limit]
 
     def end(self, at: dt.datetime) -> list[Event]:
         """Return the ends of all series, because the tracker stops."""
         ended: list[Event] = [self._ended(key, at, STOPPED) for key in self.series.values()]
-        self.series, self.centre = {}, None
+        for name, silence in self.silent.items():
+            ended.append(self._missed(name, max(at.timestamp(), silence.until)))
+        self.series, self.centre, self.silent = {}, None, {}
         return ended
+
+    def _silences(self, expected: float, stale_seconds: float) -> Iterable[Event]:
+        """Return the gaps of legs that nothing comes of, as they begin, grow and end."""
+        if expected - self._heard_at > stale_seconds:
+            self._resumed_at = expected
+        self._heard_at = expected
+        last = {
+            name: max(self._last_at(name), key.since.timestamp(), self._resumed_at)
+            for key in self.series.values()
+            for name in self._legs(key)
+        }
+        for name in [*self.silent]:
+            if name not in last or expected - last[name] <= stale_seconds:
+                yield self._missed(name, expected)
+                del self.silent[name]
+        for name, at in last.items():
+            if expected - at <= stale_seconds:
+                continue
+            found = self.silent.setdefault(name, Silence(at, expected, float("-inf")))
+            found.until = expected
+            if expected - found.told_at > REPEAT_FACTOR * stale_seconds:
+                found.told_at = expected
+                yield self._missed(name, expected)
+
+    def _last_at(self, name: str) -> float:
+        price = self._prices.get(name)
+        return price.at if price else float("-inf")
+
+    def _missed(self, name: str, until: float) -> Missed:
+        since = self.silent[name].since
+        reason = f"no ticks of {name} came, while others did"
+        began_at, ended_at = (dt.datetime.fromtimestamp(at, dt.UTC) for at in (since, until))
+        return Missed(began_at, ended_at, None, reason)
 
     def _rows(
         self, heard: Mapping[str, Tick], expected: float, stale_seconds: float

@@ -34,6 +34,7 @@ SAY_SECONDS = 2.0
 # Once is a killed process; as often, a person should look.
 FAILURES_NOTICED = 3
 NOTICE = f"{SERVICE}:child"
+SILENT_NOTICE = f"{SERVICE}:silent"
 WAITS = "waiting for a new token"
 COUNTS = ("stored", "waiting", "lost", "empty", "absurd", "stale")
 
@@ -62,6 +63,8 @@ class Keeper:
         # A process before this one may have left a notice open.
         self._is_noticed = True
         self._has_failed = False
+        self._silent_told: str | None = None
+        """The silent legs that people were last told of; None of a process before."""
 
     def step(self) -> None:
         """Look after the child, see what is wanted, obey, and say so.
@@ -133,6 +136,25 @@ class Keeper:
             self._next_start_at = 0.0
             self._idle = _waits_for(calendar, now)
         self._notice()
+        self._notice_silence()
+
+    def _notice_silence(self) -> None:
+        """Tell people of legs that nothing comes of while others tick, and that they are heard."""
+        silent = self.child.report.silent if self.child else ""
+        if silent == self._silent_told:
+            return
+        if silent:
+            notices.notify(
+                "options",
+                "warning",
+                SILENT_NOTICE,
+                f"No ticks come of {silent}, while others of their straddles tick: those premiums "
+                f"are not stored, and the times are written down as gaps. The broker may have lost "
+                f"the subscription; restarting {SERVICE} subscribes anew.",
+            )
+        else:
+            notices.resolve(SILENT_NOTICE)
+        self._silent_told = silent
 
     def _notice(self) -> None:
         """Tell people of a child that keeps ending, and that it is over."""

@@ -23,6 +23,8 @@ class Report:
     empty: int = 0
     absurd: int = 0
     stale: int = 0
+    silent: str = ""
+    """The legs of which nothing comes for long, while others tick."""
 
     def send(self, descriptor: int) -> None:
         """Write the line to a pipe that does not block; one that nobody empties takes no more."""

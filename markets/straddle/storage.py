@@ -121,11 +121,7 @@ class Writer:
                     rows = Series.objects.filter(pk=ids[event.series])
                     rows.update(until=event.until, end=event.end)
                 elif isinstance(event, Missed):
-                    Gap.objects.get_or_create(
-                        began_at=event.began_at,
-                        reason=event.reason,
-                        defaults={"ended_at": event.ended_at, "rows": event.rows},
-                    )
+                    _put_gap(event)
         ended = {event.series for event in events if isinstance(event, Ended)}
         # Numbers are true only once their rows are committed.
         self._ids = {key: number for key, number in ids.items() if key not in ended}
@@ -167,6 +163,18 @@ class Writer:
             log.warning("straddle ticks are stored again")
             self.trouble = ""
         return True
+
+
+def _put_gap(event: Missed) -> None:
+    """Store a gap, or have the one that began then reach to where it has come."""
+    row, is_new = Gap.objects.get_or_create(
+        began_at=event.began_at,
+        reason=event.reason,
+        defaults={"ended_at": event.ended_at, "rows": event.rows},
+    )
+    if not is_new and row.ended_at < event.ended_at:
+        row.ended_at = event.ended_at
+        row.save(update_fields=["ended_at"])
 
 
 def open_series() -> list[Resumed]:

@@ -55,6 +55,8 @@ FINISH_SECONDS = 2.5
 HOPELESS_SECONDS = 120.0
 FRESH_PROCESS = 75  # sysexits' EX_TEMPFAIL
 LEASH_SECONDS = 5.0
+# A report must fit into a pipe whole.
+SILENT_NAMED = 6
 REPORTS_TO = 1  # standard output
 
 log = logging.getLogger(__name__)
@@ -228,7 +230,15 @@ class Tracker:
             waiting=len(self.buffer),
             lost=self.buffer.lost,
             **{reason.value: refused[reason] for reason in Refusal},
+            silent=self._silent(),
         )
+
+    def _silent(self) -> str:
+        stale_seconds = STALE_SECONDS * clock.speed()
+        found = [each.alarming(stale_seconds) for each in self.followers.values()]
+        names = sorted(name for names in found for name in names)
+        more = f" and {len(names) - SILENT_NAMED} more" if names[SILENT_NAMED:] else ""
+        return ", ".join(names[:SILENT_NAMED]) + more
 
     def _sentence(self) -> str:
         centres = [

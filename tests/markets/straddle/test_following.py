@@ -11,6 +11,7 @@ from markets.straddle.following import (
     Ended,
     Event,
     Follower,
+    Missed,
     Resumed,
     Row,
     chain_of,
@@ -106,6 +107,68 @@ def test_what_is_not_believed_is_counted_and_moves_nothing() -> None:
     # A feed that repeats itself: time goes on, its ticks do not.
     assert take(nifty, spot(25_001.0, late), option(25_000, "CE", 99.0, late), late=31.0) == []
     assert nifty.refused[Refusal.STALE] == 3
+
+
+def seconds_of(nifty: Follower, start: int, stop: int, deaf: str = "none") -> list[Event]:
+    """Let all that is followed tick each second, but for some legs; return what is no row."""
+    events: list[Event] = []
+    for second in range(start, stop):
+        at = TEN + second * SECOND
+        ticks = [spot(25_010.0, at)]
+        for name in nifty.instruments.values():
+            if name != "NIFTY" and not name.endswith(deaf):
+                strike, kind = name.split(" ")[2:]
+                ticks.append(option(int(strike), kind, 100.0, at))
+        events += [each for each in take(nifty, *ticks) if not isinstance(each, Row)]
+    return events
+
+
+def gaps(events: list[Event]) -> list[tuple[str, float, float]]:
+    """Return the legs of the gaps among events, and when they began and ended."""
+    return [
+        (
+            each.reason.removeprefix(f"no ticks of NIFTY {EXPIRY} ").partition(" came")[0],
+            (each.began_at - TEN).total_seconds(),
+            (each.ended_at - TEN).total_seconds(),
+        )
+        for each in events
+        if isinstance(each, Missed)
+    ]
+
+
+def test_a_leg_that_falls_silent_while_its_siblings_tick_is_a_gap() -> None:
+    nifty = follower()
+    assert gaps(seconds_of(nifty, 0, 60)) == []
+    found = gaps(seconds_of(nifty, 60, 300, "25000 CE"))
+    # From its last tick on; the row grows by the minute, and no other leg is concerned.
+    assert found[0] == ("25000 CE", 59.0, 90.0)
+    assert {each[:2] for each in found} == {("25000 CE", 59.0)} and found[-1][2] >= 210.0
+    assert nifty.alarming(30.0) == [f"NIFTY {EXPIRY} 25000 CE"]
+    assert gaps(seconds_of(nifty, 300, 310)) == [("25000 CE", 59.0, 300.0)]
+    assert nifty.alarming(30.0) == [] and nifty.silent == {}
+
+
+def test_a_leg_that_never_ticked_is_silent_from_its_series_on() -> None:
+    nifty = follower(0)
+    assert gaps(seconds_of(nifty, 0, 50, "PE")) == [("25000 PE", 0.0, 31.0)]
+    assert nifty.alarming(30.0) == []  # a gap at once, and an alarm later
+    assert gaps(nifty.end(TEN + 60 * SECOND)) == [("25000 PE", 0.0, 60.0)]
+
+
+def test_a_stream_that_was_away_makes_no_leg_silent() -> None:
+    nifty = follower()
+    seconds_of(nifty, 0, 5)
+    # The first messages after five minutes have one instrument only.
+    back = [TEN + second * SECOND for second in range(300, 320)]
+    events = [each for at in back for each in take(nifty, spot(25_010.0, at))]
+    assert gaps(events + seconds_of(nifty, 320, 400)) == []
+
+
+def test_a_silence_ends_with_its_series() -> None:
+    nifty = follower(0)
+    seconds_of(nifty, 0, 40, "CE")
+    moved = take(nifty, spot(25_090.0, TEN + 40 * SECOND))
+    assert gaps(moved) == [("25000 CE", 0.0, 40.0)] and nifty.silent == {}
 
 
 def test_the_series_of_a_tracker_before_go_on_only_where_all_fits() -> None:

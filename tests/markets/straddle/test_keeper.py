@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -30,6 +31,14 @@ import json, select, sys
 state = sys.argv[-1] if sys.argv[1] == "says" else "connected"
 while True:
     print(json.dumps({"state": state, "sentence": "follows NIFTY 25000", "stored": 7}), flush=True)
+    if select.select([sys.stdin], [], [], 0.05)[0]:
+        sys.exit(0)
+"""
+SILENT = """
+import json, select, sys
+while True:
+    told = {"state": "connected", "silent": open(sys.argv[1]).read()}
+    print(json.dumps(told), flush=True)
     if select.select([sys.stdin], [], [], 0.05)[0]:
         sys.exit(0)
 """
@@ -229,6 +238,25 @@ def test_what_the_child_reports_is_what_the_service_says(
     text = OBEDIENT.replace('"connected"', repr(state))
     parent = make(python(text))
     assert stepped(parent, lambda: says() == said)
+
+
+def test_silent_legs_are_told_of_until_they_are_heard(
+    make: Callable[..., Keeper], set_market: Callable[..., None], tmp_path: Path
+) -> None:
+    set_market(ist("2026-06-01 10:00"))
+    want()
+    file = tmp_path / "silent"
+    file.write_text("NIFTY 2026-06-02 25000 CE")
+    parent = make(python(SILENT, str(file)))
+    told = Notice.objects.filter(key=keeper.SILENT_NOTICE)
+    assert stepped(parent, told.exists)
+    notice = told.get()
+    assert (
+        notice.channel == "options" and "No ticks come of NIFTY 2026-06-02 25000 CE" in notice.text
+    )
+    file.write_text("")
+    assert stepped(parent, lambda: told.filter(resolved_at__isnull=False).exists())
+    assert told.count() == 1 and told.get().count == 1
 
 
 def test_a_second_parent_leaves_the_firsts_record_alone(make: Callable[..., Keeper]) -> None:

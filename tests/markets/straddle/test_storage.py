@@ -155,3 +155,11 @@ def test_what_is_left_is_stored_at_the_end_or_counted(
     assert time.monotonic() - began < 1.0
     monkeypatch.undo()
     connections["straddle"].close()
+
+
+def test_a_gap_that_grows_is_one_row() -> None:
+    began = TEN + SECOND
+    for seconds in (30, 90, 60):
+        Writer(Buffer()).save([Missed(began, began + seconds * SECOND, None, "no ticks of a leg")])
+    row = Gap.objects.get()
+    assert (row.began_at, row.ended_at) == (began, began + 90 * SECOND)
