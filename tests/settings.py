@@ -37,6 +37,7 @@ os.environ |= {
     "SIM_NIGHT_SPEED": "480",
     "TRAIN_TIMESTEPS": "2000",
     "WEB_PORT": "8000",
+    "SIM_PORT": "8801",
     **dict.fromkeys(("KITE_LOGIN", "KITE_ROOT", "KITE_LOGIN_ROOT", "KITE_WS_ROOT"), ""),
     **dict.fromkeys(("EXCHANGE_URL", "LIMITS_FILE"), ""),
     "ALLOCATOR_CURRENT": "",
@@ -53,6 +54,7 @@ from tradingsite.settings import (  # noqa: E402
 
 (TEST_FOLDER / WORKER / "static").mkdir(parents=True, exist_ok=True)  # whitenoise wants it there
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns of a missing one
+SIM_DESK = ""  # simulators of tests are nobody's
 clock.simulate(None)  # a test that wants a market time makes one
 # Templates are made by this very file under another prefix.
 DATABASES = databases.settings_for(

@@ -10,7 +10,7 @@ import ctypes
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 ARENAS = 2
-LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 128 * 1024
 
 
 def give_back() -> None:

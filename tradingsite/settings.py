@@ -13,7 +13,16 @@ from urllib.parse import urlsplit
 from csp.constants import NONE, SELF
 from django.templatetags.static import static
 
-from tradingsite import clock, databases, embedded, keys, memory, owner_limits, venues
+from tradingsite import (
+    clock,
+    databases,
+    embedded,
+    keys,
+    memory,
+    owner_limits,
+    simulated_ports,
+    venues,
+)
 from tradingsite.environment import LEVELS, Environment
 from tradingsite.errors import BadSetting
 from tradingsite.services import SERVICE_VARIABLE
@@ -64,7 +73,12 @@ USDC_INR = env.positive(
 ALLOCATOR_CURRENT = env.str("ALLOCATOR_CURRENT", "")
 
 # --- Venues: where they are, who we are there; a secret may be in the file that NAME_FILE names ---
-_venue = venues.Reader(MODE, os.environ, vars(import_module("markets.simulator.credentials")))
+# The first of the simulator's four ports in a row; where it is taken `up` goes on to the next row.
+SIM_PORT = env.whole("SIM_PORT", simulated_ports.FIRST, 1, 65_000)
+SIM_PORT_FOUND = simulated_ports.first_port(DATA_DIR, SIM_PORT)
+SIM_DESK = simulated_ports.desk_id(DATA_DIR) if MODE == "simulated" else ""
+_credentials = vars(import_module("markets.simulator.credentials"))
+_venue = venues.Reader(MODE, os.environ, _credentials, SIM_PORT_FOUND)
 KITE_API_KEY = _venue.text("KITE_API_KEY")
 KITE_API_SECRET = _venue.secret("KITE_API_SECRET")
 KITE_USER_ID = _venue.text("KITE_USER_ID")

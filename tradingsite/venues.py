@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tradingsite import simulated_ports
 from tradingsite.errors import BadSetting
 
 SIMULATED = "simulated"
 LOGINS = ("interactive", "headless")
 # Where the services of the simulator listen; the real ones' own addresses otherwise.
 SIMULATED_ADDRESSES = {
-    "KITE_ROOT": "http://127.0.0.1:8801",
-    "KITE_LOGIN_ROOT": "http://127.0.0.1:8801",
-    "KITE_WS_ROOT": "ws://127.0.0.1:8801",
-    "EXCHANGE_URL": "http://127.0.0.1:8802",
+    "KITE_ROOT": ("http", "kite"),
+    "KITE_LOGIN_ROOT": ("http", "kite"),
+    "KITE_WS_ROOT": ("ws", "kite"),
+    "EXCHANGE_URL": ("http", "exchange"),
 }
 REAL_ADDRESSES = {
     "KITE_ROOT": "https://api.kite.trade",
@@ -46,6 +47,8 @@ class Reader:
     environment: Mapping[str, str]
     simulated: Mapping[str, object]
     """The simulator's own credentials by name."""
+    sim_port: int = simulated_ports.FIRST
+    """The first of the simulator's ports."""
 
     def text(self, name: str, default: str = "") -> str:
         """Return what says who we are: the simulator's in simulated mode."""
@@ -64,9 +67,8 @@ class Reader:
 
     def address(self, name: str) -> str:
         """Return a venue's address; raise BadVenueSetting for one that does not fit the mode."""
-        defaults = SIMULATED_ADDRESSES if self.mode == SIMULATED else REAL_ADDRESSES
-        address = self.environment.get(name, "") or defaults[name]
-        if not address and not defaults[name]:
+        address = self.environment.get(name, "") or self._default(name)
+        if not address:
             return ""
         if self.mode == SIMULATED and not is_loopback(address):
             raise BadVenueSetting(
@@ -79,6 +81,13 @@ class Reader:
                 f"machine; remove {name}, or choose MODE=simulated"
             )
         return address
+
+    def _default(self, name: str) -> str:
+        if self.mode != SIMULATED:
+            return REAL_ADDRESSES[name]
+        scheme, service = SIMULATED_ADDRESSES[name]
+        port = self.sim_port + simulated_ports.SERVICES.index(service)
+        return f"{scheme}://{simulated_ports.LOOPBACK}:{port}"
 
     def login(self) -> str:
         """Return how the day's token is fetched: by a person unless the owner opted otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,10 @@ from markets.simulator.kite.app import Kite
 from markets.simulator.news import News
 from markets.simulator.telegram import Telegram
 from markets.simulator.world import World
+from tradingsite import simulated_ports
+from tradingsite.simulated_ports import HEADER
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ADDRESS = "127.0.0.1"
 # A quote of 500 instruments is a request line of 13 kB; the server's own limit is 8.
@@ -88,8 +92,10 @@ def services_of(
 class Servers:
     """Serve the services until they are stopped."""
 
-    def __init__(self, services: Mapping[str, Service], ports: Ports) -> None:
+    def __init__(self, services: Mapping[str, Service], ports: Ports, desk: str = "") -> None:
+        """Take the services, where they listen, and whose they are: "" serves any client."""
         self.services = dict(services)
+        self._desk = desk
         self.addresses: dict[str, str] = {}
         """Where each service listens, once started."""
         self._ports = ports
@@ -123,7 +129,7 @@ class Servers:
         for name, service in self.services.items():
             port = getattr(self._ports, name)
             runner = web.AppRunner(
-                service.app(),
+                self._owned(service.app()),
                 access_log=None,
                 shutdown_timeout=SHUTDOWN_SECONDS,
                 max_line_size=LONGEST_LINE_BYTES,
@@ -136,11 +142,31 @@ class Servers:
             except OSError as error:
                 raise PortTaken(
                     f"the simulator's {name} service cannot have port {port} of {ADDRESS}: "
-                    f"{error.strerror}. Stop what listens there, or choose another by "
-                    f"--{name}-port"
+                    f"{error.strerror}, taken by {simulated_ports.holder(port)}. Stop that, or "
+                    f"choose other ports by SIM_PORT or --{name}-port"
                 ) from error
             host, found = runner.addresses[0][:2]
             self.addresses[name] = f"http://{host}:{found}"
+
+    def _owned(self, app: web.Application) -> web.Application:
+        """Have a service say whose it is, and refuse what was meant for another desk's."""
+        if not self._desk:
+            return app
+
+        @web.middleware
+        async def only_ours(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.headers.get(HEADER, self._desk) != self._desk:
+                return web.Response(status=421, text="this simulator is another desk's\n")
+            if request.path == "/_sim/desk":
+                return web.json_response({"desk": self._desk})
+            return await handler(request)
+
+        async def say_whose(request: web.Request, response: web.StreamResponse) -> None:
+            response.headers[HEADER] = self._desk
+
+        app.middlewares.insert(0, only_ours)
+        app.on_response_prepare.append(say_whose)
+        return app
 
     async def _stop(self) -> None:
         for runner in self._runners:

@@ -39,6 +39,7 @@ from markets.straddle.following import (
 from markets.straddle.premium import STALE_SECONDS, MessageTime, Refusal
 from markets.straddle.reports import Report
 from markets.straddle.underlyings import UNDERLYINGS
+from markets.venues import own_simulator
 from markets.venues.base import Tick
 from markets.venues.configured import kite_config, kite_token, kite_venue
 from markets.venues.kite_ticker import KiteStream, State
@@ -135,6 +136,7 @@ class Tracker:
             self._instruments(),
             lambda ticks: self._inbox.put((time.monotonic(), ticks)),
             broker.ws_root,
+            headers=own_simulator.headers(broker.desk),
         ).start()
         self._alive_at = time.monotonic()
 

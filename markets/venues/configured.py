@@ -26,6 +26,7 @@ def kite_config() -> KiteConfig:
         root=settings.KITE_ROOT,
         login_root=settings.KITE_LOGIN_ROOT,
         ws_root=settings.KITE_WS_ROOT,
+        desk=settings.SIM_DESK,
     )
 
 

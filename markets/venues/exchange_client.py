@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from markets.venues import exchange_errors, exchange_signing
+from markets.venues import exchange_errors, exchange_signing, own_simulator
 from markets.venues.base import OrderUncertain, RateLimited, TokenRefused
 from markets.venues.exchange_errors import Answer
 from tradingsite.errors import Degraded, Retry
@@ -63,6 +63,8 @@ class ExchangeConfig:
     pause_ms: float | None = None
     """Least pause between requests of weight one, None for the exchange's own."""
     timeout_seconds: float = 10.0
+    desk: str = ""
+    """What names this desk to its own simulator; "" where the exchange is a real one."""
 
     @property
     def has_keys(self) -> bool:
@@ -97,6 +99,7 @@ def from_settings() -> ExchangeConfig:
         api_key=settings.EXCHANGE_API_KEY,
         secret=settings.EXCHANGE_SECRET,
         url=settings.EXCHANGE_URL,
+        desk=settings.SIM_DESK,
     )
 
 
@@ -131,6 +134,7 @@ def connect(config: ExchangeConfig, *, with_keys: bool) -> Any:
     """Return a ccxt client that never repeats a request; raise TokenRefused for a malformed key."""
     import ccxt
 
+    own_simulator.ensure(config.url, config.desk)
     kind = getattr(ccxt, config.id, None) if config.id in ccxt.exchanges else None
     if kind is None:
         raise Degraded(f"ccxt knows no exchange {config.id!r}; correct EXCHANGE_ID")
@@ -154,6 +158,7 @@ def connect(config: ExchangeConfig, *, with_keys: bool) -> Any:
         }
         settings |= {name: value for name, value in keys.items() if value}
     client = kind(settings)
+    client.headers = {**(client.headers or {}), **own_simulator.headers(config.desk)}
     if config.url:
         client.urls["api"] = _moved(client.urls["api"], config.url)
     if config.id == exchange_signing.CHAIN:

@@ -22,6 +22,7 @@ from markets.venues import (
     kite_notes,
     kite_products,
     kite_rows,
+    own_simulator,
 )
 from markets.venues.base import (
     BookOrder,
@@ -136,7 +137,12 @@ class KiteVenue(KiteCalls):
         directory = self._directory()
         tokens = {directory.find(name).token: name for name in instruments}
         return KiteStream(
-            self._config.api_key, self._tokens.current, tokens, on_ticks, self._config.ws_root
+            self._config.api_key,
+            self._tokens.current,
+            tokens,
+            on_ticks,
+            self._config.ws_root,
+            headers=own_simulator.headers(self._config.desk),
         ).start()
 
     # --- Orders ----------------------------------------------------------------------------------
@@ -178,6 +184,8 @@ class KiteVenue(KiteCalls):
             kite = self._client()
         except TokenRefused as error:
             raise RefusedForToken(f"not sent: {error}") from error
+        except (Retry, Degraded) as error:
+            raise OrderRefused(f"not sent: {error}") from error
         refuse_if_late(sent_at, clock.real())
         try:
             return str(

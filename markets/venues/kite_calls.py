@@ -21,6 +21,7 @@ from markets.venues.kite_rows import Directory
 from markets.venues.kite_token import KiteConfig, TokenStore
 from markets.venues.limiter import OTHER, RateLimiter
 from markets.venues.odd_rows import OddRows
+from markets.venues.own_simulator import ForeignSimulator
 from tradingsite import clock
 
 EXCHANGES = ("NFO", "BFO", "NSE", "BSE")
@@ -64,6 +65,8 @@ class KiteCalls:
         self._limiter.acquire(kind)
         try:
             return getattr(kite, method)(*arguments)
+        except ForeignSimulator:
+            raise
         except Exception as error:
             reaction = kite_errors.of_reading(error, kite.answered_with)
             self._slow_down(reaction)

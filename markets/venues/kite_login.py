@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import requests
 
+from markets.venues import own_simulator
 from markets.venues.kite_token import KiteConfig
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
@@ -46,8 +47,10 @@ def client(config: KiteConfig, token: str = "") -> Any:
     """
     from kiteconnect import KiteConnect
 
+    own_simulator.ensure(config.root, config.desk)
     kite = KiteConnect(config.api_key, token or None, root=config.root)
     kite.reqsession.max_redirects = 0
+    own_simulator.guard(kite.reqsession, config.root, config.desk)
     kite.answered_with = 0
 
     def note(response: Any, **_: Any) -> None:
@@ -113,7 +116,9 @@ def login_headless(config: KiteConfig) -> tuple[str, str]:
     if missing:
         names = ", ".join(f"KITE_{name.upper()}" for name in missing)
         raise LoginRefused(f"the headless login needs {names}")
+    own_simulator.ensure(config.login_root, config.desk)
     with requests.Session() as session:
+        own_simulator.guard(session, config.login_root, config.desk)
         first = _post(
             session,
             config,

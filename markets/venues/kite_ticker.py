@@ -60,6 +60,7 @@ class KiteStream:
         on_ticks: Callable[[list[Tick]], None],
         root: str = ROOT,
         mode: str = FULL,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Take the desk's name of each instrument token, and where to ask for an access token.
 
@@ -74,6 +75,8 @@ class KiteStream:
         self.mode = mode
         self.names = _checked(tokens)
         """The desk's names of what is subscribed, by instrument token."""
+        self.headers = dict(headers or {})
+        """What is sent besides the library's own."""
         self._root = root
         self._api_key = api_key
         self._token_source = token_source
@@ -192,6 +195,7 @@ class _Connection:
             connect_timeout=SILENCE_SECONDS,
         )
         self._ticker.parse = stream.parse
+        self._ticker.more_headers = stream.headers
         self._ticker.on_ticks = self._on_ticks
         self._ticker.on_open = self._on_open
         self._ticker.on_message = self._on_message
@@ -304,11 +308,14 @@ def _ticker_class() -> Any:
     class Ticker(KiteTicker):
         parse: Callable[[bytes], list[Tick]]
         connector: Any = None
+        more_headers: Mapping[str, str] = {}
 
         def dial(self) -> None:
             """Do what `connect` does, but verify the server, which `connect` does not."""
             self._create_connection(
-                self.socket_url, useragent=self._user_agent(), headers={"X-Kite-Version": "3"}
+                self.socket_url,
+                useragent=self._user_agent(),
+                headers={"X-Kite-Version": "3", **self.more_headers},
             )
             host = self.factory.host
             context = ssl.optionsForClientTLS(host) if self.factory.isSecure else None

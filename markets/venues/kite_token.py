@@ -31,6 +31,8 @@ class KiteConfig:
     root: str = "https://api.kite.trade"
     login_root: str = "https://kite.zerodha.com"
     ws_root: str = "wss://ws.kite.trade"
+    desk: str = ""
+    """What names this desk to its own simulator; "" where the broker is the real one."""
 
     @property
     def login_page(self) -> str:

@@ -11,7 +11,6 @@ Packages to the right are named by strings only.
 """
 
 import datetime as dt
-import http.client
 import os
 import sys
 import time
@@ -82,6 +81,9 @@ class Desk:
         self._port = settings.WEB_PORT
         self._owns_servers = False
         self._supervisor: Supervisor | None = None
+        self._broker = settings.KITE_ROOT
+        self._supervised_at = 0.0
+        self._is_late = False
         self._told_of: set[Path] = set()
 
     def run(self, lock: UpLock, fresh: bool = False) -> None:
@@ -122,10 +124,19 @@ class Desk:
         if "simulator" in self._names():
             for market in MARKETS:
                 self._make_history(market)
+            self._choose_ports()
         self._port = preparing.free_port(WEB_ADDRESS, settings.WEB_PORT)
         if self._port != settings.WEB_PORT:
             self._say(f"port {settings.WEB_PORT} is in use, so the dashboard takes {self._port}")
         connections.close_all()
+
+    def _choose_ports(self) -> None:
+        first, self._broker = preparing.simulator_ports()
+        if first != settings.SIM_PORT:
+            self._say(
+                f"ports from {settings.SIM_PORT} on are in use (another desk's simulator?), so "
+                f"this desk's simulator takes those from {first} on"
+            )
 
     def _migrate(self) -> None:
         done = 0
@@ -183,6 +194,7 @@ class Desk:
             self._keep_servers,
         ]
         next_look = 0.0
+        self._supervised_at = time.monotonic()
         with supervisor.signals():
             try:
                 supervisor.start([name for name in FIRST if name in self._names()])
@@ -201,8 +213,8 @@ class Desk:
 
     def _start_rest(self, supervisor: Supervisor) -> bool:
         """Start the others once the market has a time, which all of them read."""
-        waited = time.monotonic() - self._began
-        if "simulator" in self._names() and not self._has_time() and waited < MARKET_WAIT_SECONDS:
+        waited = time.monotonic() - self._supervised_at
+        if not self._market_answers() and waited < MARKET_WAIT_SECONDS:
             return False
         supervisor.start()
         return True
@@ -213,12 +225,11 @@ class Desk:
             self._say(f"up: {', '.join(self._names())}")
             return True
         if not self._answers():
-            if time.monotonic() - self._began < PAGE_WAIT_SECONDS:
-                return False
-            log = settings.DATA_DIR / "logs" / "dashboard.log"
-            supervisor.say(f"{self.address} does not answer yet; see {log}")
-            return True
-        if "simulator" in self._names() and not self._has_time():
+            waited = time.monotonic() - self._supervised_at
+            if waited >= PAGE_WAIT_SECONDS and not self._is_late:
+                self._is_late = True
+                log = settings.DATA_DIR / "logs" / "dashboard.log"
+                supervisor.say(f"{self.address} does not answer after {waited:.0f} s; see {log}")
             return False
         self._show_banner()
         return True
@@ -280,24 +291,24 @@ class Desk:
             if self._supervisor is not None:
                 self._supervisor.say(f"no notice of it was kept: {error}", program.name)
 
-    def _has_time(self) -> bool:
+    def _market_answers(self) -> bool:
+        """Say whether there is a market to trade in: its clock moves, and its broker answers."""
         simulated = clock.simulated()
-        return simulated is None or simulated.anchor() is not None
+        if simulated is None or "simulator" not in self._names():
+            return True
+        anchor = simulated.anchor()
+        return (
+            anchor is not None
+            and anchor.real >= self._started_at.timestamp()
+            and preparing.answers(f"{self._broker}/_sim/desk")
+        )
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(WEB_ADDRESS, self._port, timeout=0.5)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return preparing.answers(f"{self.address}healthz")
 
     # --- What people read ------------------------------------------------------------------------
 
     def _show_banner(self) -> None:
-        now = _ist(clock.market())
         lines = (
             ("Dashboard", self.address),
             (
@@ -305,7 +316,7 @@ class Desk:
                 f"{self.address}admin/  user and password: manage.py firstuser",
             ),
             ("Mode", MODES[settings.MODE]),
-            ("Market", f"{now:%a %d %b %Y %H:%M} IST, {clock.speed():.0f} market seconds a second"),
+            ("Market", self._market_time()),
             ("Own bars", "manage.py importbars MARKET TIMEFRAME FILE --replace"),
             ("Stop", "Ctrl-C; the next `make run` goes on from there"),
         )
@@ -320,6 +331,13 @@ class Desk:
         else:
             console.print(title)
             console.print(text)
+
+    def _market_time(self) -> str:
+        simulated = clock.simulated()
+        if simulated is not None and simulated.anchor() is None:
+            return "has not begun yet"
+        now = _ist(clock.market())
+        return f"{now:%a %d %b %Y %H:%M} IST, {clock.speed():.0f} market seconds a second"
 
     def _say_stopped(self) -> None:
         simulated = clock.simulated()

@@ -2,12 +2,13 @@
 
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import redis
 from django.conf import settings
@@ -16,9 +17,11 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
+from tradingsite import simulated_ports
 from tradingsite.migrating import open_server
 
 PORTS_TRIED = 20
+ANSWER_SECONDS = 0.5
 
 
 class CannotStart(Exception):
@@ -71,16 +74,42 @@ class UpLock:
 def free_port(address: str, wanted: int) -> int:
     """Return the first free port from the wanted one on; raise CannotStart when all are in use."""
     for port in range(wanted, wanted + PORTS_TRIED + 1):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                continue
+        if simulated_ports.is_free(port, address):
             return port
     raise CannotStart(
         f"ports {wanted} to {wanted + PORTS_TRIED} of {address} are all in use: set WEB_PORT"
     )
+
+
+def simulator_ports() -> tuple[int, str]:
+    """Choose the simulator's ports, and return the first of them and its broker's address.
+
+    What a setting puts elsewhere is left there. Raises CannotStart where no row is free.
+    """
+    elsewhere = {"kite": "KITE_ROOT", "exchange": "EXCHANGE_URL"}
+    used = tuple(
+        name
+        for name in simulated_ports.SERVICES
+        if not (name in elsewhere and os.environ.get(elsewhere[name]))
+    )
+    try:
+        first = simulated_ports.choose(settings.DATA_DIR, settings.SIM_PORT, used)
+    except simulated_ports.NoPorts as error:
+        raise CannotStart(str(error)) from error
+    return first, os.environ.get("KITE_ROOT") or f"http://{simulated_ports.LOOPBACK}:{first}"
+
+
+def answers(address: str) -> bool:
+    """Return whether an address answers with 200."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def collect_static() -> bool:

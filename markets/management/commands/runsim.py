@@ -2,9 +2,11 @@
 
 import argparse
 import datetime as dt
+import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +16,17 @@ from django.core.management.base import BaseCommand, CommandError
 
 from markets.simulator import credentials
 from markets.simulator.market import LOOP_SECONDS, Simulator
-from markets.simulator.servers import Leniency, Ports, PortTaken, Servers, services_of
+from markets.simulator.servers import Leniency, Ports, PortTaken, Servers, Service, services_of
 from markets.simulator.telegram import TOKENS
 from markets.simulator.world import World
-from tradingsite import clock
+from tradingsite import clock, notices, simulated_ports
 from tradingsite.heartbeat import Beat
 from tradingsite.serving import serve, stopping
 from tradingsite.supervision.supervisor import REFUSED
+
+PORT_KEY = "simulator:port"
+PORT_PAUSE_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 STANDALONE_START = "2026-06-01 10:00"
 CREDENTIALS = f"""
@@ -105,14 +111,22 @@ class Command(BaseCommand):
         stop = stopping()
         beat = Beat("simulator")
         simulator: Simulator | None = None
+        services: dict[str, Service] | None = None
         servers: Servers | None = None
 
         def step() -> None:
-            nonlocal simulator, servers
+            nonlocal simulator, services, servers
             simulator = simulator or Simulator.start(beat)
             if servers is None:
                 home = settings.DATA_DIR / "simulator"
-                servers = self._serve(simulator.world(), home, options, clock.market_seconds)
+                world = simulator.world
+                services = services or _services(world(), home, options, clock.market_seconds)
+                try:
+                    servers = self._serve(services, options, settings.SIM_DESK)
+                except PortTaken as error:
+                    _wait_for_port(error, beat, stop)
+                    return
+                notices.resolve(PORT_KEY)
             simulator.step()
 
         serve(beat, step, LOOP_SECONDS, stop)
@@ -125,33 +139,52 @@ class Command(BaseCommand):
         now = running_clock(options["at"], options["speed"])
         stop = stopping()
         world = World.build(now, settings.SIM_SEED)
-        servers = self._serve(world, None, options)
+        try:
+            servers = self._serve(_services(world, None, options), options)
+        except PortTaken as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
         self.stdout.write(f"The market's clock starts at {options['at']} IST. Ctrl-C ends it.")
         wait_for(stop)
         servers.stop()
 
     def _serve(
-        self,
-        world: World,
-        home: Path | None,
-        options: dict[str, Any],
-        paced_by: Callable[[], float] = time.time,
+        self, services: dict[str, Service], options: dict[str, Any], desk: str = ""
     ) -> Servers:
-        leniency = Leniency(
-            needs_protection=not options["no_protection_rule"],
-            older_spans=options["older_history_spans"],
-            has_limits=not options["no_rate_limits"],
-            owner_trades=not options["no_owner"],
-        )
         ports = Ports(**{name: options[f"{name}_port"] for name in vars_of(Ports())})
-        servers = Servers(services_of(world, home, leniency, paced_by), ports)
-        try:
-            servers.start()
-        except PortTaken as error:
-            raise CommandError(str(error), returncode=REFUSED) from error
+        servers = Servers(services, ports, desk)
+        servers.start()
         for name, address in servers.addresses.items():
             self.stdout.write(f"simulated {name:<9} {address}")
         return servers
+
+
+def _services(
+    world: World,
+    home: Path | None,
+    options: dict[str, Any],
+    paced_by: Callable[[], float] = time.time,
+) -> dict[str, Service]:
+    leniency = Leniency(
+        needs_protection=not options["no_protection_rule"],
+        older_spans=options["older_history_spans"],
+        has_limits=not options["no_rate_limits"],
+        owner_trades=not options["no_owner"],
+    )
+    return services_of(world, home, leniency, paced_by)
+
+
+def _wait_for_port(error: PortTaken, beat: Beat, stop: threading.Event) -> None:
+    """Say that the market cannot start and why; the port may be free at the next try."""
+    log.warning("%s. It is tried again every %.0f s", error, PORT_PAUSE_SECONDS)
+    beat.beat("refused", f"refused to start: {error}")
+    notices.notify(
+        "infrastructure",
+        "critical",
+        PORT_KEY,
+        f"Simulator refused to start: {error}. Until then the market stands still; it is tried "
+        f"again every {PORT_PAUSE_SECONDS:.0f} s.",
+    )
+    stop.wait(PORT_PAUSE_SECONDS)
 
 
 def vars_of(ports: Ports) -> dict[str, int]:
@@ -161,12 +194,13 @@ def vars_of(ports: Ports) -> dict[str, int]:
 
 def default_ports() -> Ports:
     """Return the ports at which this desk looks for its simulated services."""
-    usual = Ports()
+    first = settings.SIM_PORT_FOUND
+    usual = Ports(*range(first, first + len(simulated_ports.SERVICES)))
     found = {"kite": settings.KITE_ROOT, "exchange": settings.EXCHANGE_URL}
     if settings.MODE != "simulated":
         return usual
     at = {name: urlsplit(root).port for name, root in found.items()}
-    return Ports(at["kite"] or usual.kite, at["exchange"] or usual.exchange)
+    return replace(usual, **{name: port for name, port in at.items() if port})
 
 
 def running_clock(start: str, speed: float) -> Callable[[], float]:
