@@ -99,7 +99,7 @@ MATRIX: dict[str, tuple[str, ...]] = {
         "markets/test_token_refresh.py::test_a_refused_login_is_never_repeated",
     ),
     # Two bots.
-    "F20": (f"{RUNNER}test_a_second_process_of_a_bot_ends_with_78_and_names_the_first",),
+    "F20": (f"{RUNNER}test_a_second_process_of_a_bot_waits_and_names_the_first",),
     # The kill switch.
     "F21": (
         SCHEDULES,
