@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from markets.options import chain, gaps, implied, partitions, quality, recall, s
 from markets.options.batch import Batch
 from markets.options.partitions import ALIAS, DayDropped
 from markets.options.spool import Spool
+from markets.options.stages import Outcome, Stages
 from markets.venues.base import DataVenue, MarketQuote, TokenRefused, VenueInstrument
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
@@ -37,10 +38,12 @@ TRIES = 3
 RETRY_SECONDS = 1.0
 # Market seconds into the minute after which the quotes of now are the next minute's.
 LATEST_SECONDS = 55.0
+SLOW_SECONDS = 30.0
+"""A minute that takes longer says where the time went."""
 # The contract's last minute is the session's; before the calendar knows the day, this is assumed.
 USUAL_CLOSE = dt.time(15, 30)
 
-NO_QUOTE = "no quote: it is not in the venue's answer"
+NO_QUOTE = "no quote: it is not in the venue's answer, or its row cannot be read"
 NOT_LISTED = "no longer listed: the venue's list of today has it no more"
 
 log = logging.getLogger(__name__)
@@ -49,39 +52,6 @@ pause = time.sleep
 
 class TooLate(Degraded):
     """The minute is over, or another one is still being collected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Say what became of one minute."""
-
-    stored: int
-    missing: int
-    quarantined: int
-    replayed: int
-    """Minutes of the spool that were stored with it."""
-    gaps: int
-    """Earlier minutes that turned out to be missing."""
-    waits: bool = False
-    """It waits in the spool for PostgreSQL."""
-    reason: str = ""
-    """Why there is no quote at all."""
-    is_early: bool = False
-    """The session is not open, so that things were only made ready."""
-
-    def __str__(self) -> str:
-        if self.is_early:
-            return "the list and the partitions are ready for the session"
-        if self.reason:
-            return f"the minute is missing: {self.reason}"
-        if self.waits:
-            return "PostgreSQL is away: the minute waits in the spool"
-        parts = [f"{self.stored} quotes stored"]
-        parts += [f"{self.missing} missing"] if self.missing else []
-        parts += [f"{self.quarantined} of them not believed"] if self.quarantined else []
-        parts += [f"{self.replayed} minutes from the spool"] if self.replayed else []
-        parts += [f"{self.gaps} earlier minutes missing"] if self.gaps else []
-        return ", ".join(parts)
 
 
 class Collector:
@@ -110,6 +80,7 @@ class Collector:
         self._before: dict[str, float] = {}
         self._seen_at: dict[str, int] = {}
         self._busy = threading.Lock()
+        self._stages = Stages(0)
 
     # --- One minute ------------------------------------------------------------------------------
 
@@ -128,7 +99,9 @@ class Collector:
             self._busy.release()
 
     def _collect(self, minute: int) -> Outcome:
+        stages = self._stages = Stages(minute)
         replayed = self.replay()
+        stages.end("the spool")
         session = self.calendar.session_on(clock.trading_date(clock.from_seconds(minute)))
         self._begin_day(minute)
         if session is None or not session.opens_at <= minute <= session.closes_at:
@@ -136,10 +109,9 @@ class Collector:
             return Outcome(0, 0, 0, replayed or 0, 0, is_early=True)
         late = clock.market_seconds() - minute
         if late > LATEST_SECONDS:
-            self._note(session, minute - MINUTE)
-            raise TooLate(
-                f"{late:.0f} s after the minute: a quote of now is not one of {_hour(minute)} IST"
-            )
+            why = f"{late:.0f} s after the minute, when a quote of now is none of its ({stages})"
+            self._keep(Batch.nothing(minute, f"too late: {why}"), replayed, session)
+            raise TooLate(why)
         refused: TokenRefused | None = None
         began = time.monotonic()
         self.last_minute = minute
@@ -150,9 +122,10 @@ class Collector:
         except (Retry, Degraded) as error:
             batch = Batch.nothing(minute, f"no answer: {error}")
         outcome = self._keep(batch, replayed, session)
+        stages.end("storing")
         if refused:
             raise refused
-        return outcome
+        return replace(outcome, slow=str(stages)) if stages.seconds > SLOW_SECONDS else outcome
 
     def prepare(self) -> None:
         """Have the venue's list of the day and the spots, before the first minute.
@@ -199,12 +172,16 @@ class Collector:
                     raise
                 log.warning("try %d of %d for %s: %s", number, TRIES, _hour(minute), error)
                 pause(RETRY_SECONDS)
+                self._stages.end("tries that failed")
         raise AssertionError("the last try returns or raises")
 
     def _fetch_once(self, minute: int, began: float) -> Batch:
+        stages = self._stages
         listed = {row.name: row for row in self.venue.instruments()}
+        stages.end("the list")
         if not self._spots:
             self._read_spots()
+            stages.end("the indices")
         rows = chain.wanted(
             listed.values(), self._spots, self._today(minute), self._wanted, self._chains
         )
@@ -212,9 +189,10 @@ class Collector:
             return Batch.nothing(minute, "the venue's list has nothing that is wanted")
         gone = dict.fromkeys(self._wanted - listed.keys(), NOT_LISTED)
         quotes = self.venue.quotes([row.name for row in rows])
-        taken = clock.market_seconds()
-        if taken - minute > MINUTE:
-            return Batch.nothing(minute, f"too slow: the answer came {taken - minute:.0f} s after")
+        stages.end(f"{len(rows)} quotes")
+        if stages.seconds > MINUTE:
+            late = f"too slow: the answer came {stages.seconds:.0f} s after"
+            return Batch.nothing(minute, f"{late} ({stages})")
         self._wanted |= {row.name for row in rows if row.expiry}
         self._listed |= listed
         asked = {row.name: row for row in rows}
@@ -245,6 +223,7 @@ class Collector:
         values = [
             _columns(judged.good[row.name], iv, minute) for row, iv in zip(rows, ivs, strict=True)
         ]
+        self._stages.end("judging and volatilities")
         return Batch(
             minute,
             tuple(row.name for row in rows),

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from markets.options.collector import Collector, TooLate
 from markets.options.models import CollectedMinute, Gap, Instrument, Quote
 from markets.simulator.listing import Listing
 from markets.venues import kite_calls
-from markets.venues.base import TokenRefused
+from markets.venues.base import MarketQuote, TokenRefused
 from tests.markets.options.desk import (
     CALENDAR,
     FEW_OPTIONS,
@@ -172,13 +172,42 @@ def test_a_refused_token_is_a_gap_and_an_error(desk: OptionsDesk) -> None:
     assert gaps_at("2026-06-01 10:01")["all"].startswith("no token: ")
 
 
+@pytest.mark.parametrize("answered", ["10:00:40", "10:01:10"])
+def test_a_slow_minute_says_where_the_time_went(
+    desk: OptionsDesk, monkeypatch: pytest.MonkeyPatch, answered: str
+) -> None:
+    desk.minute("2026-06-01 09:59")
+    desk.go("2026-06-01 10:00:05")
+    real = desk.collector.venue.quotes
+
+    def quotes(names: Collection[str]) -> dict[str, MarketQuote]:
+        found = real(names)
+        desk.kite.go(f"2026-06-01 {answered}")
+        return found
+
+    monkeypatch.setattr(desk.collector.venue, "quotes", quotes)
+    outcome = desk.collector.collect(clock.from_seconds(ist("2026-06-01 10:00")))
+    if answered == "10:00:40":
+        assert outcome.stored and str(outcome).endswith("35 s, before it began 5 s")
+        assert f"slow: {FEW_OPTIONS + 3} quotes 35 s" in str(outcome)
+    else:
+        [reason] = gaps_at("2026-06-01 10:00").values()
+        assert reason.startswith("too slow: the answer came 70 s after (")
+        assert reason.endswith(" quotes 65 s, before it began 5 s)")
+
+
 def test_a_late_firing_is_skipped_and_not_stacked(desk: OptionsDesk) -> None:
     desk.minute("2026-06-01 10:00")
     desk.go("2026-06-01 10:03")
-    with pytest.raises(TooLate, match="120 s after the minute"):
-        desk.collector.collect(clock.from_seconds(ist("2026-06-01 10:01")))
+    for _ in range(2):  # and a second delivery of it
+        with pytest.raises(TooLate, match=r"120 s after the minute.*\(before it began 120 s"):
+            desk.collector.collect(clock.from_seconds(ist("2026-06-01 10:01")))
+    with pytest.raises(TooLate, match="180 s after"):
+        desk.collector.collect(clock.from_seconds(ist("2026-06-01 10:00")))
+    assert gaps_at("2026-06-01 10:00") == {}, "it was stored in time"
     desk.minute("2026-06-01 10:03")
-    assert gaps_at("2026-06-01 10:01") == {"all": "no collector stored it"}
+    assert gaps_at("2026-06-01 10:01")["all"].startswith("too late: 120 s after the minute")
+    assert gaps_at("2026-06-01 10:02") == {"all": "no collector stored it"}
     assert stored("2026-06-01 10:01") == {}
     held = desk.collector._busy
     with held, pytest.raises(TooLate, match="still being collected"):
