@@ -19,8 +19,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("run"):
         os.environ.setdefault("LOG_LEVEL", "WARNING")  # a person is looking; services log more
-    from tradingsite import environment
+    from tradingsite import environment, private
 
+    private.mask()
     environment.check()
     asks_only = not arguments or OFFLINE_OPTIONS & set(arguments)
     if not asks_only and arguments[0] not in OFFLINE:

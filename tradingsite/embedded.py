@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tradingsite import embedded_servers as servers
+from tradingsite import private
 from tradingsite.embedded_programs import EmbeddedError, account_for, can_enter, explained
 from tradingsite.embedded_servers import Home
 
@@ -129,7 +130,8 @@ def _settle(root: Path) -> Path:
         )
     if not link.exists() and not link.is_symlink():
         if can_enter(root, account_for(root)):
-            link.mkdir(mode=0o755)
+            link.mkdir()
+            link.chmod(0o755)  # whatever the process's mask: the servers' user passes it
             servers.own_like(link, root)
         else:
             link.symlink_to(refuge)
@@ -165,6 +167,7 @@ def _renew(folder: Path) -> Home:
 def _locked(root: Path) -> Iterator[None]:
     with explained(root):
         root.mkdir(parents=True, exist_ok=True)
+        private.shut(root)
         path = root / "embedded.lock"
         lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
         try:

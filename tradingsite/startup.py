@@ -21,13 +21,14 @@ def prepare(command: str) -> None:
     """Start the embedded servers if none are configured, and bring their databases up to date."""
     import environ
 
-    from tradingsite import embedded
+    from tradingsite import embedded, private
 
     base = Path(__file__).resolve().parent.parent
     environ.Env.read_env(base / ".env")
+    root = Path(os.environ.get("DATA_DIR", base / "var")).resolve()
+    private.shut(root)
     if os.environ.get("DATABASE_URL"):
         return
-    root = Path(os.environ.get("DATA_DIR", base / "var")).resolve()
     if embedded.running(root) is None:
         os.environ[STARTED_VARIABLE] = "1"
         sys.stderr.write(f"Starting the embedded PostgreSQL and Valkey in {root} ...\n")
