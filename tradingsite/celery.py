@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import worker_init
 
+from tradingsite import timeouts
 from tradingsite.services import SERVICE_VARIABLE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
@@ -44,5 +45,6 @@ if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks
 @worker_init.connect
 def report_as_service(**kwargs: Any) -> None:
     """Let a worker report and keep time limits; imported here, when Django's models are ready."""
+    timeouts.choose(timeouts.LONG)  # tasks have time limits of their own
     import_module("tradingsite.reporting").report_celery(app)
     import_module("tradingsite.timelimits").keep()

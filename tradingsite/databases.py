@@ -64,7 +64,7 @@ def _database(url: str, name: str) -> dict[str, Any]:
         ) from None
     return {
         "NAME": name,
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "tradingsite.postgresql",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "127.0.0.1",
@@ -72,7 +72,6 @@ def _database(url: str, name: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 300,
         "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
-            "connect_timeout": 5,
             # A server that is gone without a word, as behind a cut link, is noticed in half a
             # minute and not in hours.
             **{"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4},

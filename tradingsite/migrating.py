@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.db import connections
 from psycopg import sql
 
+from tradingsite import timeouts
 from tradingsite.databases import is_ours
 
 
@@ -26,7 +27,8 @@ def open_server() -> psycopg.Connection[Any]:
         password=one["PASSWORD"],
         dbname="postgres",
         autocommit=True,
-        connect_timeout=5,
+        connect_timeout=timeouts.CONNECT_SECONDS,
+        options=timeouts.LONG.options,
     )
 
 
@@ -50,6 +52,7 @@ def create_missing() -> list[str]:
     return created
 
 
+@timeouts.long()
 def migrate_all(report: Callable[[str], None] = lambda alias: None) -> None:
     """Apply the migrations of every database, calling `report` with each alias when it is done."""
     for alias in settings.DATABASES:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 import psycopg
 from django.db import InterfaceError, OperationalError, connections
@@ -25,6 +26,7 @@ from tradingsite.locks import LockHeld
 PATIENCE_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
+AGAIN_SECONDS = 0.1
 HELD_PAUSE_SECONDS = (2.0, 5.0, 10.0, 30.0)
 """Between tries for a lock that another process holds; the last of them for as long as it does."""
 # COPY goes past Django's cursor, so psycopg's own errors come through.
@@ -34,6 +36,10 @@ DATABASE_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+
+# A statement that was ended because it, or the lock it wants, took too long: the server is there.
+_SLOW = frozenset({"55P03", "57014", "40P01"})
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +69,8 @@ def serve(
             outage.over()
         except DATABASE_ERRORS as error:
             pause = outage.pause_after(error)
+            if is_slow(error):
+                _say_slow(beat, error)
         stop.wait(pause)
     _leave(beat, held)
 
@@ -77,6 +85,41 @@ def stopping() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     return stop
+
+
+def is_slow(error: Exception) -> bool:
+    """Return whether PostgreSQL itself ended a statement, which has then changed nothing."""
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in _SLOW
+
+
+def persist(act: Callable[[], T], seconds: float) -> T:
+    """Do a transaction again while locks keep it out; raise its error after some seconds.
+
+    Only for what changes nothing where it fails, as a transaction does: an answer that never came
+    is no such failure, for the commit may have.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except DATABASE_ERRORS as error:
+            if not is_slow(error) or time.monotonic() >= until:
+                raise
+            log.warning("PostgreSQL keeps a transaction out, again: %s", first_line(error))
+            time.sleep(AGAIN_SECONDS)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _say_slow(beat: Beat, error: Exception) -> None:
+    try:
+        beat.beat("blocked", f"waits for PostgreSQL and tries again: {first_line(error)}")
+    except DATABASE_ERRORS as second:
+        log.warning("%s: no heartbeat either: %s", beat.service, first_line(second))
 
 
 class _Held:
@@ -129,8 +172,9 @@ class _Outage:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            log.warning("%s: PostgreSQL is away, trying again: %s", self._service, reason[0])
+            log.warning("%s: PostgreSQL fails, trying again: %s", self._service, first_line(error))
+        if is_slow(error):
+            return self._next_pause()  # a fresh process would not be quicker, and holds no lock
         connections.close_all()
         if now - self._since >= PATIENCE_SECONDS:
             log.error(
@@ -139,6 +183,9 @@ class _Outage:
                 now - self._since,
             )
             sys.exit(1)
+        return self._next_pause()
+
+    def _next_pause(self) -> float:
         pause = self._pause
         self._pause = min(self._pause * 2.0, LONGEST_PAUSE_SECONDS)
         return pause

@@ -21,6 +21,7 @@ from markets.venues.base import Venue, VenueTrade
 from markets.venues.instruments import Instruments
 from tradingsite import clock, owner_limits
 from tradingsite.registry import Bot
+from tradingsite.serving import persist
 
 MINUTE = dt.timedelta(minutes=1)
 SECOND = dt.timedelta(seconds=1)
@@ -32,6 +33,11 @@ BOOK_BEGINS_AT = dt.time(9, 0)
 """Indian time before which a book without an order may only be one without its day."""
 RESTS_SECONDS = 60.0
 """In an open market: our orders are to fill at once, and one that does not stands in the way."""
+
+BEGIN_PATIENCE_SECONDS = 5.0
+"""With locks that keep an order from its start: longer, and the look at the account is too old."""
+MOVE_PATIENCE_SECONDS = 20.0
+"""With locks that keep out what became of an order: it is out, and what follows waits for it."""
 
 
 class DatabaseLedger:
@@ -57,6 +63,33 @@ class DatabaseLedger:
         margin = None if is_exit else view.margin(order.instrument, order.quantity)
         legs = view.legs(order.instrument)
         asked = order.quantity
+
+        def submit() -> Refusal | None:
+            return self._submit(order, lot_size, view, price, margin, legs)
+
+        refused = persist(submit, BEGIN_PATIENCE_SECONDS)
+        if refused is not None:
+            if refused.is_loop:
+                self._stop_loop(refused)
+            elif refused.is_told:
+                fitting.tell_refused(self._bot, order, refused)
+            return False
+        view.sent(order.instrument, order.product, order.quantity)
+        if order.quantity != asked:
+            fitting.tell_cut(self._bot, order, asked, legs)
+        return True
+
+    def _submit(
+        self,
+        order: Order,
+        lot_size: Decimal,
+        view: AccountView,
+        price: Decimal | None,
+        margin: tuple[Decimal, Decimal] | None,
+        legs: Mapping[str, Decimal] | None,
+    ) -> Refusal | None:
+        """Commit SUBMITTING, or DENIED with the refusal that is returned."""
+        is_exit = order.leg in EXITS
         with transaction.atomic(using=self._bot.market, durable=True):
             risk = locked_risk(self._bot)
             rows = fitting.rows_beside(order, self._venue)
@@ -83,16 +116,7 @@ class DatabaseLedger:
                     sent_at=clock.real(),
                     **{name: getattr(order, name) for name in fitting.FIELDS},
                 )
-        if refused is not None:
-            if refused.is_loop:
-                self._stop_loop(refused)
-            elif refused.is_told:
-                fitting.tell_refused(self._bot, order, refused)
-            return False
-        view.sent(order.instrument, order.product, order.quantity)
-        if order.quantity != asked:
-            fitting.tell_cut(self._bot, order, asked, legs)
-        return True
+        return refused
 
     def only_reduces(self, order: Order) -> bool:
         """Return whether an order can but make the account's position smaller.
@@ -103,8 +127,12 @@ class DatabaseLedger:
 
     def move(self, order: Order, state: State, detail: str) -> None:
         """Change an order's state, with its event."""
-        with transaction.atomic(using=self._bot.market, durable=True):
-            ledger.move(order, state, detail)
+
+        def move() -> None:
+            with transaction.atomic(using=self._bot.market, durable=True):
+                ledger.move(order, state, detail)
+
+        persist(move, MOVE_PATIENCE_SECONDS)
 
     def intents(self) -> Sequence[Order]:
         """Return the orders that were never begun."""

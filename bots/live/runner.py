@@ -35,6 +35,7 @@ from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS, Bot
+from tradingsite.serving import DATABASE_ERRORS
 
 LOOP_SECONDS = 0.2
 RECONCILE_SECONDS = 60.0
@@ -121,6 +122,10 @@ class Runner:
             self._is_ready = False
             log.warning("%s: %s does not answer: %s", self._bot.slug, self._venue.name, error)
             self._beat.beat("blocked", f"{self._venue.name} does not answer: {error}")
+        except DATABASE_ERRORS:
+            # A step that was cut may have decided, or sent, what this process does not know of.
+            self._is_ready = False
+            raise
 
     def close(self) -> None:
         """Give the lock back."""

@@ -15,7 +15,7 @@ from markets.simulator.quotes import put_quotes
 from markets.simulator.world import World
 from markets.tradebook import parse
 from markets.venues.instruments import Instruments
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.registry import MARKETS
 
 YEARS = {"15m": 4, "1h": 4, "4h": 4, "1d": 15}
@@ -37,6 +37,7 @@ def needs_history(market: str) -> bool:
     return store.last_quote(market) is None or _lacks_readings(market)
 
 
+@timeouts.long()
 def make_history(
     market: str,
     until: int | None = None,

@@ -114,12 +114,16 @@ def test_a_service_waits_for_its_lock_says_so_and_goes_on() -> None:
         thread_sees: list[tuple[str, str]] = []
 
         def let_go() -> None:
+            assert wait_for(lambda: Heartbeat.objects.exists() and beats(3), 20.0)
             row = Heartbeat.objects.get(service="a-service")
             thread_sees.append((row.state, row.detail))
             connections.close_all()
             other.execute("SELECT pg_advisory_unlock_all()")
 
-        timer = threading.Timer(1.0, let_go)
+        def beats(count: int) -> bool:
+            return Notice.objects.filter(key="held:a-service", count__gte=count).exists()
+
+        timer = threading.Timer(0.1, let_go)
         timer.start()
         serving.serve(beat, step, 0.0, stop)
         timer.join()

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bots.modelstore import services as modelstore
 from bots.replaying import Replayed, replay_bot
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded
 from tradingsite.format import money
 from tradingsite.registry import BOTS, MARKETS, SLOTS, Slot, find_slot
@@ -39,6 +39,7 @@ class Command(BaseCommand):
             "--in-sample", action="store_true", help="allow models that saw the span; marked so"
         )
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Replay bot by bot and print one table."""
         start = dt.datetime.combine(options["start"], dt.time(0), clock.IST)

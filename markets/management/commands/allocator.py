@@ -13,7 +13,7 @@ from markets.allocator.models import CLASSES, AssetMetric, MonthlyRun, Weight
 from markets.allocator.weights import CannotWeigh
 from markets.importing import BadFile
 from markets.management.commands.importbars import split_of
-from tradingsite import clock
+from tradingsite import clock, timeouts
 
 UNKNOWN = "-"
 # A pipe has no width of its own; the table must not be cut there.
@@ -50,6 +50,7 @@ class Command(BaseCommand):
         )
         importer.add_argument("--anyway", action="store_true", help="take closes that leap")
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, or say what stands in the way."""
         try:

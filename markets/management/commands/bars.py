@@ -18,7 +18,7 @@ from markets.collecting import backfill, gaps, readings, rule
 from markets.collecting.gaps import Report
 from markets.management import removing
 from markets.readings import SERIES_OF
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded, Retry
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import MARKETS
@@ -64,6 +64,7 @@ class Command(BaseCommand):
 
         removing.add_arguments(actions)
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, and exit with 1 and what to do where the venue does not answer."""
         market, chosen = options["market"], options.get("timeframe")

@@ -19,7 +19,7 @@ from markets.importing import BadFile
 from markets.importing_readings import KINDS
 from markets.plausibility import adjusted
 from markets.readings import SERIES_OF
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import CONTEXTS, MARKETS
 
@@ -70,6 +70,7 @@ class Command(BaseCommand):
             help="leave out the rows that no session of the calendar has, and import the rest",
         )
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         market, timeframe = options["market"], options["timeframe"]

@@ -15,7 +15,7 @@ from markets.importing_readings import KINDS, Rows, as_readings, missing, read_r
 from markets.management.commands.importbars import progress_of, zone_of
 from markets.models import Bar, Source
 from markets.readings import SERIES_OF, Readings
-from tradingsite import clock, notices
+from tradingsite import clock, notices, timeouts
 
 SHOWN = 5
 
@@ -44,6 +44,7 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="check the file and report, change nothing"
         )
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         kind, market = options["kind"], KINDS[options["kind"]].market

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from markets import owner_trades
 from markets.importing import BadFile
 from markets.tradebook import TradeBook, read_tradebook
+from tradingsite import timeouts
 
 SKIPPED_SHOWN = 20
 SYMBOLS_SHOWN = 5
@@ -31,6 +32,7 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="check the file and report, change nothing"
         )
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         path: Path = options["file"]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from markets import instruments_today
 from markets.models import InstrumentList, ListedInstrument
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded, Retry
 from tradingsite.format import ist_moment
 from tradingsite.registry import MARKETS
@@ -29,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--find", metavar="TEXT", help="part of a name or symbol")
         parser.add_argument("--fetch", action="store_true", help="fetch today's list now")
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the tables; exit with 1 and the reason where a list does not come."""
         markets = [options["market"]] if options["market"] else list(MARKETS)

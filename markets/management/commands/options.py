@@ -18,7 +18,7 @@ from markets.calendar import Calendar, ist_instant
 from markets.options import archive, csvfile, days, gaps, parquet, partitions
 from markets.options.collector import USUAL_CLOSE
 from markets.options.models import ArchivedDay
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded
 
 
@@ -54,6 +54,7 @@ class Command(BaseCommand):
             "--dry-run", action="store_true", help="say what would be done, change nothing"
         )
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it, or say what is in the way."""
         if "options" not in settings.DATABASES:

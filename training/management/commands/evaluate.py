@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bots.engine import ReplayResult
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded, cause_in
 from tradingsite.format import money
 from tradingsite.heartbeat import is_alive
@@ -63,6 +63,7 @@ class Command(BaseCommand):
         parser.add_argument("--here", action="store_true", help="run here even with a worker up")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked; a refused recipe is a result, not an error."""
         if options["approve"] or options["retire"]:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bots.actions import dead_actions
 from bots.modelstore import services as modelstore
-from tradingsite import clock
+from tradingsite import clock, timeouts
 from tradingsite.errors import Degraded, cause_in
 from tradingsite.heartbeat import is_alive
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
@@ -49,6 +49,7 @@ class Command(BaseCommand):
         parser.add_argument("--cancel", type=int, metavar="RUN", help="end an open run instead")
         parser.add_argument("--here", action="store_true", help="run here even with workers up")
 
+    @timeouts.long()
     def handle(self, *args: Any, **options: Any) -> None:
         """Train, showing the steps, and fail when a run failed."""
         if options["cancel"] is not None:

@@ -1,0 +1,105 @@
+"""How long PostgreSQL may keep us waiting: an end for every statement, lock and answer.
+
+A service waits for seconds and does its step again; a page waits less, and says so. What lasts by
+its nature (an import, a migration, a dump) says it in one way:
+
+    with timeouts.long():
+        ...
+
+The server ends what takes too long; where the server itself stands still, the client does
+(`tradingsite.postgresql.base`).
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import _GeneratorContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Hold what one kind of work may wait for, in seconds."""
+
+    statement: float
+    lock: float
+    idle: float
+    """In a transaction, between two statements."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return PostgreSQL's parameters, in milliseconds."""
+        seconds = {
+            "statement_timeout": self.statement,
+            "lock_timeout": self.lock,
+            "idle_in_transaction_session_timeout": self.idle,
+        }
+        return {name: f"{value * 1000:.0f}" for name, value in seconds.items()}
+
+    @property
+    def options(self) -> str:
+        """Return what a new connection tells the server."""
+        said = self.parameters | {"client_connection_check_interval": CLIENT_GONE_MILLISECONDS}
+        return " ".join(f"-c {name}={value}" for name, value in said.items())
+
+    @property
+    def answer(self) -> float:
+        """Return how long a server that should have ended a statement is listened to."""
+        return self.statement + ANSWER_SLACK_SECONDS
+
+
+ANSWER_SLACK_SECONDS = 2.0
+CLIENT_GONE_MILLISECONDS = "2000"
+"""After which the server ends the statement, or the wait for a lock, of a client that is gone."""
+CONNECT_SECONDS = 5
+SERVICE = Timeouts(statement=5.0, lock=2.0, idle=15.0)
+WEB = Timeouts(statement=2.0, lock=1.0, idle=10.0)
+LONG = Timeouts(statement=3600.0, lock=60.0, idle=1800.0)
+PAGE_SECONDS = 2.4
+"""What one page may wait in all, so that it says within three seconds who does not answer."""
+
+_process = SERVICE
+_block: ContextVar[Timeouts | None] = ContextVar("timeouts", default=None)
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def current() -> Timeouts:
+    """Return what holds here: the block's, else the process's."""
+    return _block.get() or _process
+
+
+def choose(timeouts: Timeouts) -> None:
+    """Say what kind of work this process does."""
+    global _process
+    _process = timeouts
+
+
+@contextmanager
+def during(timeouts: Timeouts) -> Iterator[None]:
+    """Do a block of work of another kind; begin it outside a transaction."""
+    token = _block.set(timeouts)
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def long() -> _GeneratorContextManager[None]:
+    """Do a block of work, or a whole function as its decorator, that lasts by its nature."""
+    return during(LONG)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let a block wait for no longer than that in all, however many answers it asks for."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def left() -> float | None:
+    """Return the seconds that the block has left, None where it has no limit."""
+    deadline = _deadline.get()
+    return None if deadline is None else deadline - time.monotonic()
