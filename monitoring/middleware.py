@@ -15,6 +15,7 @@ from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 
 from monitoring.dashboard import broker, person
+from tradingsite import timeouts
 from tradingsite.access import address, codes
 
 Answer = Callable[[HttpRequest], HttpResponse]
@@ -28,6 +29,24 @@ OPEN_TO_ALL = frozenset({"healthz", "sign-in", "sign-out", "second-factor"})
 CAME_BACK = "broker-came-back"
 NOT_FOR_STRANGERS = frozenset({"broker", CAME_BACK})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class AnswerInTime:
+    """Let a page wait for the databases for some seconds in all, however many it asks.
+
+    What acts is not cut short, and the admin's long lists take what the server allows.
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on within its time."""
+        if request.method not in READS or request.path.startswith(reverse("admin:index")):
+            with timeouts.during(timeouts.SERVICE):
+                return self.get_response(request)
+        with timeouts.within(timeouts.PAGE_SECONDS):
+            return self.get_response(request)
 
 
 class AdminContentPolicy:

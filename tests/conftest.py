@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.cloning import cloned
-from tradingsite import clock
+from tradingsite import clock, timeouts
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -31,6 +31,8 @@ def django_db_setup(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
     """Copy the databases from the migrated templates, in place of Django's own way."""
     from django.db import connections
 
+    # A whole test is one transaction; what a service may wait for is tested where it matters.
+    timeouts.choose(timeouts.LONG)
     with cloned(), django_db_blocker.unblock():  # type: ignore[attr-defined]  # untyped plugin
         yield
         connections.close_all()

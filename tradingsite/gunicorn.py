@@ -8,7 +8,9 @@ from tradingsite.settings import TRUSTED_PROXIES, WEB_PORT
 bind = f"{WEB_ADDRESS}:{WEB_PORT}"
 workers = 1
 threads = 4
-worker_class = "gthread"
+worker_class = "tradingsite.webworker.BufferingWorker"
+worker_connections = 500
+keepalive = 5
 graceful_timeout = 5
 accesslog = None
 errorlog = "-"
@@ -19,6 +21,6 @@ forwarded_allow_ips = ",".join(TRUSTED_PROXIES)
 
 def post_worker_init(worker: Any) -> None:
     """Let the web worker write heartbeats; imported here, when Django's models are ready."""
-    from tradingsite.reporting import report_from_thread
+    from tradingsite.reporting import report_answers
 
-    report_from_thread("serves these pages")
+    report_answers(*worker.sockets[0].getsockname()[:2])

@@ -5,8 +5,11 @@ server has no such moment, so a thread of its own does it. The supervisor says w
 process is.
 """
 
+import http.client
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +20,11 @@ from django.db import close_old_connections
 from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.services import SERVICE_VARIABLE
 from tradingsite.serving import DATABASE_ERRORS
+
+ANSWER_SECONDS = 5.0
+UNANSWERED_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class _Pulse(bootsteps.StartStopStep):
@@ -65,19 +73,42 @@ def report_celery(app: Celery) -> None:
     worker_shutdown.connect(ended, weak=False)
 
 
-def report_from_thread(detail: str) -> None:
-    """Report from a thread until the process ends; nothing where no service was named."""
+def report_answers(address: str, port: int) -> None:
+    """Report, from a thread, that this web server answers requests; it is asked each time.
+
+    One that does not answer itself reports nothing, and ends after a while for a fresh one to
+    begin. Nothing is done where no service was named.
+    """
     if not service_name():
         return
     beat = Beat(service_name())
 
     def loop() -> None:
         pause = threading.Event()
+        answered_at = time.monotonic()
         while True:
-            report(beat, "running", detail)
+            if answers(address, port):
+                answered_at = time.monotonic()
+                report(beat, "running", "answers requests")
+            elif time.monotonic() - answered_at > UNANSWERED_SECONDS:
+                log.error("no answer to its own requests for %.0f s: ends", UNANSWERED_SECONDS)
+                os._exit(1)  # no thread of it would answer a politer word either
             pause.wait(EVERY_SECONDS)
 
     threading.Thread(target=loop, name="heartbeat", daemon=True).start()
+
+
+def answers(address: str, port: int) -> bool:
+    """Return whether a web server answers a request, whatever it says, within some seconds."""
+    connection = http.client.HTTPConnection(address, port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/healthz", headers={"Connection": "close"})
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def report(beat: Beat, state: str, detail: str = "") -> None:

@@ -55,12 +55,13 @@ CONNECT_SECONDS = 5
 SERVICE = Timeouts(statement=5.0, lock=2.0, idle=15.0)
 WEB = Timeouts(statement=2.0, lock=1.0, idle=10.0)
 LONG = Timeouts(statement=3600.0, lock=60.0, idle=1800.0)
-PAGE_SECONDS = 2.4
+NOTICED_SECONDS = 0.1
+PAGE_SECONDS = 2.0
 """What one page may wait in all, so that it says within three seconds who does not answer."""
 
 _process = SERVICE
 _block: ContextVar[Timeouts | None] = ContextVar("timeouts", default=None)
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+_left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
 
 def current() -> Timeouts:
@@ -91,15 +92,26 @@ def long() -> _GeneratorContextManager[None]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let a block wait for no longer than that in all, however many answers it asks for."""
-    token = _deadline.set(time.monotonic() + seconds)
+    """Let a block wait for no longer than that in all, however many answers it asks for.
+
+    Only waits that are noticed count, so that a busy machine's many short ones do not end a page.
+    """
+    token = _left.set([seconds])
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _left.reset(token)
 
 
-def left() -> float | None:
-    """Return the seconds that the block has left, None where it has no limit."""
-    deadline = _deadline.get()
-    return None if deadline is None else deadline - time.monotonic()
+@contextmanager
+def waiting(at_most: float) -> Iterator[float]:
+    """Give how long one answer may be waited for now, and count what it took."""
+    left = _left.get()
+    if left is None:
+        yield at_most
+        return
+    began = time.monotonic()
+    try:
+        yield min(at_most, max(left[0], 0.0) + NOTICED_SECONDS)
+    finally:
+        left[0] -= max(time.monotonic() - began - NOTICED_SECONDS, 0.0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.views import defaults
 from django.views.decorators.cache import never_cache
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
@@ -59,6 +62,13 @@ def healthz(request: HttpRequest) -> HttpResponse:
     except DOES_NOT_ANSWER:
         return HttpResponse("the control database does not answer", "text/plain", status=503)
     return HttpResponse("ok", "text/plain")
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """Answer a request that failed; where a database kept it waiting the page says so."""
+    if isinstance(sys.exc_info()[1], DOES_NOT_ANSWER):
+        return HttpResponse(render_to_string("dashboard/unavailable.html"), status=503)
+    return defaults.server_error(request)
 
 
 def _page(request: HttpRequest, template: str) -> HttpResponse:

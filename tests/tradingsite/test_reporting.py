@@ -54,7 +54,7 @@ def test_a_worker_started_by_hand_does_not_report(monkeypatch: pytest.MonkeyPatc
     app = Celery("of a test", set_as_current=False)
     reporting.report_celery(app)
     assert not app.steps["consumer"]
-    reporting.report_from_thread("serves")
+    reporting.report_answers("127.0.0.1", 1)
     assert Heartbeat.objects.count() == 0
 
 

@@ -20,6 +20,8 @@ from tradingsite.timeouts import Timeouts
 WAKE_SECONDS = 0.1
 """Between looks at the clock and at Ctrl-C, as psycopg has it."""
 
+FAILED = psycopg.pq.TransactionStatus.INERROR
+
 
 class Connection(psycopg.Connection[Any]):
     """Listen for an answer only as long as the work in hand allows."""
@@ -28,37 +30,30 @@ class Connection(psycopg.Connection[Any]):
         """Consume a generator of the protocol; raise OperationalError where no answer comes."""
         if timeout is not None:  # psycopg's own business, as while it cancels
             return super().wait(gen, interval, timeout)
-        seconds = timeouts.current().answer
-        left = timeouts.left()
-        if left is not None:
-            seconds = min(seconds, left)
-        if seconds <= 0.0:
-            raise psycopg.OperationalError("PostgreSQL was waited for long enough")
-        try:
-            return super().wait(gen, interval, seconds)
-        except _WaitTimeout:
-            self.pgconn.finish()
-            raise psycopg.OperationalError(
-                f"PostgreSQL did not answer within {seconds:.1f} s"
-            ) from None
+        with timeouts.waiting(timeouts.current().answer) as seconds:
+            try:
+                return super().wait(gen, interval, seconds)
+            except _WaitTimeout:
+                self.pgconn.finish()
+                raise psycopg.OperationalError(
+                    f"PostgreSQL did not answer within {seconds:.1f} s"
+                ) from None
 
     @classmethod
     def _connect_gen(cls, *args: Any, **options: Any) -> Generator[Any, Any, Self]:
         """Connect within what the block has left: psycopg itself waits for two seconds at least."""
-        left = timeouts.left()
-        if left is None:
-            return (yield from super()._connect_gen(*args, **options))
-        until = time.monotonic() + left
         connecting = super()._connect_gen(*args, **options)
-        wants = next(connecting)
-        while True:
-            if time.monotonic() >= until:
-                connecting.close()
-                raise psycopg.errors.ConnectionTimeout("PostgreSQL did not answer in time")
-            try:
-                wants = connecting.send((yield wants))
-            except StopIteration as done:
-                return done.value
+        with timeouts.waiting(timeouts.CONNECT_SECONDS) as seconds:
+            until = time.monotonic() + seconds
+            wants = next(connecting)
+            while True:
+                if time.monotonic() >= until:
+                    connecting.close()
+                    raise psycopg.errors.ConnectionTimeout("PostgreSQL did not answer in time")
+                try:
+                    wants = connecting.send((yield wants))
+                except StopIteration as done:
+                    return done.value
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -84,18 +79,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._kept, self._told_inside = timeouts.current(), False
         return connection
 
-    def ensure_connection(self) -> None:
-        """Connect where need be, and tell the server when another kind of work begins."""
-        super().ensure_connection()
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Return a cursor; tell the server first where another kind of work begins."""
         now = timeouts.current()
-        if self._kept is now or self.connection is None:
-            return
-        if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
-            return
-        settings = ", ".join(f"set_config('{name}', %s, false)" for name in now.parameters)
-        self._kept, self._told_inside = now, self.in_atomic_block
-        with self.wrap_database_errors:
-            self.connection.execute(f"SELECT {settings}", list(now.parameters.values()))
+        connection = self.connection
+        if self._kept is not now and connection.info.transaction_status != FAILED:
+            settings = ", ".join(f"set_config('{each}', %s, false)" for each in now.parameters)
+            self._kept, self._told_inside = now, self.in_atomic_block
+            connection.execute(f"SELECT {settings}", list(now.parameters.values()))
+        return super().create_cursor(name)
 
     def _rollback(self) -> None:
         super()._rollback()  # type: ignore[misc]  # Django's stubs leave it out

@@ -198,7 +198,7 @@ def test_a_market_whose_database_is_down_is_named_and_the_others_are_shown(clien
     cut_off("default")
     assert client.get("/healthz").status_code == 503
     down = client.get("/")
-    assert (down.status_code, "control database does not answer" in text_of(down)) == (503, True)
+    assert (down.status_code, "database does not answer" in text_of(down)) == (503, True)
 
 
 def test_the_page_asks_each_database_a_fixed_number_of_times(client: Client) -> None:
