@@ -6,7 +6,7 @@ STAMP   := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long mutate lab lint lock
+.PHONY: help install run test test-long mutate lab chaos lint lock
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ mutate: $(STAMP)  ## change a module in small ways; a limit's tests must notice 
 
 lab: $(STAMP)  ## PROD and PC as two machines, and what breaks between them (needs root)
 	NIGHTDESK_LAB=1 REQUIRE_TOOLS=1 $(BIN)/python -m pytest tests/lab
+
+chaos: $(STAMP)  ## break a running desk in every known way, and what came of it (15 minutes at most)
+	$(BIN)/python -m tests.chaos $(P)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Break a running desk in every way that was ever done to one: `make chaos`."""
