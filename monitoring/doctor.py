@@ -7,7 +7,6 @@ was restored, that orders leave from the registered address) fails in live mode,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import psutil
 import redis
@@ -22,7 +21,8 @@ from bots.modelstore.models import ModelVersion
 from markets import calendar_watch, instruments_today
 from markets.store import load_calendar
 from markets.venues.configured import kite_token
-from monitoring import checks
+from monitoring import checks, doctor_running
+from monitoring.findings import FAIL, OK, WARN, Finding
 from tradingsite import clock, heartbeat, owner_limits
 from tradingsite.databases import is_ours
 from tradingsite.errors import Degraded
@@ -31,18 +31,9 @@ from tradingsite.registry import BOTS, MARKETS, SLOTS
 from tradingsite.version import config
 from training import pcqueue, pcrole, recipes
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+__all__ = ["FAIL", "OK", "WARN", "Finding", "examine", "refusals"]
+
 QUEUE_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Say how one thing stands, and what to do where it is not well."""
-
-    name: str
-    level: str
-    says: str
-    do: str = ""
 
 
 def examine() -> list[Finding]:
@@ -50,7 +41,7 @@ def examine() -> list[Finding]:
     found = list(_databases())
     if any(each.level == FAIL for each in found):
         return found  # nothing else can be asked
-    examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk]
+    examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk, doctor_running.examine]
     if settings.MACHINE in ("single", "prod"):
         examinations += [_calendar, _token, _lists, _accounts, _models, _limits, _running]
         examinations += [_pc, _proofs]

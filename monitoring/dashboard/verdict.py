@@ -211,7 +211,19 @@ def _silent(facts: Facts) -> Iterator[Finding]:
     gone = [row for row in facts.services if row.level in {"late", "ended"}]
     if not gone:
         return
-    first = gone[0]
+    first = next((row for row in gone if row.words == "refused"), gone[0])
+    if first.words == "refused":
+        yield Finding(
+            FAIL,
+            f"{first.service.name} {first.detail.partition('. ')[0].rstrip('.')}.",
+            first.detail.partition(". ")[2],
+            "#services",
+            "See the services",
+        )
+        gone.remove(first)
+        if not gone:
+            return
+        first = gone[0]
     names = ", ".join(row.service.name for row in gone[:3])
     if len(gone) > 3:
         names += f" and {len(gone) - 3} more"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -43,6 +44,8 @@ def main(arguments: list[str]) -> int:
         Console().print("\n".join(fault.name for fault in FAULTS), highlight=False)
         return 0 if options.list else 2
     console, ends_at = Console(), time.monotonic() + options.minutes * 60 - KEEP_SECONDS
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     desk = Desk()
     try:
         return _run(desk, chosen, console, ends_at)

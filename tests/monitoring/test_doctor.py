@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
@@ -19,8 +20,9 @@ from tests.bots.live.test_policies import install
 from tests.desk import ist
 from tests.histories import seed_days
 from tests.monitoring import desks
-from tradingsite import owner_limits
+from tradingsite import clock, owner_limits
 from tradingsite.heartbeat import Beat
+from tradingsite.services import wanted
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -140,3 +142,29 @@ def test_pc_is_told_the_limits_that_it_trains_for(settings: pytest.FixtureReques
     settings.MACHINE = "pc"  # type: ignore[attr-defined]
     names = {each.name for each in doctor.examine()}
     assert "limits file" in names and "model of btc-1h" not in names
+
+
+def test_a_desk_that_does_not_run_is_said(set_market: Callable[..., None]) -> None:
+    assert finding("services").says == "no desk is running"
+    said = StringIO()
+    call_command("doctor", stdout=said)
+    assert "No desk is running: start it with `make run`." in said.getvalue()
+    clock.simulate(None)
+    assert finding("clock").level == "ok"
+
+
+def test_a_running_desk_is_asked_for_its_services_clock_and_queues(
+    set_market: Callable[..., None], queue: None
+) -> None:
+    for service in wanted(settings.MODE, settings.MACHINE):
+        Beat(service.name).beat("running")
+    set_market(ist("2026-06-01 10:00"), 48.0)
+    assert finding("services").says == "all 13 report"
+    assert finding("market's clock").says == "Mon 01 Jun 10:00 IST, 48x"
+    assert finding("queues").level == "ok"
+    Beat("worker").beat("stopped")
+    current_app.send_task("no.such.task", queue="collect")
+    assert finding("services").says == "12 report, worker does not"
+    assert finding("queues").says == "1 message in collect and no worker to take them"
+    set_market(ist("2026-06-01 10:00"))
+    assert finding("market's clock").says.startswith("stands still at Mon 01 Jun")

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from tradingsite import clock, embedded, notices, startup
 from tradingsite.access import users
+from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import MARKETS
 from tradingsite.services import (
@@ -286,6 +287,8 @@ class Desk:
             notices.notify(
                 "infrastructure", severity, f"{word}:{program.name}", f"{program.name} {text}"
             )
+            if is_final:  # in its own place too, for it cannot say so itself
+                Beat(program.name).beat("refused", text)
         except DATABASE_ERRORS as error:
             connections.close_all()
             if self._supervisor is not None:

@@ -71,6 +71,7 @@ class _Child:
         self.restarts = 0
         self.failures = 0
         self.last_exit: int | None = None
+        self.last_line = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self, folder: Path | None) -> None:
@@ -276,7 +277,8 @@ class Supervisor:
             return
         if child.last_exit == REFUSED:
             child.state = "refused"
-            text = f"refused to start: its settings are wrong (see its last lines). {NOT_AGAIN}"
+            why = child.last_line.rstrip(".") or "its settings are wrong"
+            text = f"refused to start: {why}. {NOT_AGAIN}"
             self._trouble(child, text, is_final=True)
             return
         if now - child.started_at >= STEADY_SECONDS:
@@ -343,6 +345,7 @@ class Supervisor:
         for line in lines.feed(data) if data else lines.rest():
             self._show(child.program.name, line)
             self._keep(child, line)
+            child.last_line = line.strip() or child.last_line
         if not data:
             self._close(key)
         return bool(data)

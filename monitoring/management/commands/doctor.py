@@ -10,18 +10,20 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from monitoring import doctor
+from monitoring import doctor, doctor_running
+from monitoring.findings import FAIL, OK, WARN, Finding
 
 WIDTH = 120
-MARKS = {doctor.OK: "[green]ok[/]", doctor.WARN: "[yellow]look[/]", doctor.FAIL: "[red]no[/]"}
+MARKS = {OK: "[green]ok[/]", WARN: "[yellow]look[/]", FAIL: "[red]no[/]"}
 
 
 class Command(BaseCommand):
     """Examine the machine, its databases, its accounts and its models."""
 
     help = (
-        "Examine what trading leans on: databases, queue, disk, calendar, token, lists of "
-        "instruments, accounts, models, limits. Exits with 1 where something must be mended first."
+        "Examine what trading leans on: databases, queue, disk, running services, clock, calendar, "
+        "token, lists of instruments, accounts, models, limits. "
+        "Exits with 1 where something must be mended first."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,10 +38,10 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps(asdict(each)))
         else:
             self._show(found)
-        if any(each.level == doctor.FAIL for each in found):
+        if any(each.level == FAIL for each in found):
             sys.exit(1)
 
-    def _show(self, found: list[doctor.Finding]) -> None:
+    def _show(self, found: list[Finding]) -> None:
         table = Table(title=f"{settings.MODE}, {settings.MACHINE}", title_style="bold")
         for name in ("", "What", "How it stands", "What to do"):
             table.add_column(name)
@@ -51,8 +53,11 @@ class Command(BaseCommand):
         with console.capture() as printed:
             console.print(table)
         self.stdout.write(printed.get().rstrip())
-        failed = sum(each.level == doctor.FAIL for each in found)
-        looks = sum(each.level == doctor.WARN for each in found)
+        failed = sum(each.level == FAIL for each in found)
+        looks = sum(each.level == WARN for each in found)
+        running = next((each for each in found if each.name == "services"), None)
+        if running is not None and running.says == doctor_running.NO_DESK:
+            self.stdout.write("No desk is running: start it with `make run`.")
         if failed:
             self.stdout.write(f"Not fit to trade: {failed} must be mended first.")
         else:

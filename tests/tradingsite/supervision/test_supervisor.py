@@ -129,7 +129,10 @@ def test_a_minute_up_forgets_earlier_failures(
 def test_a_refusal_is_not_tried_again_and_others_run_on(tmp_path: Path) -> None:
     troubles: list[str] = []
     boss = Supervisor(
-        [Program("it", python("raise SystemExit(78)")), Program("other", SLEEPER)],
+        [
+            Program("it", python("print('X is 3: it may be 4.'); raise SystemExit(78)")),
+            Program("other", SLEEPER),
+        ],
         tmp_path,
         io.StringIO(),
         lambda program, text, is_final: troubles.append(f"{program.name} {text} {is_final}"),
@@ -141,7 +144,7 @@ def test_a_refusal_is_not_tried_again_and_others_run_on(tmp_path: Path) -> None:
     assert [status.state for status in boss.status()] == ["refused", "running"]
     boss.stop()
     assert troubles == [
-        "it refused to start: its settings are wrong (see its last lines). It is not tried again: "
+        "it refused to start: X is 3: it may be 4. It is not tried again: "
         "mend that, then stop the desk and start it. True",
     ]
 
