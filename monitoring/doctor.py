@@ -34,12 +34,14 @@ from training import pcqueue, pcrole, recipes
 __all__ = ["FAIL", "OK", "WARN", "Finding", "examine", "refusals"]
 
 QUEUE_SECONDS = 3.0
+OF_THE_EXCHANGE = frozenset({"exchange calendar", "broker's token", "registered address"})
 
 
 def examine() -> list[Finding]:
     """Return every finding, in the order in which things lean on each other."""
     found = list(_databases())
-    if any(each.level == FAIL for each in found):
+    needed = {f"database {alias}" for alias in ("default", *MARKETS)}
+    if any(each.level == FAIL and each.name in needed for each in found):
         return found  # nothing else can be asked
     examinations: list[Callable[[], Iterator[Finding]]] = [_queue, _disk, doctor_running.examine]
     if settings.MACHINE in ("single", "prod"):
@@ -50,9 +52,21 @@ def examine() -> list[Finding]:
     return found + [finding for look in examinations for finding in look()]
 
 
-def refusals() -> list[str]:
-    """Return what keeps a live bot from starting, in words."""
-    return [f"{each.name}: {each.says}" for each in examine() if each.level == FAIL]
+def refusals(bot: str = "") -> list[str]:
+    """Return in words what keeps a live bot from new risk; without its name, any of them."""
+    failed = [each for each in examine() if each.level == FAIL]
+    return [f"{each.name}: {each.says}" for each in failed if not bot or concerns(each.name, bot)]
+
+
+def concerns(name: str, bot: str) -> bool:
+    """Return whether a finding is about what a bot leans on: its own market's, or everybody's."""
+    market = BOTS[bot].market
+    if name.startswith("database "):
+        return name.removeprefix("database ") in ("default", market)
+    if name in OF_THE_EXCHANGE:
+        return market == calendar_watch.MARKET
+    others = [each for each in MARKETS.values() if each.slug != market]
+    return not any(name.startswith(f"{each.title} ") for each in others)
 
 
 def _databases() -> Iterator[Finding]:
@@ -74,7 +88,9 @@ def _databases() -> Iterator[Finding]:
 
 def _queue() -> Iterator[Finding]:
     try:
-        redis.Redis.from_url(settings.REDIS_URL, socket_timeout=QUEUE_SECONDS).ping()
+        redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=QUEUE_SECONDS, socket_connect_timeout=QUEUE_SECONDS
+        ).ping()
     except redis.RedisError as error:
         says = f"{error}; bots trade without it, jobs do not run"
         yield Finding("queue", WARN, says, "start Valkey, or see REDIS_URL")

@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import Count, Q
 
-from bots.live import discrepancies, fills, fitting, halting, ledger, limits
+from bots.live import clearance, discrepancies, fills, fitting, halting, ledger, limits
 from bots.live.account import STALE_SECONDS, AccountView
 from bots.live.limits import Limits, Refusal, Standing
 from bots.live.netting import EXITS, FLATTEN
@@ -98,6 +98,8 @@ class DatabaseLedger:
                 refused = fitting.fit_exit(order, self._venue, rows, legs, lot_size)
             elif error := owner_limits.in_force.error:
                 refused = Refusal(f"the owner's limits cannot be read: {error}", is_told=True)
+            elif clearance.refusals:
+                refused = Refusal(f"not fit to trade live: {'; '.join(clearance.refusals)}")
             elif (age := view.age_seconds()) > STALE_SECONDS:
                 refused = Refusal(f"{self._venue.name} took {age:.0f} s to say what the account is")
             if refused is None:

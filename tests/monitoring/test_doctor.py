@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 
 from bots.keys import generate_keys, load_private_key
-from bots.models import Discrepancy
+from bots.live import clearance, ledger
+from bots.models import Discrepancy, Position
 from bots.modelstore import services as modelstore
 from monitoring import doctor
 from tests.bots.live.test_policies import install
@@ -22,6 +23,8 @@ from tests.histories import seed_days
 from tests.monitoring import desks
 from tradingsite import clock, owner_limits
 from tradingsite.heartbeat import Beat
+from tradingsite.models import Heartbeat, Notice
+from tradingsite.registry import BOTS
 from tradingsite.services import wanted
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -75,9 +78,31 @@ def test_live_needs_what_cannot_be_proved_yet(settings: pytest.FixtureRequest) -
     said = doctor.refusals()
     assert any(each.startswith("backups: ") for each in said)
     assert any(each.startswith("broker's token: ") for each in said)
-    with pytest.raises(CommandError, match="live trading starts only once") as refused:
-        call_command("runbot", "nifty")
-    assert refused.value.returncode == 78
+    of_btc = doctor.refusals("btc")
+    assert any(each.startswith("backups: ") for each in of_btc)
+    assert not any("token" in each or "NIFTY" in each or "calendar" in each for each in of_btc)
+
+
+def test_a_live_bot_waits_while_flat_only_reduces_while_it_holds_and_asks_again(
+    settings: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MODE = "live"  # type: ignore[attr-defined]
+    monkeypatch.setattr(clearance, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(clearance, "refusals", ())
+    found = ["disk: 96 % full"]
+    monkeypatch.setattr(doctor, "refusals", lambda bot: list(found))
+    bot, beat = BOTS["btc"], Beat("btc-bot")
+    leave = clearance.Clearance(bot)
+    assert not leave.may_work(beat)
+    assert "disk: 96 % full" in Heartbeat.objects.get(service="btc-bot").detail
+    assert "and waits until" in Notice.objects.get(key="unfit:btc").text
+    ledger.open_rows(bot, "BTC-PERP", "paper")
+    Position.on("btc").objects.filter(slot="btc-1h").update(quantity=Decimal("0.01"))
+    assert leave.may_work(beat) and clearance.refusals == ("disk: 96 % full",)
+    assert "only reduces what it holds" in Notice.objects.get(key="unfit:btc").text
+    found.clear()
+    assert leave.may_work(beat) and not clearance.refusals
+    assert Notice.objects.get(key="unfit:btc").resolved_at is not None
 
 
 def test_a_queue_that_is_away_stops_no_bot(settings: pytest.FixtureRequest) -> None:

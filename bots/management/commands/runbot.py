@@ -3,15 +3,12 @@
 import argparse
 from typing import Any
 
-from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
-from django.utils.module_loading import import_string
+from django.core.management.base import BaseCommand
 
 from markets import store
 from tradingsite.heartbeat import Beat
 from tradingsite.registry import BOTS
 from tradingsite.serving import serve
-from tradingsite.supervision.supervisor import REFUSED
 
 
 class Command(BaseCommand):
@@ -28,15 +25,17 @@ class Command(BaseCommand):
         """Run until SIGTERM or SIGINT; wait while another process is this bot."""
         bot = BOTS[options["bot"]]
         beat = Beat(f"{bot.slug}-bot")
-        # By its name: what watches stands to the right of what trades.
-        refusals = import_string("monitoring.doctor.refusals")() if settings.MODE == "live" else []
-        if refusals:
-            words = "live trading starts only once `manage.py doctor` passes:"
-            raise CommandError("\n".join([words, *refusals]), returncode=REFUSED)
         # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
+        from bots.live.clearance import Clearance
         from bots.live.runner import LOOP_SECONDS, Runner
         from bots.live.venues import venue_of
 
         calendar = store.load_calendar(bot.market)
         runner = Runner(bot, venue_of(bot, calendar), calendar, beat)
-        serve(beat, runner.step, LOOP_SECONDS)
+        clearance = Clearance(bot)
+
+        def step() -> None:
+            if clearance.may_work(beat):
+                runner.step()
+
+        serve(beat, step, LOOP_SECONDS)

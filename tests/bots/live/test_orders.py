@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError
 
-from bots.live import fills, halting, limits
+from bots.live import clearance, fills, halting, limits
 from bots.live.netting import Leg
 from bots.live.orders import tag_of
 from bots.models import Fill, Order, RiskState
@@ -312,3 +312,16 @@ def test_an_order_without_the_margin_for_it_is_not_sent(desk: Desk) -> None:
     again = desk.order({"btc-1h": 2}, bar=BAR)
     desk.send(again)
     assert again.state == "acked"
+
+
+def test_a_machine_that_is_not_fit_lets_only_exits_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.trade({"btc-1h": 1})
+    monkeypatch.setattr(clearance, "refusals", ("disk: 96 % full",))
+    more = desk.order({"btc-4h": 1}, bar=BAR)
+    desk.send(more)
+    assert desk.story(more) == ["intent", "denied"] and "disk: 96 % full" in more.message
+    less = desk.order({"btc-1h": -1}, "close", bar=BAR)
+    desk.send(less)
+    assert desk.story(less)[-1] == "acked"
