@@ -20,8 +20,12 @@ def disk_level(used_pct: float) -> str:
 
 
 def is_silent(seconds_since_beat: float) -> bool:
-    """Say whether a service has not reported for too long."""
-    return seconds_since_beat > SILENT_AFTER_SECONDS
+    """Say whether a service has not reported for too long.
+
+    A living one replaces its beat every two seconds, so one that lies ahead is nobody's word: the
+    clock went back since, or somebody wrote it.
+    """
+    return abs(seconds_since_beat) > SILENT_AFTER_SECONDS
 
 
 def jobs_missing(seconds_since_job: float, speed: float) -> bool:

@@ -59,6 +59,11 @@ class ServiceWatch:
 
     def _tell(self, key: str, service: Service, seconds: float, beat: Said | None) -> None:
         last = f"its last word was “{beat.state}”" if beat else "it never has"
+        since = (
+            f"has not reported for {seconds:.0f} s"
+            if seconds >= 0
+            else f"has a heartbeat {-seconds:.0f} s ahead of the clock, which no living one leaves"
+        )
         done = "The supervisor restarts what ends; what hangs it leaves alone"
         refused = Notice.objects.filter(key=refused_key(service.name), resolved_at__isnull=True)
         if refused.exists():
@@ -67,7 +72,7 @@ class ServiceWatch:
             "infrastructure",
             "critical",
             key,
-            f"{service.title} has not reported for {seconds:.0f} s ({last}). {done}; "
+            f"{service.title} {since} ({last}). {done}; "
             f"{settings.DATA_DIR / 'logs' / service.name}.log has its last "
             f"lines.",
         )

@@ -14,6 +14,8 @@ from tradingsite import timeouts
 from tradingsite.services import SERVICE_VARIABLE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
+# Django's checks import every page: 20 MB and half a second of each worker's start, for nothing.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 
 QUEUES = ("prod", "collect", "gpu", "pc")
 PC_QUEUES = ("gpu", "pc")

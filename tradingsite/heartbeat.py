@@ -61,11 +61,10 @@ class Beat:
 
 def is_alive(service: str, apart_from: int = 0) -> bool:
     """Return whether a service has reported lately, by any process but the given one."""
-    since = clock.real() - dt.timedelta(seconds=ALIVE_SECONDS)
-    found = last_words().get(service)
+    found, around = last_words().get(service), dt.timedelta(seconds=ALIVE_SECONDS)
     return (
         found is not None
-        and found.beat_at > since
+        and abs(clock.real() - found.beat_at) < around
         and found.state != "stopped"
         and found.pid != apart_from
     )

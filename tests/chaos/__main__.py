@@ -109,6 +109,8 @@ def _do(fault: Fault, desk: Desk) -> Result:
         return fault.do(desk)
     except TooLate as error:
         return Result(broken=[str(error)])
+    except Exception as error:  # noqa: BLE001 - one that cannot be done must not end the others
+        return Result(broken=[f"not done: {type(error).__name__}: {error}"])
 
 
 def _books(desk: Desk) -> list[str]:

@@ -39,7 +39,8 @@ def _orders(market: str, there: Counter[str]) -> Iterator[str]:
             yield f"{market}: the venue has {tag}, the ledger has not"
     sent = {"acked", "partial", "filled"}
     for tag, row in rows.items():
-        if row.state in sent and tag not in there and market == "btc":
+        # One that was crossed inside the bot was never sent.
+        if row.sent_at and row.state in sent and tag not in there and market == "btc":
             yield f"{market}: the ledger says {row.state} of {tag}, the venue knows nothing of it"
         age = (clock.real() - row.created_at).total_seconds()
         if row.state in IN_FLIGHT and age > STUCK_SECONDS and row.sent_at:

@@ -16,6 +16,7 @@ def test_a_disk_is_judged_by_how_full_it_is(used_pct: float, level: str) -> None
 def test_silence_begins_after_half_a_minute() -> None:
     assert not checks.is_silent(29)
     assert checks.is_silent(31)
+    assert checks.is_silent(-31) and not checks.is_silent(-1)  # a beat that lies ahead
 
 
 def test_missing_jobs_are_judged_by_the_market_s_speed() -> None:
