@@ -13,9 +13,17 @@ class MarketsConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receiver."""
+        from markets.venues import own_simulator
         from tradingsite.signals import market_replaced
 
         market_replaced.connect(_forget)
+        own_simulator.on_foreign = _tell_foreign
+
+
+def _tell_foreign(key: str, text: str) -> None:
+    from markets.venues import telling
+
+    telling.tell(key, text, "critical")
 
 
 def _forget(market: str, **kwargs: Any) -> None:

@@ -6,6 +6,8 @@ died may leave its port to another desk's.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin
 
@@ -17,6 +19,16 @@ from tradingsite.simulated_ports import HEADER
 PATH = "/_sim/desk"
 TIMEOUT_SECONDS = 5.0
 MISDIRECTED = 421
+
+log = logging.getLogger(__name__)
+
+
+def _log(key: str, text: str) -> None:
+    log.critical("%s: %s", key, text)
+
+
+on_foreign: Callable[[str, str], None] = _log
+"""Tell people, by a notice's key and text; the app sets what writes one."""
 
 
 class ForeignSimulator(Degraded):
@@ -48,13 +60,11 @@ def check(answer: requests.Response, root: str, desk: str) -> None:
     """Raise ForeignSimulator for an answer that does not come from the desk's own simulator."""
     if not desk or answer.headers.get(HEADER) == desk:
         return
-    from markets.venues import telling  # here, so that whoever never meets one needs no Django
-
     says = (
         f"what listens at {root} is not this desk's simulator, but another desk's or another "
         f"program. Nothing is asked of it: stop it, or set SIM_PORT and start this desk again"
     )
-    telling.tell(f"foreign-simulator:{root}", says[0].upper() + says[1:] + ".", "critical")
+    on_foreign(f"foreign-simulator:{root}", says[0].upper() + says[1:] + ".")
     raise ForeignSimulator(says)
 
 
