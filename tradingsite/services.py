@@ -26,6 +26,8 @@ class Service:
     machine: str = "prod"
     modes: tuple[str, ...] = ("simulated", "paper", "live")
     memory_mb: int = 300
+    environment: tuple[tuple[str, str], ...] = ()
+    """What its process is told besides."""
     does: str = ""
 
 
@@ -65,7 +67,15 @@ PLUMBING: tuple[Service, ...] = (
             *("-S", "tradingsite.beat.Scheduler"),
         ),
     ),
-    Service("gpu-worker", "GPU worker", _worker("gpu", "prefork", 1), machine="pc", memory_mb=4000),
+    Service(
+        "gpu-worker",
+        "GPU worker",
+        _worker("gpu", "prefork", 1),
+        machine="pc",
+        memory_mb=4000,
+        # A training takes hours: it is cut off, and goes on from its checkpoint after the start.
+        environment=(("REMAP_SIGTERM", "SIGQUIT"),),
+    ),
     Service("pc-worker", "PC worker", _worker("pc", "prefork", 1), machine="pc"),
 )
 

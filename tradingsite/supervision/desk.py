@@ -173,6 +173,7 @@ class Desk:
     def _program(self, service: Service) -> Program:
         script = () if service.command[0] == "-m" else (str(settings.BASE_DIR / "manage.py"),)
         env = {
+            **dict(service.environment),
             SERVICE_VARIABLE: service.name,
             "WEB_PORT": str(self._port),
             # A root shell is common on a fresh machine, and nine lines a worker do not help there.
@@ -184,7 +185,7 @@ class Desk:
             service.name,
             (sys.executable, *script, *service.command),
             env,
-            wave=0 if service in PLUMBING else 1,
+            wave=_wave(service),
         )
 
     def _look_after(self, supervisor: Supervisor) -> None:
@@ -372,6 +373,13 @@ class Desk:
             embedded.stop(settings.DATA_DIR)
         except (*DATABASE_ERRORS, embedded.EmbeddedError) as error:
             self._say(f"the embedded servers were not stopped: {error}")
+
+
+def _wave(service: Service) -> int:
+    """Return when it is stopped: the market last, for what others do ends by asking it."""
+    if service.name == "simulator":
+        return 0
+    return 1 if service in PLUMBING else 2
 
 
 def _ist(at: dt.datetime) -> dt.datetime:

@@ -29,6 +29,8 @@ from tradingsite.supervision.outputs import LineLog, Lines, Terminal
 BACK_OFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_SECONDS = 60.0
 STOP_SECONDS = 15.0
+# A signal's exception that is raised inside a destructor goes nowhere, as at times in beat.
+ASK_AGAIN_SECONDS = 4.0
 REFUSED = 78  # sysexits' EX_CONFIG: the configuration is wrong, and starting again cannot help
 NOT_AGAIN = "It is not tried again: mend that, then stop the desk and start it."
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -298,10 +300,15 @@ class Supervisor:
         self._watcher.remove(child.pid)
 
     def _wait_for(self, children: list[_Child]) -> None:
-        deadline = time.monotonic() + STOP_SECONDS
+        began = time.monotonic()
+        deadline = began + STOP_SECONDS
         left = list(children)
-        killed = False
+        killed = asked_again = False
         while left:
+            if not asked_again and time.monotonic() - began > ASK_AGAIN_SECONDS:
+                asked_again = True
+                for child in left:
+                    child.terminate()
             if not killed and (self._kill_now or time.monotonic() > deadline):
                 killed = True
                 for child in left:

@@ -60,3 +60,11 @@ def test_the_banner_comes_when_the_page_answers_however_late(
     assert [desk._greet(boss) for _ in range(3)] == [False, False, True]
     assert len(said) == 1 and "does not answer after 100 s" in said[0]
     assert "Nightdesk is up after" in shown.getvalue() and desk.address in shown.getvalue()
+
+
+def test_the_market_is_stopped_last_and_a_training_is_not_waited_for() -> None:
+    desk = Desk(StringIO(), ["simulator", "worker", "gpu-worker", "btc-bot"], False, False)
+    programs = {each.name: desk._program(each) for each in desk._services}
+    waves = {name: program.wave for name, program in programs.items()}
+    assert waves == {"simulator": 0, "worker": 1, "gpu-worker": 1, "btc-bot": 2}
+    assert programs["gpu-worker"].env["REMAP_SIGTERM"] == "SIGQUIT"

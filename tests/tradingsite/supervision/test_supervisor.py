@@ -191,6 +191,32 @@ def test_what_a_dead_program_left_behind_is_ended(tmp_path: Path) -> None:
     boss.stop()
 
 
+def test_what_missed_the_first_word_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "ASK_AGAIN_SECONDS", 0.2)
+    absent = python(
+        """
+        import signal, sys, time
+        heard = []
+        def hear(*_):
+            heard.append(1)
+            if len(heard) == 2:
+                sys.exit(0)
+        signal.signal(signal.SIGTERM, hear)
+        print("up", flush=True)
+        while True:
+            time.sleep(0.05)
+        """
+    )
+    shown = io.StringIO()
+    boss = Supervisor([Program("absent", absent)], tmp_path, shown)
+    boss.start()
+    until(boss, lambda: "up" in shown.getvalue())
+    boss.stop()
+    assert "killed" not in shown.getvalue()
+
+
 def test_stops_higher_waves_first_and_the_deaf_by_force(tmp_path: Path) -> None:
     told = python(
         """
