@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from django.db import connections
 
-from markets import instruments_today, store
+from markets import bar_rule, instruments_today, store
 from markets.calendar import Calendar
 from markets.collecting import readings
 from markets.collecting.expected import next_close
 from markets.models import InstrumentList, Reading, Source
 from markets.options import gaps
 from markets.options.models import CollectedMinute
-from markets.straddle.models import Tick
+from markets.straddle.models import Gap, Tick
 from tradingsite import clock
 from tradingsite.models import JobRun
 from tradingsite.registry import Market
@@ -31,6 +31,18 @@ GRACE_REAL_SECONDS = 20.0
 GRACE_MARKET_SECONDS = 120.0
 MINUTE = dt.timedelta(minutes=1)
 FEW_LOST = 5
+MINUTES_LOST = (
+    "A minute that nobody stored cannot be asked for again. `manage.py options gaps` lists them, "
+    "each with its reason; a machine that is too busy is the usual one."
+)
+BARS_LOST = (
+    "`manage.py bars gaps` lists them, and `manage.py bars repair` asks the venue again; no slot "
+    "decides on a bar that is not here."
+)
+TICKS_LOST = (
+    "A tick that nobody heard cannot be asked for again. The straddle's gaps are in /admin/, each "
+    "with its reason."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +55,23 @@ class Datum:
     is_open: bool = True
     """Whether pieces come now; else the stream rests until the next is due."""
     lost: int = 0
-    """How many pieces of the day are missing for good."""
+    """How many pieces of the day are missing."""
+    few_lost: int = FEW_LOST
+    """So many are no matter for alarm."""
+    remedy: str = ""
+    """What a person can do about them."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewestBar:
-    """The last stored bar of a timeframe."""
+    """The last stored bar of a timeframe, and how many there are of its market day up to it."""
 
     timeframe: str
     opens_at: dt.datetime
     closes_at: dt.datetime
     source: str
+    of_day: int | None = None
+    """None where nobody counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +87,13 @@ class Stream:
     due_at: dt.datetime | None
     note: str = ""
     lost: int = 0
+    few_lost: int = FEW_LOST
+    remedy: str = ""
 
     @property
     def is_lossy(self) -> bool:
         """Return whether more of the day is lost than a busy machine loses now and then."""
-        return self.lost > FEW_LOST
+        return self.lost > self.few_lost
 
     @property
     def mark(self) -> str:
@@ -106,7 +126,8 @@ def judge(title: str, datum: Datum | None, now: dt.datetime, speed: float) -> St
     state = "fresh" if datum.is_open else "closed"
     if now > datum.due_at + grace(speed):
         state = "late"
-    return Stream(title, state, datum.at, datum.due_at, datum.note, datum.lost)
+    held = (datum.note, datum.lost, datum.few_lost, datum.remedy)
+    return Stream(title, state, datum.at, datum.due_at, *held)
 
 
 def grace(speed: float) -> dt.timedelta:
@@ -127,7 +148,22 @@ def bars(calendar: Calendar, newest: NewestBar | None, now: dt.datetime) -> Datu
     if due is None:
         return Datum(newest.closes_at, note="the calendar ends here")
     is_open = calendar.is_open(int(now.timestamp()))
-    return Datum(newest.closes_at, clock.from_seconds(due), newest.source, is_open)
+    datum = Datum(newest.closes_at, clock.from_seconds(due), newest.source, is_open)
+    if newest.of_day is None:
+        return datum
+    begins = day_begins(clock.trading_date(newest.opens_at))
+    reach = (int(begins.timestamp()), int(newest.closes_at.timestamp()))
+    wanted = len(bar_rule.expected(calendar, newest.timeframe, *reach)[0])
+    lost = max(0, wanted - newest.of_day)
+    if not lost:
+        return datum
+    note = f"{lost} of {wanted} bars of the day up to then are not here"
+    return dataclasses.replace(datum, note=note, lost=lost, few_lost=0, remedy=BARS_LOST)
+
+
+def day_begins(date: dt.date) -> dt.datetime:
+    """Return the instant at which a market day begins, in India."""
+    return dt.datetime.combine(date, dt.time(), clock.IST)
 
 
 def last_price(calendar: Calendar, at: dt.datetime | None, now: dt.datetime) -> Datum | None:
@@ -231,12 +267,34 @@ def _options(now: dt.datetime) -> Datum | None:
         return datum
     day = gaps.count(session, int(now.timestamp()))
     note = f"{day.missing} of {day.due} minutes of the day are lost" if day.missing else ""
-    return dataclasses.replace(datum, lost=day.missing, note=note)
+    return dataclasses.replace(datum, lost=day.missing, note=note, remedy=MINUTES_LOST)
 
 
 def _straddle(now: dt.datetime) -> Datum | None:
     newest = Tick.objects.order_by("-ts").values_list("ts", flat=True).first()
-    return every_minute(newest, now)
+    datum = every_minute(newest, now)
+    session = store.load_calendar("nifty").session_on(clock.trading_date(now)) if datum else None
+    if datum is None or session is None:
+        return datum
+    until = min(int(now.timestamp()), session.closes_at)
+    lost = _gaps_seconds(session.opens_at, until) // 60
+    due = max(0, until - session.opens_at) // 60
+    if not lost:
+        return datum
+    note = f"ticks of {lost} of {due} minutes of the day are missing, in part or whole"
+    return dataclasses.replace(datum, lost=lost, note=note, remedy=TICKS_LOST)
+
+
+def _gaps_seconds(start: int, end: int) -> int:
+    """Return how many seconds of a span lie in any gap of the straddles' ticks."""
+    span = clock.from_seconds(start), clock.from_seconds(max(start, end))
+    rows = Gap.objects.filter(began_at__lt=span[1], ended_at__gt=span[0]).order_by("began_at")
+    found, reached = dt.timedelta(), span[0]
+    for began_at, ended_at in rows.values_list("began_at", "ended_at"):
+        first, last = max(began_at, reached), min(ended_at, span[1])
+        found += max(last - first, dt.timedelta())
+        reached = max(reached, last)
+    return int(found.total_seconds())
 
 
 def _owner_trades(now: dt.datetime) -> Datum | None:

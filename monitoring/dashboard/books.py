@@ -10,13 +10,13 @@ import datetime as dt
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
 
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connections
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from bots.models import (
     AccountHolding,
@@ -192,10 +192,41 @@ def _last_before(market: Market, at: dt.datetime) -> list[Mark]:
 def _newest_bars(market: Market) -> list[NewestBar]:
     rows = Bar.on(market.slug).objects.order_by("-opens_at")
     newest = _union([rows.filter(timeframe=timeframe)[:1] for timeframe in market.timeframes])
-    return [
+    found = [
         NewestBar(*row)
         for row in newest.values_list("timeframe", "opens_at", "closes_at", "source")
     ]
+    if not found:
+        return []
+    # Counted once a bar, and again after a while for what a repair has brought.
+    key = f"bars:{market.slug}:{max(bar.closes_at for bar in found):%Y%m%d%H%M}"
+    counts: dict[str, tuple[int, int]] | None = cache.get(key)
+    if counts is None:
+        counts = {row[0]: row[1:] for row in _union([_counts(market, bar) for bar in found])}
+        cache.set(key, counts, PAST_KEPT_SECONDS)
+    return [replace(bar, of_day=_of_day(*counts.get(bar.timeframe, (0, 0)))) for bar in found]
+
+
+def _counts(market: Market, bar: NewestBar) -> QuerySet:
+    """Return how many bars there are of the newest one's day, and of some days before it."""
+    begins = freshness.day_begins(clock.trading_date(bar.opens_at))
+    near = Bar.on(market.slug).objects.filter(
+        timeframe=bar.timeframe, closes_at__gt=begins - CALENDAR_BACK
+    )
+    return (
+        near.order_by()
+        .values("timeframe")
+        .annotate(
+            of_day=Count("id", filter=Q(closes_at__gt=begins)),
+            before=Count("id", filter=Q(closes_at__lte=begins)),
+        )
+        .values_list("timeframe", "of_day", "before")
+    )
+
+
+def _of_day(of_day: int, before: int) -> int | None:
+    """Return a day's count of bars; None for the first day of a market, which began within it."""
+    return of_day if before else None
 
 
 def calendar_round(alias: str, now: dt.datetime) -> NseCalendar:

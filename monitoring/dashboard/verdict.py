@@ -312,8 +312,7 @@ def _lossy(streams: Iterable[Stream]) -> Iterator[Finding]:
             yield Finding(
                 WARN,
                 f"{stream.title}: {stream.note}.",
-                "A minute that nobody stored cannot be asked for again. `manage.py options gaps` "
-                "lists them, each with its reason; a machine that is too busy is the usual one.",
+                stream.remedy,
                 "#data",
                 "See the data",
             )

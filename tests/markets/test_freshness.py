@@ -1,6 +1,7 @@
 """How old each stream of data is, by the market's calendar."""
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -10,6 +11,7 @@ from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
 from markets.freshness import Datum, NewestBar
 from markets.models import InstrumentList, Reading
 from markets.options.models import CollectedMinute, Gap
+from markets.straddle import models as straddles
 from monitoring.dashboard import freshness as shown
 from tests.desk import ist
 from tests.histories import seed_days
@@ -45,6 +47,59 @@ def test_bars_are_late_two_minutes_after_their_close_by_the_calendar() -> None:
     assert freshness.bars(NSE, newest, ist("2026-06-06 12:00")) == Datum(
         ist("2026-06-05 15:30"), ist("2026-06-08 09:30"), "venue", is_open=False
     )
+
+
+def test_bars_that_the_day_lacks_are_counted_up_to_the_newest() -> None:
+    # From 09:15 to 12:30 there are thirteen quarters.
+    for of_day, lost in ((13, 0), (12, 1), (5, 8)):
+        newest = replace(bar("2026-06-05 12:15", "2026-06-05 12:30"), of_day=of_day)
+        datum = freshness.bars(NSE, newest, ist("2026-06-05 12:40"))
+        assert datum is not None and datum.lost == lost
+        stream = freshness.judge("x", datum, ist("2026-06-05 12:40"), 1.0)
+        assert (stream.state, stream.is_lossy) == ("fresh", lost > 0)
+        if lost:
+            assert stream.note == f"{lost} of 13 bars of the day up to then are not here"
+            assert "bars gaps" in stream.remedy
+    # A market that never closes has six a day, of which some open the day before.
+    newest = NewestBar("4h", ist("2026-06-05 13:30"), ist("2026-06-05 17:30"), "venue", 5)
+    datum = freshness.bars(CRYPTO, newest, ist("2026-06-05 17:40"))
+    assert datum is not None and datum.lost == 0
+
+
+@databases
+def test_straddle_gaps_of_the_day_are_added_up_once() -> None:
+    seed_days()
+    now = ist("2026-06-01 10:15")
+    series = straddles.Series.objects.create(
+        underlying="NIFTY",
+        expiry=dt.date(2026, 6, 2),
+        kind="straddle",
+        since=ist("2026-06-01 09:15"),
+        **dict.fromkeys(("width", "strike", "call_strike", "put_strike"), 0),
+    )
+    straddles.Tick.objects.create(
+        series=series,
+        ts=ist("2026-06-01 10:14"),
+        **dict.fromkeys(("number", "call", "put", "premium", "spot"), 1),
+    )
+    assert straddle(now).lost == 0
+    for first, last, reason in (
+        ("09:00", "09:20", "nothing followed"),  # five minutes of it within the session
+        ("09:30", "09:40", "no ticks of a leg"),
+        ("09:35", "09:50", "no ticks of another"),
+        ("10:10", "10:40", "no ticks"),
+    ):
+        straddles.Gap.objects.create(
+            began_at=ist(f"2026-06-01 {first}"), ended_at=ist(f"2026-06-01 {last}"), reason=reason
+        )
+    stream = straddle(now)
+    assert stream.lost == 5 + 20 + 5 and stream.is_lossy and stream.mark == "warn"
+    assert stream.note == "ticks of 30 of 60 minutes of the day are missing, in part or whole"
+
+
+def straddle(now: dt.datetime) -> freshness.Stream:
+    _, source = freshness.registered()["Straddle"]
+    return freshness.judge("Straddle", source(now), now, 1.0)
 
 
 def test_a_fast_market_gives_the_same_real_time() -> None:
@@ -98,7 +153,7 @@ def test_options_are_due_each_minute_of_the_session() -> None:
         ts=ist("2026-06-02 09:59"), asked=1, stored=1, first_at=ist("2026-06-02 09:59")
     )
     found = source(ist("2026-06-02 10:00"))
-    assert found == Datum(ist("2026-06-02 09:59"), ist("2026-06-02 10:00"))
+    assert found and (found.at, found.due_at) == (ist("2026-06-02 09:59"), ist("2026-06-02 10:00"))
     assert state(found, ist("2026-06-02 10:05")) == "late"
     closed = source(ist("2026-06-02 15:31"))
     assert closed and closed.due_at == ist("2026-06-03 09:16")

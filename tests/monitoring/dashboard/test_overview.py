@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from bots.models import AccountHolding, Order, Position, RiskState
 from markets.calendar import NseCalendar, nse_sessions
 from markets.collecting.expected import next_close
+from markets.models import Bar
 from markets.options.models import CollectedMinute, Gap
 from monitoring.dashboard import curve, freshness, machine, money, overview, rail
 from monitoring.dashboard.books import Book, Mark
@@ -76,6 +77,17 @@ def test_lost_options_are_on_the_card_and_in_the_verdict(client: Client) -> None
     assert "Options: 7 of 268 minutes of the day are lost." in words
     assert "Everything is running." not in words
     assert "; 7 of 268 minutes of the day are lost" in words
+
+
+def test_bars_that_the_day_lacks_are_on_the_card_and_in_the_verdict(client: Client) -> None:
+    desks.whole_desk()
+    bar = Bar.on("nifty").objects.filter(timeframe="15m").latest("opens_at")
+    bar.pk, one_day = None, dt.timedelta(days=1)
+    bar.opens_at, bar.closes_at = bar.opens_at - one_day, bar.closes_at - one_day
+    bar.save()
+    words = text_of(client.get("/"))
+    assert "NIFTY 15m bars: 16 of 17 bars of the day up to then are not here." in words
+    assert "bars gaps" in words
 
 
 def test_money_counts_from_midnight_after_charges_and_adds_up_at_the_stated_rate() -> None:
