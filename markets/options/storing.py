@@ -85,6 +85,7 @@ class Known:
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
         self._day: dt.date | None = None
+        self._ordered: tuple[tuple[str, ...], IntArray, IntArray] | None = None
 
     def ensure_day(self, day: dt.date) -> bool:
         """Have a day's partition there; return whether it was made now.
@@ -108,15 +109,27 @@ class Known:
 
         Raises LookupError for a name that is neither known nor described.
         """
-        names = [*batch.names, *batch.missing]
+        is_as_before = self._ordered is not None and self._ordered[0] == batch.names
+        names = [*batch.missing] if is_as_before else [*batch.names, *batch.missing]
         new = self.unknown(names)
         if new:
             self.add([batch.instruments[name] for name in new if name in batch.instruments])
             rows = Instrument.objects.filter(name__in=self.unknown(names))
             self._ids |= dict(rows.values_list("name", "id"))
-        if lost := self.unknown(names):
-            raise LookupError(f"nothing is known of {lost[0]} and {len(lost) - 1} others")
+            if lost := self.unknown(new):
+                raise LookupError(f"nothing is known of {lost[0]} and {len(lost) - 1} others")
         return self._ids
+
+    def in_order(self, batch: Batch) -> tuple[IntArray, IntArray]:
+        """Return the quotes' numbers and the order of the key, in which they are written.
+
+        Neighbours of the index are written together so. Most minutes have the quotes of the one
+        before, whose order is kept.
+        """
+        if self._ordered is None or self._ordered[0] != batch.names:
+            numbers = np.array([self._ids[name] for name in batch.names], dtype=np.int64)
+            self._ordered = batch.names, numbers, np.argsort(numbers)
+        return self._ordered[1:]
 
     def add(self, rows: Sequence[VenueInstrument]) -> None:
         """Make rows of instruments, or have the known ones say what the venue says today."""
@@ -141,7 +154,7 @@ class Known:
     def forget(self) -> None:
         """Forget everything: the database may be another one after a restore."""
         self._ids.clear()
-        self._day = None
+        self._day, self._ordered = None, None
 
 
 def store(batch: Batch, known: Known) -> int:
@@ -155,9 +168,7 @@ def store(batch: Batch, known: Known) -> int:
     ids = known.ids(batch)
     if not batch.names:
         return _store_nothing(batch, ts, ids)
-    numbers = np.array([ids[name] for name in batch.names], dtype=np.int64)
-    # The key's order, so that neighbours of the index are written together.
-    order = np.argsort(numbers)
+    numbers, order = known.in_order(batch)
     encoded = encode(batch.minute, numbers[order], batch.values[order])
     try:
         return _store(batch, ts, ids, numbers, encoded)

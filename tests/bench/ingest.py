@@ -20,10 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.bench import _growth
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAME = "nightdesk_bench_ingest"
@@ -33,6 +36,7 @@ SPEED = 20.0
 DAY = dt.date(2026, 6, 1)
 DAYS, MINUTES = 60, 480
 RATIO_MINUTES = 200
+KEYED = ("keyed_by_hand", "keyed_by_bytes")
 
 
 def run() -> dict[str, float]:
@@ -45,6 +49,9 @@ def run() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, _scratch():
         figures = _ratio()
         figures |= _whole_day(Path(folder))
+        with _simulator(_opens(), speed=1.0, wide=True) as (url, token, go):
+            venue = partial(_growing_venue, url, token)
+            figures |= _growth.measure(Path(folder), venue, go)
         figures |= _queries()
     return figures
 
@@ -53,10 +60,13 @@ def run() -> dict[str, float]:
 
 
 def _ratio() -> dict[str, float]:
-    """Return how the minute path compares with COPY of the same rows into a bare table.
+    """Return how the minute path compares with COPY of the same rows.
 
-    Both send the same encoded bytes, encoding included; `ratio_to_copy_by_rows` is against COPY as
-    one writes it with the driver, a row at a time.
+    `ratio_to_copy` is against a bare table and the same encoded bytes, encoding included;
+    `ratio_to_keyed_copy` against COPY as one writes it by hand with the driver, binary and a row at
+    a time, into a table with the same partition, key and block ranges; `ratio_to_keyed_bytes` the
+    same by our own encoded bytes. These two are of CPU time, the client's and its backend's. The
+    minute path also writes the minute's row and is idempotent.
     """
     from django.db import connections
 
@@ -71,9 +81,13 @@ def _ratio() -> dict[str, float]:
     known.ensure_day(day)
     with connections["options"].cursor() as cursor:
         cursor.execute("CREATE TABLE bare (LIKE options_quote)")
+        for name in KEYED:
+            _make_keyed(cursor, name, day)
     ids = known.ids(batches[0])
     numbers = np.array([ids[name] for name in batches[0].names])
-    bare, by_rows, path, spooled = [], [], [], []
+    bare, by_rows, by_hand, by_bytes, path, spooled, took = (list[float]() for _ in range(7))
+    cpu = _growth.cpu_of_both(connections["options"])
+    random = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         spool = Spool(Path(folder))
         for batch in batches:
@@ -85,17 +99,26 @@ def _ratio() -> dict[str, float]:
             began = time.perf_counter()
             _copy_by_rows(batch, numbers)
             by_rows.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            storing.store(batch, known)
-            path.append(time.perf_counter() - began)
+            kinds = [
+                (by_hand, lambda: _copy_by_hand(batch, numbers)),  # noqa: B023 - called at once
+                (by_bytes, lambda: _copy_by_bytes(batch, numbers)),  # noqa: B023
+                (path, lambda: storing.store(batch, known)),  # noqa: B023
+            ]
+            for used, copy in (kinds[place] for place in random.permutation(3)):
+                began, began_cpu = time.perf_counter(), cpu()
+                copy()
+                used.append(cpu() - began_cpu)
+                if used is path:
+                    took.append(time.perf_counter() - began)
             began = time.perf_counter()
             spool.put(batch).unlink()
             spooled.append(time.perf_counter() - began)
         again = sum(storing.store(batch, known) for batch in batches[:5])
     with connections["options"].cursor() as cursor:
-        cursor.execute("DROP TABLE bare")
+        cursor.execute(f"DROP TABLE bare, {', '.join(KEYED)}")
     partitions.drop(day)
-    medians = [float(np.median(each)) for each in (bare, path, spooled, by_rows)]
+    medians = [float(np.median(each)) for each in (bare, took, spooled, by_rows)]
+    keyed = [float(np.median(each)) for each in (by_hand, by_bytes, path)]
     return {
         "copy_bare_ms": medians[0] * 1_000,
         "copy_bare_by_rows_ms": medians[3] * 1_000,
@@ -103,8 +126,51 @@ def _ratio() -> dict[str, float]:
         "spool_file_ms": medians[2] * 1_000,
         "ratio_to_copy": medians[0] / medians[1],
         "ratio_to_copy_by_rows": medians[3] / medians[1],
+        "copy_keyed_cpu_ms": keyed[0] * 1_000,
+        "minute_path_cpu_ms": keyed[2] * 1_000,
+        "ratio_to_keyed_copy": keyed[0] / keyed[2],
+        "ratio_to_keyed_bytes": keyed[1] / keyed[2],
         "rows_stored_twice": float(again),
     }
+
+
+def _make_keyed(cursor: Any, name: str, day: dt.date) -> None:
+    """Make a table with the quotes' columns, a partition of the day, its key and block ranges."""
+    from markets.options import partitions
+
+    start, end = (each.isoformat() for each in partitions.bounds(day))
+    cursor.execute(
+        f"CREATE TABLE {name} (LIKE options_quote) PARTITION BY RANGE (ts); "
+        f"CREATE INDEX ON {name} USING brin (ts) WITH (pages_per_range = 8); "
+        f"CREATE TABLE {name}_day PARTITION OF {name} "
+        f"(PRIMARY KEY (ts, instrument_id) WITH (fillfactor = 100)) "
+        f"FOR VALUES FROM ('{start}') TO ('{end}')"
+    )
+
+
+def _copy_by_hand(batch: Any, numbers: Any) -> None:
+    """Copy a minute as one writes it with the driver: binary, a row at a time, one commit."""
+    from django.db import connections
+
+    ts = dt.datetime.fromtimestamp(batch.minute, dt.UTC)
+    types = ["timestamptz", *["int4"] * 4, "int8", "int4", "int2", "int2"]
+    with (
+        connections["options"].cursor() as cursor,
+        cursor.copy(f"COPY {KEYED[0]} FROM STDIN (FORMAT binary)") as copy,
+    ):
+        copy.set_types(types)
+        for number, row in zip(numbers.tolist(), batch.values.tolist(), strict=True):
+            copy.write_row((ts, number, *row))
+
+
+def _copy_by_bytes(batch: Any, numbers: Any) -> None:
+    from django.db import connections
+
+    from markets.options import storing
+
+    with connections["options"].cursor() as cursor:
+        encoded = storing.encode(batch.minute, numbers, batch.values)
+        storing.copy_rows(cursor, encoded, KEYED[1])
 
 
 def _copy_by_rows(batch: Any, numbers: Any) -> None:
@@ -243,11 +309,27 @@ class _Counted:
         return found
 
 
-def _venue(url: str, token: dict[str, str], folder: Path, calendar: Any) -> Any:
+def _opens() -> int:
+    from markets.calendar import NseCalendar, nse_sessions
+
+    session = NseCalendar(nse_sessions()).session_on(DAY)
+    assert session is not None
+    return session.opens_at
+
+
+def _growing_venue(
+    url: str, token: dict[str, str], calendar: Any, folder: Path, *, paced: bool
+) -> Any:
+    return _venue(url, token, folder / f"paced-{paced}", calendar, paced=paced)
+
+
+def _venue(
+    url: str, token: dict[str, str], folder: Path, calendar: Any, *, paced: bool = False
+) -> Any:
     from markets.simulator import credentials
     from markets.venues.kite import KiteVenue
     from markets.venues.kite_token import KiteConfig, TokenStore
-    from markets.venues.limiter import KINDS, RateLimiter, Rule
+    from markets.venues.limiter import KINDS, KITE_RULES, RateLimiter, Rule
 
     store = TokenStore(folder / "token.json")
     store.save(token["access_token"], credentials.KITE_USER_ID)
@@ -258,12 +340,15 @@ def _venue(url: str, token: dict[str, str], folder: Path, calendar: Any) -> Any:
         ws_root=url.replace("http", "ws"),
     )
     # At this speed a minute lasts half a second, and the broker's second is not ours.
-    limiter = RateLimiter(folder / "limits", (Rule("all", 100_000, 1.0, KINDS),))
+    rules = KITE_RULES if paced else (Rule("all", 100_000, 1.0, KINDS),)
+    limiter = RateLimiter(folder / "limits", rules)
     return KiteVenue(config, store, limiter, calendar)
 
 
 @contextmanager
-def _simulator(at: int) -> Iterator[tuple[str, dict[str, str], Callable[[int], None]]]:
+def _simulator(
+    at: int, speed: float = SPEED, *, wide: bool = False
+) -> Iterator[tuple[str, dict[str, str], Callable[[int], None]]]:
     """Serve the simulated broker from another process; yield a function that moves both clocks."""
     import requests
 
@@ -273,12 +358,15 @@ def _simulator(at: int) -> Iterator[tuple[str, dict[str, str], Callable[[int], N
         simulated = clock.SimulatedClock(Path(folder) / "clock.json")
 
         def go(minute: int) -> None:
-            simulated.write(clock.Anchor(float(minute), time.time(), SPEED))
+            simulated.write(clock.Anchor(float(minute), time.time(), speed))
 
         go(at)
         clock.simulate(simulated.path)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.ingest", str(simulated.path)],
+            [
+                *(sys.executable, "-m", "tests.bench.ingest", str(simulated.path)),
+                *([_growth.WIDE] if wide else []),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             cwd=CHECKOUT,
@@ -294,8 +382,10 @@ def _simulator(at: int) -> Iterator[tuple[str, dict[str, str], Callable[[int], N
             process.wait(10)
 
 
-async def _serve(path: str) -> None:
+async def _serve(path: str, *, wide: bool) -> None:
     """Serve the simulated broker on the clock of a file, and print its address."""
+    if wide:
+        _growth.widen_the_list()
     from aiohttp import web
 
     from markets.simulator.kite.app import Kite
@@ -412,4 +502,4 @@ def _scratch() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1]))
+    asyncio.run(_serve(sys.argv[1], wide=_growth.WIDE in sys.argv))
