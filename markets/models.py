@@ -3,11 +3,17 @@
 And the simulated venue's own book, apart from the ledger as a broker's is.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
-from markets.calendar import Day
 from tradingsite.bound import BoundModel, bound
+
+if TYPE_CHECKING:
+    from markets.calendar import Day
 
 
 class Source(models.TextChoices):
@@ -80,6 +86,9 @@ class TradingDay(BoundModel):
 
     def as_day(self) -> Day:
         """Return the row as the calendar reads it."""
+        # Here, because numpy comes with it (11 MB), and every process has the models.
+        from markets.calendar import Day
+
         opens_at, closes_at = (
             int(at.timestamp()) if at else None for at in (self.opens_at, self.closes_at)
         )

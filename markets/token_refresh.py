@@ -18,7 +18,7 @@ from typing import TypeVar
 from django.conf import settings
 from requests import RequestException
 
-from markets.venues import kite_login
+from markets.venues import kite_login, lean
 from markets.venues.base import RateLimited
 from markets.venues.configured import kite_config, kite_limiter, kite_token
 from markets.venues.kite_login import LoginRefused, LoginUnavailable
@@ -167,7 +167,7 @@ def pin_account(account: str, by: str) -> None:
 
 def is_taken() -> bool:
     """Return whether the broker takes our token; raise LoginUnavailable where it does not say."""
-    from kiteconnect.exceptions import KiteException, TokenException
+    known = lean.module("kiteconnect.exceptions")
 
     token = kite_token().current()
     if not token:
@@ -175,9 +175,9 @@ def is_taken() -> bool:
     try:
         kite_limiter().acquire("other")
         kite_login.client(kite_config(), token).profile()
-    except TokenException:
+    except known.TokenException:
         return False
-    except (RequestException, KiteException, KeyError, RateLimited) as error:
+    except (RequestException, known.KiteException, KeyError, RateLimited) as error:
         raise LoginUnavailable(f"the broker did not answer: {type(error).__name__}") from None
     return True
 

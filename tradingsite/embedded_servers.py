@@ -44,7 +44,7 @@ POSTGRES_SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": "128MB",
+    "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "fsync": "on",
     "jit": "off",

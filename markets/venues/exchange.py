@@ -15,7 +15,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from markets.venues import exchange_signing
+from markets.venues import exchange_signing, lean
 from markets.venues.base import (
     BookOrder,
     Holding,
@@ -124,7 +124,7 @@ class ExchangeVenue(ExchangeData):
 
     def cancel(self, order: BookOrder) -> None:
         """Ask that what is left of an order be cancelled; one that is over is none of our worry."""
-        import ccxt
+        ccxt = lean.module("ccxt.base.errors")
 
         how = {} if order.venue_id else {"clientOrderId": cloid_of(order.tag)}
         name = order.venue_id or cloid_of(order.tag)
@@ -307,7 +307,7 @@ class ExchangeVenue(ExchangeData):
             self._leverage_is_set = True
 
     def _order_row(self, name: str, how: dict[str, Any]) -> dict[str, Any] | None:
-        import ccxt
+        ccxt = lean.module("ccxt.base.errors")
 
         try:
             return dict(self._signed("fetch_order", name, self.config.symbol, how))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from markets.venues import exchange_errors, exchange_signing, own_simulator
+from markets.venues import exchange_errors, exchange_signing, lean, own_simulator
 from markets.venues.base import OrderUncertain, RateLimited, TokenRefused
 from markets.venues.exchange_errors import Answer
 from tradingsite.errors import Degraded, Retry
@@ -132,12 +132,11 @@ def _check(body: bytes) -> bytes:
 
 def connect(config: ExchangeConfig, *, with_keys: bool) -> Any:
     """Return a ccxt client that never repeats a request; raise TokenRefused for a malformed key."""
-    import ccxt
-
     own_simulator.ensure(config.url, config.desk)
-    kind = getattr(ccxt, config.id, None) if config.id in ccxt.exchanges else None
-    if kind is None:
-        raise Degraded(f"ccxt knows no exchange {config.id!r}; correct EXCHANGE_ID")
+    try:
+        kind = getattr(lean.module(f"ccxt.{config.id}"), config.id)
+    except (ImportError, AttributeError, ValueError):
+        raise Degraded(f"ccxt knows no exchange {config.id!r}; correct EXCHANGE_ID") from None
     settings: dict[str, Any] = {
         "timeout": int(config.timeout_seconds * 1_000),
         "enableLastJsonResponse": True,
@@ -257,7 +256,7 @@ class Wire:
 @contextmanager
 def reading(what: str, config: ExchangeConfig) -> Iterator[None]:
     """Turn what ccxt raises for a question into RateLimited, Retry, TokenRefused or Degraded."""
-    import ccxt
+    ccxt = lean.module("ccxt.base.errors")
 
     try:
         yield
@@ -276,7 +275,7 @@ def reading(what: str, config: ExchangeConfig) -> Iterator[None]:
 @contextmanager
 def placing(config: ExchangeConfig, client: Any) -> Iterator[None]:
     """Turn what ccxt raises for an order into a refusal where it is one, else OrderUncertain."""
-    import ccxt
+    ccxt = lean.module("ccxt.base.errors")
 
     seen = _watch_status(client)
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from markets.venues import lean
 from markets.venues.base import (
     InsufficientFunds,
     OrderRefused,
@@ -42,7 +43,7 @@ class Answer:
 
 def of_placing(error: Exception, exchange: str, answer: Answer, told: str) -> Exception:
     """Return the error of an order by its reaction; `told` is it in words without secrets."""
-    import ccxt
+    ccxt = lean.module("ccxt.base.errors")
 
     if never_left(error):
         return OrderRefused(f"not sent, as there was no connection to {exchange}: {told}")
@@ -95,7 +96,7 @@ def _binance_refuses(answer: Answer) -> bool:
 
 
 def _seems_refused(error: Exception, answer: Answer) -> bool:
-    import ccxt
+    ccxt = lean.module("ccxt.base.errors")
 
     if isinstance(error, ccxt.DuplicateOrderId):
         return False  # one of ours is there

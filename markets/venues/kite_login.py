@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import requests
 
-from markets.venues import own_simulator
+from markets.venues import lean, own_simulator
 from markets.venues.kite_token import KiteConfig
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
@@ -45,7 +45,7 @@ def client(config: KiteConfig, token: str = "") -> Any:
     Its debug mode, which logs tokens, stays off, and an order that is redirected is not sent again.
     `answered_with` is the HTTP status of its last answer, which its own errors lose.
     """
-    from kiteconnect import KiteConnect
+    KiteConnect = lean.module("kiteconnect.connect").KiteConnect
 
     own_simulator.ensure(config.root, config.desk)
     kite = KiteConnect(config.api_key, token or None, root=config.root)
@@ -88,16 +88,16 @@ def request_token_in(pasted: str) -> str:
 
 def exchange_request_token(config: KiteConfig, request_token: str) -> tuple[str, str]:
     """Return the access token and the user for a request token, which is used up by this."""
-    from kiteconnect.exceptions import InputException, KiteException, TokenException
+    known = lean.module("kiteconnect.exceptions")
 
     try:
         session = client(config).generate_session(request_token, config.api_secret)
-    except (TokenException, InputException) as error:
+    except (known.TokenException, known.InputException) as error:
         raise LoginRefused(
             f"the broker does not take the request token: {error}. It serves once and for a few "
             f"minutes; open the login link again"
         ) from None
-    except (requests.RequestException, KiteException, KeyError) as error:
+    except (requests.RequestException, known.KiteException, KeyError) as error:
         raise LoginUnavailable(_trouble(error)) from None
     return str(session["access_token"]), str(session["user_id"])
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from markets.venues import lean
 from markets.venues.base import Tick
 from markets.venues.kite_packets import FULL, LTP, QUOTE, BadFrame, parse
 from tradingsite import clock
@@ -299,13 +300,14 @@ def _ticker_class() -> Any:
         WebSocketClientProtocol,
         connectWS,
     )
-    from kiteconnect import KiteTicker
+
+    ticker: Any = lean.module("kiteconnect.ticker")
     from twisted.internet import ssl
 
     # One level below autobahn writes out the request, whose address holds the access token.
     WebSocketClientProtocol.log.set_log_level("info", keep=True)
 
-    class Ticker(KiteTicker):
+    class Ticker(ticker.KiteTicker):
         parse: Callable[[bytes], list[Tick]]
         connector: Any = None
         more_headers: Mapping[str, str] = {}
