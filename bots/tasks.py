@@ -3,15 +3,13 @@
 from celery import shared_task
 
 from tradingsite import jobs
+from tradingsite.apart import apart
 
 
 @shared_task(name="bots.tasks.personal_signals")
 def personal_signals(scheduled_for: str) -> None:
     """Say what the personal model does in the next session, and why."""
-    # Here, for onnxruntime comes with it, and most of a worker's tasks need none.
-    from bots import signals
-
-    jobs.perform("personal-signals", scheduled_for, signals.make_for_job)
+    jobs.perform("personal-signals", scheduled_for, apart("bots.signals.make_for_job"))
 
 
 @shared_task(name="bots.tasks.review_trades")

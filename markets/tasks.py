@@ -9,6 +9,7 @@ from markets.calendar_watch import warn_of_end
 from markets.collecting import job as bars_job
 from markets.straddle import retention, wanting
 from tradingsite import jobs
+from tradingsite.apart import apart
 
 
 @shared_task(name="markets.tasks.refresh_token")
@@ -29,9 +30,7 @@ def collect_options(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.keep_options")
 def keep_options(scheduled_for: str) -> None:
     """Make the options' partitions, archive closed days, and drop those past their time."""
-    from markets.options import job
-
-    jobs.perform("options-partitions", scheduled_for, job.keep_house)
+    jobs.perform("options-partitions", scheduled_for, apart("markets.options.job.keep_house"))
 
 
 @shared_task(name="markets.tasks.file_options")
@@ -87,6 +86,4 @@ def fetch_instruments(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.allocate")
 def allocate(scheduled_for: str) -> None:
     """Measure and weigh the assets as of the month's first day, once a month."""
-    from markets.allocator import monthly
-
-    jobs.perform("allocator", scheduled_for, monthly.run_for_job)
+    jobs.perform("allocator", scheduled_for, apart("markets.allocator.monthly.run_for_job"))

@@ -54,6 +54,7 @@ from tradingsite.settings import (  # noqa: E402
 
 (TEST_FOLDER / WORKER / "static").mkdir(parents=True, exist_ok=True)  # whitenoise wants it there
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns of a missing one
+JOBS_APART = False  # a test sees what its own transaction wrote
 SIM_DESK = ""  # simulators of tests are nobody's
 clock.simulate(None)  # a test that wants a market time makes one
 # Templates are made by this very file under another prefix.

@@ -320,6 +320,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # whoever reaches the queue stops and asks no worker
+JOBS_APART = True  # what loads much and is seldom done has a process of its own
 CELERY_TASK_SOFT_TIME_LIMIT = 6900
 CELERY_TASK_TIME_LIMIT = 7200
 # Seconds a task of PROD's may take; what is not named here may take the seconds above.
