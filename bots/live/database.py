@@ -197,7 +197,8 @@ class DatabaseLedger:
             return False
         # What was given before the session waits since its opening only.
         since_open = now.timestamp() - session.opens_at
-        waited = (clock.real() - order.sent_at).total_seconds()
+        # Sent in the future: the clock was set back, and nobody knows for how long it has waited.
+        waited = abs((clock.real() - order.sent_at).total_seconds())
         return min(waited, since_open) >= RESTS_SECONDS
 
     def outlives_halt(self, order: Order) -> bool:

@@ -28,6 +28,7 @@ Quantities = Mapping[str, Decimal]
 TRADES_SINCE = dt.timedelta(hours=16)
 BY_WORD = "word-"
 """How the execution of a closing begins that a person told of, and no list of the venue's."""
+DETAIL_CHARACTERS = 300
 SETTLES_WITHIN = dt.timedelta(minutes=1)
 """Real time after its sending in which an order may still explain a difference; no longer."""
 
@@ -40,22 +41,30 @@ def compare(
     Returns every open one in words. While an order was sent within the last minute, or a fill came
     in between, the two sides may rightly differ and nothing is changed.
     """
+    lost: dict[str, str] = {}
     for each in strangers:
-        text = f"{venue.name} has order {each.tag} ({each.quantity:+f} {each.instrument}), "
-        text += "the ledger not"
-        _open(market, venue.name, each.instrument, Decimal(0), each.quantity, text)
-    before = None if is_moving(market, venue.name) else explained(market, venue)
-    if before is not None:
+        if not _is_adopted(market, venue.name, each.tag):
+            words = f"order {each.tag} ({each.quantity.normalize():+f})"
+            lost[each.instrument] = ", ".join(filter(None, [lost.get(each.instrument), words]))
+    is_moved = is_moving(market, venue.name)
+    if lost or not is_moved:
+        before = explained(market, venue)
         there = net(venue.holdings())
-        if not is_moving(market, venue.name) and explained(market, venue) == before:
-            names = {name for name in (*before, *there) if _is_ours(instruments, name)}
-            lost = {each.instrument for each in strangers}
-            for name in sorted(names | set(stopped(market, venue.name))):
-                ours, theirs = before.get(name, Decimal(0)), there.get(name, Decimal(0))
-                if ours != theirs:
-                    _open(market, venue.name, name, ours, theirs)
-                elif name not in lost:
-                    _close(market, venue.name, name)
+        is_moved = is_moved or is_moving(market, venue.name) or explained(market, venue) != before
+        names = {name for name in (*before, *there) if _is_ours(instruments, name)}
+        for name in sorted(names | set(stopped(market, venue.name)) | lost.keys()):
+            ours, theirs = before.get(name, Decimal(0)), there.get(name, Decimal(0))
+            if name in lost:
+                _open(
+                    *(market, venue.name, name, ours, theirs),
+                    f"{venue.name} has {lost[name]}, the ledger not"[:DETAIL_CHARACTERS],
+                )
+            elif is_moved:
+                continue
+            elif ours != theirs:
+                _open(market, venue.name, name, ours, theirs)
+            else:
+                _close(market, venue.name, name)
     return [f"{name}: {text}" for name, text in sorted(stopped(market, venue.name).items())]
 
 
@@ -106,7 +115,7 @@ def adopt(market: str, instrument: str, by: str) -> Discrepancy | None:
         if row is None:
             return None
         held = bots_hold(market, row.venue, instrument)
-        missing = Decimal(0) if row.detail else lacking(held, row.venue_quantity)
+        missing = lacking(held, row.venue_quantity)
         if missing:
             raise ValueError(
                 f"{row.venue} has {row.venue_quantity.normalize():+f} of {instrument} and the bots "
@@ -137,11 +146,12 @@ def _open(
         },
     )
     if not is_new:
-        if (row.ledger_quantity, row.venue_quantity) == (ours, theirs):
+        detail = detail or row.detail
+        if (row.ledger_quantity, row.venue_quantity, row.detail) == (ours, theirs, detail):
             return
-        # The numbers on show are those that would be adopted.
-        row.ledger_quantity, row.venue_quantity = ours, theirs
-        row.save(update_fields=["ledger_quantity", "venue_quantity"])
+        # The numbers and orders on show are those that would be adopted.
+        row.ledger_quantity, row.venue_quantity, row.detail = ours, theirs, detail
+        row.save(update_fields=["ledger_quantity", "venue_quantity", "detail"])
     notices.notify(
         "trading",
         "critical",
@@ -150,6 +160,12 @@ def _open(
         f"trades it until the two agree again, or a person says what it is: "
         f'manage.py adopt {market} "{name}" shows the choices and what each of them books',
     )
+
+
+def _is_adopted(market: str, venue: str, tag: str) -> bool:
+    """Return whether a person has taken over what an order did that the ledger never had."""
+    rows = Discrepancy.on(market).objects.filter(venue=venue, detail__contains=tag)
+    return rows.exclude(adopted_by="").exists()
 
 
 def _close(market: str, venue: str, name: str) -> None:
@@ -166,7 +182,9 @@ def is_moving(market: str, venue: str) -> bool:
     """
     bots = Position.on(market).objects.filter(venue=venue).values("bot")
     rows = Order.on(market).objects.filter(bot__in=bots, state__in=IN_FLIGHT)
-    return rows.filter(sent_at__gt=clock.real() - SETTLES_WITHIN).exists()
+    # One that was sent in the future, for the clock was set back, is as good as an old one.
+    now = clock.real()
+    return rows.filter(sent_at__gt=now - SETTLES_WITHIN, sent_at__lt=now + SETTLES_WITHIN).exists()
 
 
 def explained(market: str, venue: Venue) -> Quantities:

@@ -4,6 +4,7 @@ One transaction holds the fill, the order's new state with its event, and every 
 its part of the charges: either all of it happened or none.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -15,7 +16,7 @@ from bots import accounting
 from bots.live import ledger
 from bots.live.ledger import divided, next_lot_size, take_fill
 from bots.live.netting import portions
-from bots.models import Fill, Order
+from bots.models import Fill, Order, Position
 from markets.charges import itemise
 from markets.venues.base import VenueTrade
 from markets.venues.instruments import Instruments
@@ -29,6 +30,8 @@ TRADE_ID_CHARACTERS = 28
 STEPS_A_LOT = 10
 """Of a lot that is less than one unit: no exchange we trade at has coarser steps."""
 
+log = logging.getLogger(__name__)
+
 
 def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
     """Book one execution of one order; return False where it had been booked before."""
@@ -37,7 +40,10 @@ def take_trade(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instrume
 
 
 def book(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -> bool:
-    """Do the same inside a transaction of the caller's."""
+    """Do the same inside a transaction of the caller's.
+
+    A slot holds one contract: what opens the next one waits, unseen, until the old is closed.
+    """
     instrument = instruments.parse(trade.instrument)
     with transaction.atomic(using=bot.market):
         order = Order.on(bot.market).objects.select_for_update().get(pk=order_id)
@@ -57,6 +63,9 @@ def book(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -
         shares = shares_of(order, trade.quantity, instrument.lot_size)
         weights = _weights(order, instrument.lot_size)
         rows = ledger.positions(bot, lock=True)
+        if any(_holds_another(rows[slot], trade.instrument) for slot in shares):
+            log.warning("%s: %s of %s waits", bot.slug, trade.trade_id, trade.instrument)
+            return False
         parts = zip(
             shares.items(), divided(charges, weights), divided(slippage, weights), strict=True
         )
@@ -127,6 +136,10 @@ def _ids(trade: VenueTrade) -> tuple[str, str]:
     return trade.trade_id, f"{trade.trade_id[:TRADE_ID_CHARACTERS]}#{trade.tag[2:12]}"
 
 
+def _holds_another(row: Position, instrument: str) -> bool:
+    return bool(row.quantity) and row.instrument != instrument
+
+
 def _weights(order: Order, lot_size: Decimal) -> list[Decimal]:
     """Return the sizes by which the slots of an order share what it costs."""
     rests = {slot: Decimal(rest) for slot, rest in order.rests.items()}
@@ -144,7 +157,12 @@ def charges_of(bot: Bot, order: Order, trade: VenueTrade) -> Decimal:
 
 def shares_of(order: Order, quantity: Decimal, lot_size: Decimal) -> Mapping[str, Decimal]:
     """Return what each slot has of a quantity of an order's, on top of what it has of it by now."""
-    before = _parted(order, order.filled_quantity, lot_size)
+    # Slots on both sides of nothing, that were settled together: one fill is all of them.
+    before = (
+        _parted(order, order.filled_quantity, lot_size)
+        if order.quantity
+        else dict.fromkeys(order.shares, Decimal(0))
+    )
     after = _parted(order, order.filled_quantity + quantity, lot_size)
     return {slot: after[slot] - before[slot] for slot in after}
 
@@ -186,7 +204,7 @@ def _move_on(order: Order, trade: VenueTrade, charges: Decimal, slippage: Decima
         state,
         detail,
         filled_quantity=filled,
-        average_price=(paid / filled).quantize(ledger.CENT),
+        average_price=(paid / filled).quantize(ledger.CENT) if filled else trade.price,
         charges=order.charges + charges,
         slippage=order.slippage + slippage,
     )

@@ -12,9 +12,11 @@ from django.db import transaction
 
 from bots import accounting
 from bots.live import ledger
-from bots.models import Fill, FundingPayment, Position
+from bots.models import Fill, FundingPayment, Order, Position
+from markets.contracts import lot_size
 from markets.models import Bar, Reading
 from markets.readings import FUNDING, SERIES_OF
+from tradingsite import clock
 from tradingsite.registry import Bot
 
 REACH, REACH_AT_START = dt.timedelta(days=7), dt.timedelta(days=60)
@@ -79,7 +81,16 @@ def _fills(bot: Bot, slot: str, since: dt.datetime) -> list[tuple[dt.datetime, D
     for fill in rows.order_by("at", "id"):
         if slot in fill.shares:
             changes.append((fill.at, Decimal(fill.shares[slot])))
-    return changes
+    # What slots traded with each other is no fill: it went through no venue.
+    crossed = Order.on(bot.market).objects.filter(
+        bot=bot.slug, quantity=0, state=Order.State.FILLED, fills=None, updated_at__gte=since
+    )
+    for order in crossed:
+        if slot in order.shares:
+            date = clock.trading_date(order.updated_at)
+            lot = Decimal(repr(lot_size(bot.market, date)))
+            changes.append((order.updated_at, order.shares[slot] * lot))
+    return sorted(changes)
 
 
 def _price(bot: Bot, at: dt.datetime) -> Decimal | None:

@@ -45,7 +45,11 @@ def give_up(
         price=price or order.arrival_price or order.reference_price,
         at=clock.market(),
     )
-    fills.take_trade(BOTS[order.bot], order.pk, trade, instruments)
+    if not fills.take_trade(BOTS[order.bot], order.pk, trade, instruments):
+        raise ValueError(
+            f"a slot of order {tag} still holds another contract than {order.instrument}: what "
+            f"closes that one comes first"
+        )
     with transaction.atomic(using=market):
         order = Order.on(market).objects.select_for_update().get(tag=tag)
         if order.state != State.FILLED:

@@ -192,14 +192,17 @@ def settle(ledger: Ledger[R], venue: Venue) -> Settled:
 
 
 def find_late(ledger: Ledger[R], venue: Venue, since: dt.datetime) -> list[BookOrder]:
-    """Take up orders the ledger had given up and the book shows; return those it never had."""
+    """Take up orders the ledger had given up and the book shows; return those it never had.
+
+    Of both only what has an effect: what was refused or cancelled unfilled holds nothing.
+    """
     there = {each.tag: each for each in venue.strangers(since)}
     known = ledger.rows(list(there))
     for tag, order in known.items():
         if order.state in REVIVABLE and _has_effect(there[tag]):
             text = f"{venue.name} has it after all, {there[tag].state}"
             ledger.move(order, State.LATE, text)
-    return [each for tag, each in there.items() if tag not in known]
+    return [each for tag, each in there.items() if tag not in known and _has_effect(each)]
 
 
 def take_trades(ledger: Ledger[R], venue: Venue, since: dt.datetime | None = None) -> int:
@@ -221,6 +224,10 @@ def take_trades(ledger: Ledger[R], venue: Venue, since: dt.datetime | None = Non
     for trade in fresh:
         order = waiting.get(trade.tag) or others.get(trade.tag)
         if order is None:
+            continue
+        if trade.instrument != order.instrument or trade.quantity * order.quantity <= 0:
+            # Somebody else uses our tag: the position tells of it, and stops the instrument.
+            log.error("execution %s cannot be of order %s", trade.trade_id, trade.tag)
             continue
         if order.state in REVIVABLE:
             ledger.move(order, State.LATE, f"{venue.name} has traded it after all")

@@ -34,8 +34,7 @@ class Choice:
 def choices(market: str, row: Discrepancy) -> list[Choice]:
     """Return the answers that a difference allows, each saying what it books."""
     held = discrepancies.bots_hold(market, row.venue, row.instrument)
-    # An order that nobody knows is no position: its own quantity is all that may be the owner's.
-    missing = Decimal(0) if row.detail else lacking(held, row.venue_quantity)
+    missing = lacking(held, row.venue_quantity)
     there, name = row.venue_quantity.normalize(), row.instrument
     if not missing:
         rest = (row.venue_quantity - row.ledger_quantity).normalize()

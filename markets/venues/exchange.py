@@ -27,9 +27,9 @@ from markets.venues.base import (
     refuse_if_late,
 )
 from markets.venues.exchange_client import ExchangeConfig, Wire, cloid_of, tag_of
-from markets.venues.exchange_data import MILLISECONDS, ExchangeData, decimal_of
+from markets.venues.exchange_data import MILLISECONDS, ExchangeData, decimal_of, positive
 from markets.venues.exchange_rows import is_forced, state_of
-from markets.venues.odd_rows import UNREADABLE, OddRows
+from markets.venues.odd_rows import UNREADABLE, OddRows, legible
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 
@@ -133,6 +133,7 @@ class ExchangeVenue(ExchangeData):
         except ccxt.OrderNotFound:
             return
 
+    @legible
     def orders(self, tags: Collection[str]) -> list[BookOrder]:
         """Return those of the tagged orders that the exchange's book holds."""
         rows = []
@@ -146,6 +147,7 @@ class ExchangeVenue(ExchangeData):
                 rows.append((row, tag))
         return self.odd_rows.read("order", rows, lambda each: self._own_order(*each))
 
+    @legible
     def strangers(self, since: dt.datetime) -> list[BookOrder]:
         """Return the orders accepted since an instant whose client order id is of our form."""
         rows = self._signed("fetch_orders", self.config.symbol, _ms(since))
@@ -174,6 +176,7 @@ class ExchangeVenue(ExchangeData):
 
     # --- The account -------------------------------------------------------------------------
 
+    @legible
     def trades(self, since: dt.datetime) -> list[VenueTrade]:
         """Return the executions since an instant, oldest first."""
         found: dict[str, dict[str, Any]] = {}
@@ -187,7 +190,7 @@ class ExchangeVenue(ExchangeData):
             found |= fresh
             if not fresh or len(page) < most:
                 break
-            cursor = max(int(row["timestamp"]) for row in page)
+            cursor = max(int(row["timestamp"] or 0) for row in page)
         ours = [row for row in found.values() if row["symbol"] == self.config.symbol]
         rows = sorted(ours, key=lambda row: (row["timestamp"] or 0, str(row["id"])))
         return self.odd_rows.read("execution", rows, self._trade, lambda row: row["id"])
@@ -196,6 +199,7 @@ class ExchangeVenue(ExchangeData):
         """Return the account's net quantity; a foreign contract has its symbol as name."""
         return net(self.holdings())
 
+    @legible
     def holdings(self) -> list[Holding]:
         """Return what the account holds; both sides of an account that hedges are rows.
 
@@ -216,12 +220,14 @@ class ExchangeVenue(ExchangeData):
         """Return None: it never closes, and squares nothing off by the clock."""
         return None
 
+    @legible
     def margins(self) -> Margins:
         """Return what the account can still use, and what its positions bind."""
         currency = str(self._market(self._account)["settle"])
         row = self._signed("fetch_balance").get(currency) or {}
         return Margins(currency, decimal_of(row.get("free") or 0), decimal_of(row.get("used") or 0))
 
+    @legible
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
         """Return what a market order would bind on either side: its worth over our leverage."""
         book = self._book(self._account)
@@ -323,9 +329,8 @@ class ExchangeVenue(ExchangeData):
         order = self._book_order(row, tag)
         if order.state in ("open", "rejected"):
             return order
-        since = order.accepted_at - dt.timedelta(minutes=1)
-        trades = [trade for trade in self.trades(since) if trade.tag == tag]
-        filled = sum((trade.quantity for trade in trades), Decimal(0))
+        trades = self.trades(order.accepted_at - dt.timedelta(minutes=1))
+        filled = sum((trade.quantity for trade in trades if trade.tag == tag), Decimal(0))
         said = order.quantity if order.state == "filled" else order.filled_quantity
         ended_at = self._ended_at.setdefault(tag, time.monotonic())
         is_settled = filled == said or time.monotonic() - ended_at > FILLS_LAG_SECONDS
@@ -379,8 +384,8 @@ class ExchangeVenue(ExchangeData):
             trade_id=trade_id,
             tag="" if forced else self._tags.get(order_id, ""),
             instrument=self._name(row["symbol"]),
-            quantity=sign * decimal_of(row["amount"]) * self._size(row["symbol"]),
-            price=decimal_of(row["price"]),
+            quantity=sign * positive(row["amount"]) * self._size(row["symbol"]),
+            price=positive(row["price"]),
             at=clock.from_seconds(row["timestamp"] / MILLISECONDS),
             by_venue=forced,
         )

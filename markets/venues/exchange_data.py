@@ -17,6 +17,7 @@ from markets.contracts import BTC_LOT_SIZE
 from markets.venues.base import MarketQuote, NotListed, Tick, TickStream, VenueInstrument
 from markets.venues.exchange_client import ExchangeConfig, Wire
 from markets.venues.exchange_ticks import PolledTicks
+from markets.venues.odd_rows import legible
 from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.registry import MARKETS
@@ -107,6 +108,7 @@ class ExchangeData:
                 return sorted(found.items())
             since = (max(fresh) + 1) * MILLISECONDS
 
+    @legible
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
         """Return the quotes of instruments; one the exchange does not list is not among them."""
         found = {}
@@ -148,6 +150,7 @@ class ExchangeData:
 
         return PolledTicks(poll, on_ticks, self.poll_seconds)
 
+    @legible
     def quote(self, instrument: str) -> Decimal | None:
         """Return the middle of the book, None where a side of it is empty."""
         self._symbol(instrument)
@@ -175,6 +178,7 @@ class ExchangeData:
     def _name(self, symbol: str) -> str:
         return NAME if symbol == self.config.symbol else symbol
 
+    @legible
     def _book(self, wire: Wire) -> tuple[Decimal, Decimal, dt.datetime] | None:
         self._market(wire)
         book = self._read(wire, "fetch_order_book", self.config.symbol, BOOK_LEVELS)
@@ -208,4 +212,15 @@ def _bars(rows: list[list[Any]], length: int, what: str) -> Bars:
 
 def decimal_of(value: Any) -> Decimal:
     """Return a number of ccxt's, which are floats, as it reads."""
-    return value if isinstance(value, Decimal) else Decimal(str(value))
+    number = value if isinstance(value, Decimal) else Decimal(str(value))
+    if not number.is_finite():
+        raise ValueError(f"{value} is no number")
+    return number
+
+
+def positive(value: Any) -> Decimal:
+    """Return a number of ccxt's that must be above zero; raise ValueError for another."""
+    number = decimal_of(value)
+    if number <= 0:
+        raise ValueError(f"{number:f} is not above zero")
+    return number

@@ -45,7 +45,7 @@ from markets.venues.kite_account import DayBook
 from markets.venues.kite_calls import KiteCalls
 from markets.venues.kite_rows import Directory
 from markets.venues.limiter import HISTORICAL, ORDERS, OTHER, QUOTE
-from markets.venues.odd_rows import UNREADABLE
+from markets.venues.odd_rows import UNREADABLE, legible
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 
@@ -107,6 +107,7 @@ class KiteVenue(KiteCalls):
             *(rows, timeframe, seconds, self._calendar, start, end, now, self.odd_rows)
         )
 
+    @legible
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:
         """Return the quotes of instruments; one the venue says nothing of is not among them."""
         by_name = self._directory().by_name
@@ -231,13 +232,15 @@ class KiteVenue(KiteCalls):
 
     # --- What came of them -----------------------------------------------------------------------
 
+    @legible
     def trades(self, since: dt.datetime) -> list[VenueTrade]:
         """Return today's executions since an instant, oldest first, those by hand without a tag."""
         second = since.replace(microsecond=0)
         directory = self._directory()
         # The orders after the trades, so that no trade is older than the list that names its tag.
-        rows = self._read(OTHER, "trades")
-        orders = self._read(OTHER, "orders")
+        # Not by the client's `trades` and `orders`: for one time that is none they give no row.
+        rows = self._read(OTHER, "_get", "trades")
+        orders = [row for row in self._read(OTHER, "_get", "orders") if isinstance(row, dict)]
         tags = {str(row.get("order_id")): str(row.get("tag") or "") for row in orders}
         forced = kite_account.forced(orders, self._tokens.state().user)
         found = self.odd_rows.read(
@@ -251,10 +254,11 @@ class KiteVenue(KiteCalls):
             key=lambda trade: (trade.at, trade.trade_id),
         )
 
+    @legible
     def whole_book(self) -> DayBook:
         """Return today's orders and executions of the account, whoever gave them."""
         # The orders after the trades, so that no trade is older than the list that names its hand.
-        trades, orders = self._read(OTHER, "trades"), self._read(OTHER, "orders")
+        trades, orders = (self._read(OTHER, "_get", what) for what in ("trades", "orders"))
         directory = self._directory() if trades or orders else Directory({}, {})
         return kite_account.day_book(orders, trades, directory, self._tokens.state().user)
 
@@ -262,6 +266,7 @@ class KiteVenue(KiteCalls):
         """Return the account's net quantity in each instrument, its products added up."""
         return net(self.holdings())
 
+    @legible
     def holdings(self) -> list[Holding]:
         """Return what the account holds of each instrument in each product.
 
@@ -284,10 +289,12 @@ class KiteVenue(KiteCalls):
         """Return when the broker closes a product's positions on a date, None where it does not."""
         return kite_products.squares_off_at(product or self.product, date)
 
+    @legible
     def margins(self) -> Margins:
         """Return what the account can still use."""
         return kite_rows.margins(self._read(OTHER, "margins", "equity"))
 
+    @legible
     def margin_needed(self, instrument: str, quantity: Decimal) -> Decimal:
         """Return what a market order of a quantity would bind at most, on whichever side it is."""
         exchange, symbol = self._directory().symbol_of(instrument).split(":", 1)
@@ -307,7 +314,7 @@ class KiteVenue(KiteCalls):
         ]
         rows = self._read(OTHER, "order_margins", asked)
         # What is held may make one side free, and an order on the other side of it is none.
-        return max(Decimal(str(row["total"])) for row in rows)
+        return max(kite_rows.number_of(row["total"]) for row in rows)
 
     def charges(self, trades: Sequence[VenueTrade]) -> list[Decimal]:
         """Return what the venue itself says that each execution cost, slippage not counted.
@@ -322,9 +329,10 @@ class KiteVenue(KiteCalls):
 
         return kite_notes.charges(trades, self._directory(), self.product, ask)
 
+    @legible
     def _book(self) -> list[BookOrder]:
         directory = self._directory()
-        rows = self._read(OTHER, "orders")
+        rows = self._read(OTHER, "_get", "orders")
         return self.odd_rows.read(
             "order",
             rows,

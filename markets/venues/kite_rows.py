@@ -109,7 +109,7 @@ def _listed(row: Row) -> VenueInstrument | None:
     expiry = dt.date.fromisoformat(row["expiry"])
     name = f"{underlying} {expiry.isoformat()} {kind}"
     if kind != "FUT":
-        name = f"{underlying} {expiry.isoformat()} {_decimal(row['strike']):f} {kind}"
+        name = f"{underlying} {expiry.isoformat()} {number_of(row['strike']):f} {kind}"
     return _instrument(row, name, kind, underlying, expiry)
 
 
@@ -123,9 +123,9 @@ def _instrument(
         kind=kind,
         underlying=underlying,
         expiry=expiry,
-        strike=_decimal(row["strike"]),
-        lot_size=_decimal(row["lot_size"]),
-        tick_size=_decimal(row["tick_size"]),
+        strike=number_of(row["strike"]),
+        lot_size=number_of(row["lot_size"]),
+        tick_size=number_of(row["tick_size"]),
     )
 
 
@@ -135,13 +135,13 @@ def order(row: Row, directory: Directory) -> BookOrder:
     return BookOrder(
         tag=str(row.get("tag") or ""),
         instrument=directory.name_of(row),
-        quantity=side * _decimal(row["quantity"]),
+        quantity=side * number_of(row["quantity"]),
         state=STATES.get(str(row["status"]), "open"),
         accepted_at=_time(
             row, "order_timestamp", "exchange_timestamp", "exchange_update_timestamp"
         ),
         message=str(row.get("status_message") or ""),
-        filled_quantity=side * _decimal(row["filled_quantity"]),
+        filled_quantity=side * number_of(row["filled_quantity"]),
         venue_id=str(row["order_id"]),
     )
 
@@ -151,12 +151,15 @@ def trade(
 ) -> VenueTrade:
     """Return an execution; its tag is that of its order, by the order's id, and so is its hand."""
     at = _time(row, "fill_timestamp", "exchange_timestamp")
+    quantity, price = number_of(row["quantity"]), number_of(row["average_price"])
+    if quantity <= 0 or price <= 0:
+        raise ValueError(f"{quantity:f} at {price:f} is no execution")
     return VenueTrade(
         trade_id=venue_trade_id(at.date(), row["exchange"], row["trade_id"]),
         tag=tags.get(str(row["order_id"]), ""),
         instrument=directory.name_of(row),
-        quantity=_side(row) * _decimal(row["quantity"]),
-        price=_decimal(row["average_price"]),
+        quantity=_side(row) * quantity,
+        price=price,
         at=at,
         by_venue=str(row["order_id"]) in forced,
         product=str(row.get("product") or ""),
@@ -170,10 +173,10 @@ def venue_trade_id(date: dt.date, exchange: str, number: object) -> str:
 
 def holding(row: Row, directory: Directory) -> Holding:
     """Return a position of one product; its price is the average of what is held."""
-    average = _decimal(row.get("average_price") or 0)
+    average = number_of(row.get("average_price") or 0)
     return Holding(
         instrument=directory.name_of(row),
-        quantity=_decimal(row["quantity"]) * _decimal(row.get("multiplier") or 1),
+        quantity=number_of(row["quantity"]) * number_of(row.get("multiplier") or 1),
         product=str(row.get("product") or ""),
         average_price=average or None,
     )
@@ -190,11 +193,11 @@ def quote(name: str, row: Row) -> MarketQuote:
     depth = row.get("depth") or {}
     return MarketQuote(
         instrument=name,
-        last=_decimal(row["last_price"]),
+        last=number_of(row["last_price"]),
         bid=_best(depth.get("buy")),
         ask=_best(depth.get("sell")),
-        volume=_decimal(row.get("volume") or 0),
-        interest=_decimal(row.get("oi") or 0),
+        volume=number_of(row.get("volume") or 0),
+        interest=number_of(row.get("oi") or 0),
         at=_time(row, "timestamp", "last_trade_time"),
     )
 
@@ -203,8 +206,8 @@ def margins(row: Row) -> Margins:
     """Return what is left and what is used of the equity segment, where derivatives are too."""
     return Margins(
         currency="INR",
-        available=_decimal(row["net"]),
-        used=_decimal(row["utilised"]["debits"]),
+        available=number_of(row["net"]),
+        used=number_of(row["utilised"]["debits"]),
     )
 
 
@@ -257,7 +260,7 @@ def bars(
 
 
 def _best(levels: Sequence[Row] | None) -> Decimal:
-    return _decimal(levels[0]["price"]) if levels else Decimal(0)
+    return number_of(levels[0]["price"]) if levels else Decimal(0)
 
 
 def side_of(quantity: Decimal) -> str:
@@ -269,9 +272,12 @@ def _side(row: Row) -> int:
     return {"BUY": 1, "SELL": -1}[row["transaction_type"]]
 
 
-def _decimal(value: Any) -> Decimal:
+def number_of(value: Any) -> Decimal:
     """Return a number of the broker's JSON as written there, not as the nearest binary one."""
-    return Decimal(str(value)).normalize() + 0
+    number = Decimal(str(value))
+    if not number.is_finite():
+        raise ValueError(f"{value} is no number")
+    return number.normalize() + 0
 
 
 def _time(row: Row, *names: str) -> dt.datetime:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from tradingsite.errors import Degraded
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a parser raises for a row of a shape that it did not expect."""
@@ -16,6 +19,7 @@ TEXT_CHARACTERS = 160
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row")
+Asked = ParamSpec("Asked")
 Made = TypeVar("Made")
 
 
@@ -59,6 +63,23 @@ class OddRows:
         text = f"{self._venue} sent a row that makes no sense, and it was left out: {words}. "
         text += "The other rows were used; more of the same are only counted, in the log."
         self.tell_people(f"odd-row:{self._venue}:{what}", text)
+
+
+def legible(ask: Callable[Asked, Made]) -> Callable[Asked, Made]:
+    """Let a question to a venue raise Degraded where the shape of the whole answer makes no sense.
+
+    Nothing can be left out of it, so whoever asked must know that nothing is known.
+    """
+
+    @wraps(ask)
+    def asked(*args: Asked.args, **kwargs: Asked.kwargs) -> Made:
+        try:
+            return ask(*args, **kwargs)
+        except UNREADABLE as error:
+            words = f"{type(error).__name__} {error}"
+            raise Degraded(f"the answer to {ask.__name__} cannot be read: {words}") from error
+
+    return asked
 
 
 def _name(name_of: Callable[[Row], object], row: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from markets.venues import telling
+from markets.venues import exchange, telling
 from markets.venues.base import Holding
 from markets.venues.exchange import ExchangeVenue
 from markets.venues.exchange_client import ExchangeConfig
@@ -134,6 +134,41 @@ def test_an_execution_without_an_amount_costs_that_execution() -> None:
     assert [trade.trade_id for trade in found] == ["1"]
     assert found[0].quantity == Decimal("0.003")
     assert venue.odd_rows.count == 2
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"amount": each} for each in (float("nan"), float("inf"), 0.0, -3.0, "three")),
+        *({"price": each} for each in (float("nan"), 0.0, -1.0, None)),
+        {"timestamp": None},
+        {"symbol": SYMBOL, "side": "both"},
+    ],
+)
+def test_an_execution_that_is_none_costs_itself_on_a_full_page_too(
+    odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "FILLS_PER_PAGE", 2)
+    whole = {
+        "id": "1",
+        "order": "7",
+        "symbol": SYMBOL,
+        "timestamp": 1_780_000_000_000,
+        "side": "buy",
+        "amount": 3.0,
+        "price": 60_000.0,
+        "info": {"cloid": "0x" + "0" * 32},
+        "fee": None,
+    }
+    venue = Answered(fetch_my_trades=[whole, {**whole, "id": "2", **odd}])
+    found = venue.trades(dt.datetime(2026, 5, 1, tzinfo=dt.UTC))
+    assert ([trade.trade_id for trade in found], venue.odd_rows.count) == (["1"], 1)
+
+
+@pytest.mark.parametrize("contracts", [float("nan"), float("inf")])
+def test_a_position_that_is_no_number_is_not_taken_for_one(contracts: float) -> None:
+    with pytest.raises(Degraded, match="cannot be read"):
+        Answered(fetch_positions=[row(contracts=contracts)]).positions()
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,14 @@ def test_the_price_is_the_close_before_and_without_one_nothing_is_made_up(desk: 
     assert paid(desk) == {"btc-1h": [("10:30", Decimal("0.264"))]}
     put_closes(NINE + HOUR * 40, [60_000.0])
     assert book(desk, NINE + HOUR * 41) == 1
+
+
+def test_what_slots_traded_with_each_other_since_then_is_taken_back(desk: Desk) -> None:
+    desk.trade({"btc-1h": 1})
+    desk.go(NINE + dt.timedelta(seconds=2))
+    desk.quote(60_000.0)
+    desk.send(desk.order({"btc-1h": -1, "btc-4h": 1}, "cross"))
+    assert desk.lots() == {"btc-4h": 1}
+    pay(NINE, "0.0001")
+    assert book(desk, NINE + dt.timedelta(minutes=5)) == 1
+    assert list(paid(desk)) == ["btc-1h"]
