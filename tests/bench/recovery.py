@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from tests.chaos.desk import CHECKOUT, Desk, TooLate
-from tests.chaos.faults import SERVICES, now
+from tests.chaos.outcome import SERVICES, now
 from tradingsite.services import PLUMBING
 from tradingsite.services import SERVICES as PROD
 

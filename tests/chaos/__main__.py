@@ -19,7 +19,8 @@ from rich.table import Table
 
 from tests.chaos import books
 from tests.chaos.desk import Desk, TooLate
-from tests.chaos.faults import FAULTS, SERVICES, Fault, Result, now
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.outcome import SERVICES, Result, now
 
 MOST_SECONDS = 900.0
 KEEP_SECONDS = 25.0
