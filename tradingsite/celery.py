@@ -11,6 +11,7 @@ from celery import Celery, Task
 from celery.signals import worker_init
 
 from tradingsite import timeouts
+from tradingsite.errors import Degraded, Retry
 from tradingsite.services import SERVICE_VARIABLE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
@@ -40,6 +41,8 @@ class DeskTask(Task):
 
 app = Celery("tradingsite", task_cls=DeskTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# What names its reaction is told by the job's record and its notice; a traceback adds nothing.
+app.Task.throws = (Degraded, Retry)
 if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks do is 35 MB
     app.autodiscover_tasks()
 

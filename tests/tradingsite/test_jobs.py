@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.utils.module_loading import import_string
 
 from tradingsite import clock, jobs, leases, notices
+from tradingsite.errors import Degraded
 from tradingsite.models import JobRun, Notice
 
 pytestmark = pytest.mark.django_db
@@ -325,3 +327,20 @@ def test_a_failure_tells_the_cause_and_not_what_postgresql_says_below_it() -> No
     text = Notice.objects.get().text
     assert "Backups failed: could not extend file: No space left on device. It runs" in text
     assert "CONTEXT" not in text
+
+
+@pytest.mark.parametrize(("error", "has_traceback"), [(Degraded, False), (KeyError, True)])
+def test_a_job_that_fails_as_it_may_logs_no_traceback(
+    error: type[Exception],
+    has_traceback: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error("there is no token of the day")
+
+    monkeypatch.setattr(jobs, "perform", fails)
+    with caplog.at_level("INFO", "celery.app.trace"):
+        import_string("markets.tasks.allocate").apply(["x"], throw=False)
+    assert "there is no token of the day" in caplog.text
+    assert ("Traceback" in caplog.text) is has_traceback
