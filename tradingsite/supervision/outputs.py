@@ -97,6 +97,8 @@ class Terminal:
             self._stream.flush()
         except (BrokenPipeError, ValueError):
             self._stream = None  # nobody reads any more
+        except OSError:  # a file on a disk that is full, which must not end what it tells of
+            self._lost += 1
 
     def _ready(self) -> bool:
         if self._number is None:

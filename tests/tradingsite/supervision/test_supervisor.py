@@ -1,5 +1,6 @@
 """The supervisor, with real processes."""
 
+import contextlib
 import errno
 import io
 import os
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from tradingsite.supervision import supervisor
-from tradingsite.supervision.outputs import LineLog, Lines
+from tradingsite.supervision.outputs import LineLog, Lines, Terminal
 from tradingsite.supervision.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -359,3 +360,13 @@ def test_lines_are_cut_where_they_end_or_become_too_long() -> None:
     assert [len(line) for line in lines.feed(b"x" * 20_000)] == [20_000]
     assert list(lines.feed(b"rest")) == []
     assert list(lines.rest()) == ["rest"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="asks Linux for a full disk")
+def test_an_output_on_a_full_disk_ends_nothing() -> None:
+    with Path("/dev/full").open("w") as full:
+        terminal = Terminal(full)
+        for _ in range(3):
+            terminal.write("a line")
+        with contextlib.suppress(OSError):
+            full.close()
