@@ -91,7 +91,7 @@ def require(bars: Bars, timeframe: str, calendar: Calendar) -> None:
     if len(wrong):
         at = int(bars.opens_at[wrong[0]])
         cause = likely_cause(bars.opens_at, timeframe, calendar)
-        raise UnlawfulBars(wrong, len(bars), _why(at, timeframe, calendar), cause)
+        raise UnlawfulBars(wrong, len(bars), why(at, timeframe, calendar), cause)
     late = np.flatnonzero(bars.closes_at != calendar.closes_at(timeframe, bars.opens_at))
     if len(late):
         closes, opens = (int(each[late[0]]) for each in (bars.closes_at, bars.opens_at))
@@ -144,7 +144,8 @@ def _shifts(timeframe: str, *, has_sessions: bool) -> list[tuple[int, str]]:
     ]
 
 
-def _why(at: int, timeframe: str, calendar: Calendar) -> str:
+def why(at: int, timeframe: str, calendar: Calendar) -> str:
+    """Return in words why no bar of a timeframe opens at an instant."""
     date = trading_date(at) if len(calendar.edges()[0]) else _ist(at - IST_OFFSET_SECONDS).date()
     if not calendar.covers(date):
         return f"the calendar knows nothing of {date:%d %b %Y}"

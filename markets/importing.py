@@ -1,45 +1,68 @@
-"""Read bars from a CSV file, strictly: every bad row is named by file, line and reason.
+"""Files of bars to bars under the one rule: what people have, read whole or refused whole.
 
-Known headers are our own (`ts` or `date`, then open, high, low, close and perhaps volume), Kite's
-(`date`, ...) and Binance's (`open_time`, milliseconds). Nothing is guessed: a naive timestamp
-needs a zone to be named, and a file with one bad row is refused whole.
+The reading is in `markets.imports`; here what it gives becomes one series of one market, shorter
+bars are made into the market's own, and the calendar's rule is held against the result.
 """
 
-import csv
+from __future__ import annotations
+
 import datetime as dt
-import gzip
-import io
-import math
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TextIO
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 
-from markets import bar_rule, timeframes
+from markets import bar_rule, resampling, timeframes
 from markets.bars import BadBars, Bars, FloatArray, IntArray
 from markets.calendar import Calendar, ist_instant, trading_date
+from markets.imports import labels
+from markets.imports.files import BadFile, Part, checked_sum, opened, parts_of
+from markets.imports.reading import Asked, Table, read_table
+from tradingsite.registry import MARKETS
 
-TIME_NAMES = ("ts", "date", "datetime", "timestamp", "open_time", "opentime", "time")
-PRICE_NAMES = ("open", "high", "low", "close")
-VOLUME_NAMES = ("volume", "vol")
-# No time in seconds is this large: the number counts milli-, micro- or nanoseconds.
-NOT_SECONDS_FROM = 100_000_000_000
-EARLIEST = int(dt.datetime(1990, 1, 1, tzinfo=dt.UTC).timestamp())
-LATEST = int(dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp())
-# What the database's columns hold.
-LARGEST = {"volume": 1e16} | dict.fromkeys(PRICE_NAMES, 1e10)
-REPORT_EVERY_ROWS = 2_000
+__all__ = ["Asked", "BadFile", "Read", "opened", "read_bars", "read_files"]
+
 USUAL_OPEN = dt.time(9, 15)
 USUAL_SECONDS = 22_500
+# Enough rows to tell a shift, and few enough to try several.
+_SAMPLE_ROWS = 5_000
+_SHOWN = 3
 
 
-class BadFile(ValueError):
-    """A file that is refused whole; the message names the file, the line and the reason."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Hold the bars of some files, by timeframe, and what was recognised and done on the way."""
+
+    bars: dict[str, Bars]
+    said: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Series:
+    """Hold the rows of all files as one, in ascending order of their opens."""
+
+    tables: list[Table]
+    opens_at: IntArray
+    columns: list[FloatArray]
+    lines: npt.NDArray[np.int32]
+    table_of: npt.NDArray[np.int32] | None = None
+    """Which of the tables each row is of; None where there is one."""
+
+    def where(self, row: int) -> str:
+        """Return how a row is called in messages."""
+        table = self.tables[0 if self.table_of is None else int(self.table_of[row])]
+        return f"{table.part.name}, {table.word} {self.lines[row]}"
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> None:
+        """Drop the other rows."""
+        self.opens_at, self.lines = self.opens_at[kept], self.lines[kept]
+        self.columns = [each[kept] for each in self.columns]
+        if self.table_of is not None:
+            self.table_of = self.table_of[kept]
 
 
 def read_bars(
@@ -53,210 +76,63 @@ def read_bars(
     leaves_out: bool = False,
     any_day: bool = False,
 ) -> Bars:
-    """Return the bars of a CSV or CSV.gz file; raise BadFile for the first bad row.
+    """Return the bars of one file of a market's own timeframe; raise BadFile for the first bad row.
 
-    Where it `leaves_out`, bars that the calendar does not give are left out and not refused; with
-    `any_day` they are taken, as those of an asset that trades by another calendar.
-    `report` is called with the bytes of the file read so far.
+    With `any_day` it may be of any asset, which trades by another calendar.
     """
-    rows: list[tuple[float, ...]] = []
-    lines: list[int] = []
-    with opened(path) as (text, raw):
-        reader = csv.reader(text)
-        header = _header(path, reader)
-        for cells in reader:
-            if not cells:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            row = _row(where, cells, header, (market, timeframe, zone))
-            if rows:
-                check_order(where, cells[header.time], rows[-1][0], row[0])
-            rows.append(row)
-            lines.append(reader.line_num)
-            if len(rows) % REPORT_EVERY_ROWS == 0:
-                report(raw.tell())
-    if not rows:
-        raise BadFile(f"{path} has a header and no rows")
-    table = np.array(rows, dtype=np.float64)
-    return _bars(path, lines, table, timeframe, calendar, leaves_out=leaves_out, any_day=any_day)
+    asked = Asked(market, zone, any_symbol=any_day)
+    read = read_files(
+        [path], timeframe, calendar, asked, report, leaves_out=leaves_out, any_day=any_day
+    )
+    return read.bars[timeframe]
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    time: int
-    prices: tuple[int, ...]
-    volume: int | None
-    columns: int
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[TextIO, IO[bytes]]]:
-    """Open a CSV or CSV.gz file as text, and as the bytes beneath; raise BadFile for neither."""
-    try:
-        raw = path.open("rb")
-    except FileNotFoundError as error:
-        raise BadFile(f"{path}: no such file") from error
-    except OSError as error:
-        raise BadFile(f"{path}: {error.strerror}") from error
-    with raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        try:
-            if packed:
-                with gzip.open(raw, "rt", encoding="utf-8-sig", newline="") as text:
-                    yield text, raw
-            else:
-                yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), raw
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise BadFile(f"{path}: the gzip file is cut off or damaged ({error})") from error
-        except UnicodeDecodeError as error:
-            raise BadFile(f"{path}: not UTF-8 text at byte {error.start}") from error
-        except csv.Error as error:
-            raise BadFile(f"{path}: not a CSV file ({error})") from error
-
-
-def _header(path: Path, reader: Iterator[list[str]]) -> _Header:
-    names = [name.strip().lower() for name in next(reader, [])]
-    if not names:
-        raise BadFile(f"{path} is empty, or its first line is")
-    time = next((names.index(name) for name in TIME_NAMES if name in names), -1)
-    missing = [name for name in PRICE_NAMES if name not in names]
-    if time < 0 or missing:
-        lacks = ", ".join(([] if time >= 0 else ["a time column"]) + missing)
-        raise BadFile(
-            f"{path}, line 1: the header {','.join(names)[:120]!r} lacks {lacks}; wanted "
-            "ts,open,high,low,close[,volume], date,... or open_time,..."
-        )
-    volume = next((names.index(name) for name in VOLUME_NAMES if name in names), None)
-    return _Header(time, tuple(map(names.index, PRICE_NAMES)), volume, len(names))
-
-
-def _row(
-    where: str, cells: list[str], header: _Header, kind: tuple[str, str, ZoneInfo | None]
-) -> tuple[float, ...]:
-    """Return the open's epoch seconds, the four prices and the volume of one line."""
-    if len(cells) != header.columns:
-        raise BadFile(f"{where}: {len(cells)} columns where the header has {header.columns}")
-    at = read_time(where, cells[header.time], *kind)
-    prices = _prices(where, [cells[column] for column in header.prices])
-    volume = 0.0 if header.volume is None else read_number(where, "volume", cells[header.volume])
-    if volume < 0:
-        raise BadFile(f"{where}: volume {volume:g} is negative")
-    return (at, *prices, volume)
-
-
-def read_time(where: str, text: str, market: str, timeframe: str, zone: ZoneInfo | None) -> int:
-    """Return the epoch seconds that a cell says, of a date or an instant; raise BadFile."""
-    text = text.strip()
-    if text.isdecimal() and len(text) > 8:
-        at = int(text)
-        while at >= NOT_SECONDS_FROM:
-            at //= 1000
-    else:
-        at = _parsed(where, text, market, timeframe, zone)
-    if not EARLIEST <= at < LATEST:
-        raise BadFile(f"{where}: {text} is not between 1990 and 2100")
-    return at
-
-
-def _parsed(where: str, text: str, market: str, timeframe: str, zone: ZoneInfo | None) -> int:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadFile(f"{where}: {text!r} is not a time like 2024-06-03") from error
-    if timeframe == "1d" and market == "nifty" and moment.time() == dt.time(0):
-        # A daily bar is named by its date; its session says when it opened.
-        return ist_instant(moment.date(), dt.time(0))
-    if moment.tzinfo is None:
-        if zone is None:
-            raise BadFile(
-                f"{where}: {text} has no time zone; say which one it is in, "
-                "as in --tz Asia/Kolkata or --tz UTC"
-            )
-        moment = moment.replace(tzinfo=zone)
-    return int(moment.timestamp())
-
-
-def _prices(where: str, texts: list[str]) -> list[float]:
-    prices = [read_number(where, name, text) for name, text in zip(PRICE_NAMES, texts, strict=True)]
-    opened, high, low, closed = prices
-    for name, price in zip(PRICE_NAMES, prices, strict=True):
-        if price <= 0:
-            raise BadFile(f"{where}: {name} {price:g} is not positive")
-    if high < low:
-        raise BadFile(f"{where}: high {high:g} is below low {low:g}")
-    if high < max(opened, closed) or low > min(opened, closed):
-        raise BadFile(
-            f"{where}: open {opened:g} or close {closed:g} is outside low {low:g} to high {high:g}"
-        )
-    return prices
-
-
-def read_number(where: str, name: str, text: str) -> float:
-    """Return the finite number that a cell says, in the bounds of what it is; raise BadFile."""
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise BadFile(f"{where}: {name} {text!r} is not a number") from error
-    if not math.isfinite(value):
-        raise BadFile(f"{where}: {name} is {text.strip()}, not a number")
-    if abs(value) >= LARGEST.get(name, math.inf):
-        raise BadFile(f"{where}: {name} {value:g} is too large to be one")
-    return value
-
-
-def _bars(
-    path: Path,
-    lines: list[int],
-    table: FloatArray,
+def read_files(
+    paths: Sequence[Path],
     timeframe: str,
     calendar: Calendar,
+    asked: Asked,
+    report: Callable[[int], None] = lambda read_bytes: None,
     *,
-    leaves_out: bool,
-    any_day: bool,
-) -> Bars:
-    """Return the bars of a table of rows as `_row` makes them, read from these lines."""
-    opens = table[:, 0].astype(np.int64)
-    _check_spacing(path, timeframe, opens)
+    leaves_out: bool = False,
+    any_day: bool = False,
+) -> Read:
+    """Return the bars of files that are one series; raise BadFile for the first bad row.
+
+    Bars shorter than the market's own timeframes are made into all of those that they can make.
+    Where it `leaves_out`, bars that the calendar does not give are left out and not refused; with
+    `any_day` they are taken. `report` is called with the bytes read so far.
+    """
+    said: list[str] = []
+    tables = _tables(paths, asked, report, said)
+    seconds = timeframes.seconds(timeframe)
     if timeframe == "1d":
-        opens, closes = named_by_session(opens, calendar)
+        for table in tables:
+            labels.settle_days(table, has_sessions=bool(len(calendar.edges()[0])))
     else:
-        closes = calendar.closes_at(timeframe, opens)
-    bars = Bars(opens, closes, *(table[:, column].copy() for column in range(1, 6)))
-    if leaves_out:
-        kept = bar_rule.is_lawful(opens, timeframe, calendar)
-        bars, lines = bars.where(kept), np.array(lines)[kept].tolist()
-    try:
-        if any_day:
-            bars.validate()
-        else:
-            bar_rule.require(bars, timeframe, calendar)
-    except BadBars as error:
-        where = "" if error.row is None else f", line {lines[error.row]}"
-        can_leave = isinstance(error, bar_rule.UnlawfulBars) and error.are_few
-        hint = "; --leave-out imports the rest without such rows" if can_leave else ""
-        raise BadFile(f"{path}{where}: {error.said}{hint}") from error
-    if not len(bars):
-        raise BadFile(f"{path}: none of its {len(opens):,} bars is one that the calendar gives")
-    return bars
+        by_format = sorted(tables, key=lambda each: each.format.key)
+        for _, group in itertools.groupby(by_format, key=lambda each: each.format.key):
+            labels.settle(list(group), calendar, seconds, asked)
+    said += _told(tables)
+    series = _merged(tables, said)
+    _check_spacing(series, timeframe)
+    if timeframe in MARKETS[asked.market].timeframes:
+        lawful = _lawful(series, timeframe, calendar, leaves_out=leaves_out, any_day=any_day)
+        return Read({timeframe: lawful}, said)
+    return Read(_resampled(series, timeframe, calendar, asked.market, said, leaves_out), said)
 
 
-def check_order(where: str, text: str, before: float, at: float) -> None:
-    """Raise BadFile unless a line comes later than the one above it."""
-    if at <= before:
-        problem = "is there twice" if at == before else "is before the line above it"
-        raise BadFile(f"{where}: {text} {problem}; sort the file by time and drop the duplicates")
-
-
-def _check_spacing(path: Path, timeframe: str, opens: IntArray) -> None:
-    if len(opens) < 3:
-        return
-    usual = int(np.median(np.diff(opens)))
-    if usual != timeframes.seconds(timeframe):
-        raise BadFile(
-            f"{path}: its bars are usually {usual // 60} minutes apart, so they are not "
-            f"{timeframe} bars"
-        )
+def parts_that_make(market: str) -> dict[str, list[str]]:
+    """Return for each shorter length of bars which of a market's timeframes it can make."""
+    return {
+        part: [
+            name
+            for name in MARKETS[market].timeframes
+            if timeframes.seconds(name) > length and timeframes.seconds(name) % length == 0
+        ]
+        for part, length in timeframes.PARTS.items()
+        if part not in MARKETS[market].timeframes
+    }
 
 
 def named_by_session(opens: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
@@ -267,5 +143,185 @@ def named_by_session(opens: IntArray, calendar: Calendar) -> tuple[IntArray, Int
         session = calendar.session_on(date)
         opened = session.opens_at if session else ist_instant(date, USUAL_OPEN)
         spans.append((opened, session.closes_at if session else opened + USUAL_SECONDS))
-    columns = np.array(spans, dtype=np.int64)
+    columns = np.array(spans, dtype=np.int64).reshape(-1, 2)
     return columns[:, 0].copy(), columns[:, 1].copy()
+
+
+# --- Files to one series ---
+
+
+def _tables(
+    paths: Sequence[Path], asked: Asked, report: Callable[[int], None], said: list[str]
+) -> list[Table]:
+    parts: list[Part] = []
+    for path in paths:
+        found = parts_of(path)
+        if checked_sum(path) is not None:
+            said.append(f"{path.name}: it is what the .CHECKSUM beside it says.")
+        parts += found
+    tables, done = [], 0
+    for place, part in enumerate(parts):
+        before = done
+
+        def told(more: int, before: int = before) -> None:
+            report(before + more)
+
+        tables.append(read_table(part, asked, told))
+        if place + 1 == len(parts) or parts[place + 1].path != part.path:
+            done += part.path.stat().st_size
+            report(done)
+    return tables
+
+
+def _told(tables: Sequence[Table]) -> list[str]:
+    """Return what was recognised and done; files of which the same is true are told together."""
+    by_words: dict[tuple[str, ...], list[str]] = {}
+    for table in tables:
+        by_words.setdefault(tuple(table.said), []).append(table.part.stem)
+    told = []
+    for words, names in by_words.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        files = ", ".join(names[:_SHOWN]) + more
+        verb = "this looks like" if len(names) == 1 else "these look like"
+        rest = f": {'; '.join(words[1:])}" if len(words) > 1 else ""
+        told.append(f"{files}: {verb} {words[0]}{rest}.")
+    return told
+
+
+def _merged(tables: list[Table], said: list[str]) -> Series:
+    """Return the rows of all tables as one series; rows that overlap must agree."""
+    tables = sorted((table for table in tables if len(table.at)), key=lambda each: int(each.at[0]))
+    if not tables:
+        raise BadFile("nothing is left of the files but rows of before the open")
+    if len(tables) == 1:
+        (table,) = tables
+        return Series(tables, table.at, table.columns, table.lines)
+    order = np.argsort(np.concatenate([table.at for table in tables]), kind="stable")
+    sizes = [len(table.at) for table in tables]
+    series = Series(
+        tables,
+        np.concatenate([table.at for table in tables])[order],
+        [np.concatenate([table.columns[each] for table in tables])[order] for each in range(5)],
+        np.concatenate([table.lines for table in tables])[order],
+        np.repeat(np.arange(len(tables), dtype=np.int32), sizes)[order],
+    )
+    twice = np.flatnonzero(np.diff(series.opens_at) == 0)
+    if len(twice):
+        differs = np.zeros(len(twice), bool)
+        for column in series.columns:
+            differs |= column[twice] != column[twice + 1]
+        if differs.any():
+            row = int(twice[np.argmax(differs)])
+            raise BadFile(
+                f"{series.where(row)} and {series.where(row + 1)} disagree about the bar of "
+                f"{bar_rule.told(int(series.opens_at[row]))}; import only one of them"
+            )
+        kept = np.ones(len(series.opens_at), bool)
+        kept[twice] = False
+        series.keep(kept)
+        said.append(f"{len(twice):,} bars are in two of the files, and the same in both.")
+    return series
+
+
+def _check_spacing(series: Series, timeframe: str) -> None:
+    if len(series.opens_at) < 3:
+        return
+    usual = int(np.median(np.diff(series.opens_at)))
+    if usual != timeframes.seconds(timeframe):
+        raise BadFile(
+            f"{series.tables[0].part.name}: its bars are usually {usual // 60} minutes apart, so "
+            f"they are not {timeframe} bars"
+        )
+
+
+# --- The rule ---
+
+
+def _lawful(
+    series: Series, timeframe: str, calendar: Calendar, *, leaves_out: bool, any_day: bool
+) -> Bars:
+    """Return the series as bars of a market's own timeframe; raise BadFile for an unlawful one."""
+    if timeframe == "1d":
+        series.opens_at, closes = named_by_session(series.opens_at, calendar)
+    else:
+        closes = calendar.closes_at(timeframe, series.opens_at)
+    bars = Bars(series.opens_at, closes, *series.columns)
+    if leaves_out:
+        kept = bar_rule.is_lawful(bars.opens_at, timeframe, calendar)
+        _require_some(kept, series)
+        bars = bars.where(kept)
+        series.keep(kept)
+    try:
+        if any_day:
+            bars.validate()
+        else:
+            bar_rule.require(bars, timeframe, calendar)
+    except BadBars as error:
+        raise _refused(error, series) from error
+    return bars
+
+
+def _resampled(
+    series: Series,
+    timeframe: str,
+    calendar: Calendar,
+    market: str,
+    said: list[str],
+    leaves_out: bool,
+) -> dict[str, Bars]:
+    """Return the market's own bars that shorter ones make."""
+    length = timeframes.seconds(timeframe)
+    lawful = resampling.is_lawful(series.opens_at, length, calendar)
+    if leaves_out:
+        _require_some(lawful, series)
+        series.keep(lawful)
+    elif not lawful.all():
+        wrong = np.flatnonzero(~lawful)
+        why = bar_rule.why(int(series.opens_at[wrong[0]]), timeframe, calendar)
+        sample = series.opens_at[:_SAMPLE_ROWS]
+        cause = bar_rule.likely_cause(sample, timeframe, calendar)
+        raise _refused(bar_rule.UnlawfulBars(wrong, len(lawful), why, cause), series)
+    parts = Bars(series.opens_at, series.opens_at + length, *series.columns)
+    made: dict[str, Bars] = {}
+    for name in parts_that_make(market)[timeframe]:
+        result = resampling.resample(parts, length, name, calendar)
+        if len(result.bars):
+            result.bars.validate()
+            made[name] = result.bars
+        said.append(_told_resampled(timeframe, name, result))
+    if not made:
+        raise BadFile(
+            f"{series.tables[0].part.name}: too few of its {timeframe} bars follow each other to "
+            f"make one bar of {market}"
+        )
+    return made
+
+
+def _told_resampled(part: str, name: str, result: resampling.Resampled) -> str:
+    told = f"{len(result.bars):,} {name} bars made of {part} bars from each session's open"
+    if result.incomplete:
+        told += f"; {result.incomplete:,} of them lack up to a tenth of their parts"
+    if len(result.left_out):
+        first = bar_rule.told(int(result.left_out[0]))
+        told += (
+            f"; {len(result.left_out):,} were not made, for more than a tenth of each is missing "
+            f"(the first is that of {first})"
+        )
+    if name == "1d" and len(result.bars):
+        told += "; a day's close is its last bar's, not the exchange's average of half an hour"
+    return told + "."
+
+
+def _require_some(kept: npt.NDArray[np.bool_], series: Series) -> None:
+    if not kept.any():
+        raise BadFile(
+            f"{series.tables[0].part.name}: none of its {len(kept):,} bars is one that the "
+            "calendar gives"
+        )
+
+
+def _refused(error: BadBars, series: Series) -> BadFile:
+    where = series.tables[0].part.name if error.row is None else series.where(error.row)
+    can_leave = isinstance(error, bar_rule.UnlawfulBars) and error.are_few
+    hint = "; --leave-out imports the rest without such rows" if can_leave else ""
+    return BadFile(f"{where}: {error.said}{hint}")

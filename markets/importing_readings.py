@@ -1,14 +1,14 @@
-"""Read India VIX or funding from a CSV file, as strictly as bars: a bad row is named by its line.
+"""Read India VIX or funding from a file, as strictly as bars: a bad row is named by its line.
 
-India VIX is taken at the closes of days (`date,...,close`, as bars are written); funding at its
-payments (`ts,funding_rate`, or the names the exchanges give them). What is missing in between is
-counted, for a feature that is not known is 0.
+India VIX is taken at the closes of days (`date,...,close`, NSE's own file); funding at its payments
+(`ts,funding_rate`, or the names the exchanges give them). What is missing in between is counted,
+for a feature that is not known is 0.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,16 +19,10 @@ import numpy as np
 from markets import plausible_readings
 from markets.bars import IntArray
 from markets.calendar import Calendar
-from markets.importing import (
-    REPORT_EVERY_ROWS,
-    TIME_NAMES,
-    BadFile,
-    check_order,
-    named_by_session,
-    opened,
-    read_number,
-    read_time,
-)
+from markets.importing import BadFile, named_by_session
+from markets.imports import series
+from markets.imports.format import TIME_NAMES
+from markets.imports.numbers import number
 from markets.readings import LONGEST_INTERVAL_SECONDS, Readings
 
 PLACES = Decimal("1e-10")
@@ -72,34 +66,21 @@ def read_readings(
     zone: ZoneInfo | None = None,
     report: Callable[[int], None] = lambda read_bytes: None,
 ) -> Rows:
-    """Return when each reading of a CSV or CSV.gz file is of, and its value; raise BadFile.
+    """Return when each reading of a file is of, and its value; raise BadFile.
 
     `report` is called with the bytes of the file read so far.
     """
     wanted = KINDS[kind]
     rows: list[tuple[int, Decimal]] = []
     outside = ""
-    timeframe = "1d" if kind == "vix" else ""
-    with opened(path) as (text, raw):
-        reader = csv.reader(text)
-        time, value, columns = _header(path, reader, wanted)
-        for cells in reader:
-            if not cells:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            if len(cells) != columns:
-                raise BadFile(f"{where}: {len(cells)} columns where the header has {columns}")
-            at = read_time(where, cells[time], wanted.market, timeframe, zone)
-            if rows:
-                check_order(where, cells[time], rows[-1][0], at)
-                _check_daily(where, kind, rows[-1][0], at)
-            number = _value(where, cells[value], wanted)
-            outside = outside or _outside(where, number, wanted)
-            rows.append((at, number))
-            if len(rows) % REPORT_EVERY_ROWS == 0:
-                report(raw.tell())
-    if not rows:
-        raise BadFile(f"{path} has a header and no rows")
+    is_daily = kind == "vix"
+    names = (wanted.time_names, wanted.value_names)
+    for row in series.read_series(path, *names, zone, report, is_daily=is_daily):
+        if rows:
+            _check_daily(row.where, kind, rows[-1][0], row.at)
+        number = _value(row.where, row.text, wanted)
+        outside = outside or _outside(row.where, number, wanted)
+        rows.append((row.at, number))
     if outside:
         # All of them together may tell what is wrong with the one.
         cause = plausible_readings.cause(kind, as_readings(rows))
@@ -123,26 +104,13 @@ def missing(rows: Rows, kind: str, calendar: Calendar) -> IntArray:
     return expected[~np.isin(expected, at)]
 
 
-def _header(path: Path, reader: Iterator[list[str]], kind: Kind) -> tuple[int, int, int]:
-    """Return the places of the time and the value, and how many columns there are."""
-    names = [name.strip().lower() for name in next(reader, [])]
-    if not names:
-        raise BadFile(f"{path} is empty, or its first line is")
-    places = []
-    for known, what in ((kind.time_names, "a time column"), (kind.value_names, "a value column")):
-        place = next((names.index(name) for name in known if name in names), None)
-        if place is None:
-            raise BadFile(
-                f"{path}, line 1: the header {','.join(names)[:120]!r} lacks {what}; wanted one "
-                f"of {', '.join(known)}"
-            )
-        places.append(place)
-    return places[0], places[1], len(names)
-
-
 def _value(where: str, text: str, kind: Kind) -> Decimal:
-    read_number(where, kind.title, text)
-    return Decimal(text.strip()).quantize(PLACES)
+    value = number(text)
+    if value is None or not math.isfinite(value):
+        is_word = text.strip().lower() in ("nan", "inf", "-inf")
+        said = f"is {text.strip()}, not a number" if is_word else f"{text!r} is not a number"
+        raise BadFile(f"{where}: {kind.title} {said}")
+    return Decimal(text.strip().replace(",", "")).quantize(PLACES)
 
 
 def _outside(where: str, value: Decimal, kind: Kind) -> str:

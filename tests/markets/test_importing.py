@@ -75,7 +75,7 @@ def test_a_file_is_read_whole(write: Write) -> None:
         ("2024-06-03T09:30:00+05:30,105,1e12,95,110,8", "high 1e+12 is too large to be one"),
         ("2024-06-03T09:30:00+05:30,105,115,95", "4 columns where the header has 6"),
         ("2024-06-03T09:30:00+05:30,1,105,115,95,110,8", "7 columns where the header has 6"),
-        ("3 June 2024,105,115,95,110,8", "'3 June 2024' is not a time like 2024-06-03"),
+        ("June the 3rd,105,115,95,110,8", "'June the 3rd' is not a time like 2024-06-03"),
         ("1962-06-03T09:30:00+05:30,105,115,95,110,8", "is not between 1990 and 2100"),
         ("2024-06-03T09:20:00+05:30,105,115,95,110,8", "no 15m bar opens at 03 Jun 2024 09:20 IST"),
     ],

@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,11 +37,33 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Name the market, the timeframe and the file."""
+        """Name the market, the timeframe and the files, and what the files do not say."""
         parser.add_argument("market", choices=sorted(MARKETS))
-        parser.add_argument("timeframe", help="15m, 1h or 1d for nifty; 1h or 4h for btc")
-        parser.add_argument("file", type=Path)
+        parser.add_argument(
+            "timeframe",
+            help="of the file: 15m, 1h or 1d for nifty, 1h or 4h for btc; of shorter "
+            "ones, like 1m, these are made",
+        )
+        parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
         parser.add_argument("--tz", help="zone of naive timestamps, like Asia/Kolkata or UTC")
+        parser.add_argument(
+            "--dates", choices=("dmy", "mdy"), default="", help="the order of 03/04/2024"
+        )
+        parser.add_argument(
+            "--label",
+            choices=("start", "end", "last"),
+            default="",
+            help="what a time means: the bar's start, its end, or its last second",
+        )
+        parser.add_argument("--symbol", default="", help="which of a file's symbols is meant")
+        parser.add_argument(
+            "--volume", default="", metavar="COLUMN", help="which column is the volume, or none"
+        )
+        parser.add_argument(
+            "--since-1980",
+            action="store_true",
+            help="the file counts seconds from 1980, as Dhan's first interface did",
+        )
         parser.add_argument(
             "--replace",
             action="store_true",
@@ -74,9 +97,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         market, timeframe = options["market"], options["timeframe"]
-        if timeframe not in MARKETS[market].timeframes:
+        made_of = importing.parts_that_make(market)
+        if timeframe not in MARKETS[market].timeframes and timeframe not in made_of:
             known = ", ".join(MARKETS[market].timeframes)
-            raise CommandError(f"{market} has no {timeframe} bars; its timeframes are {known}")
+            raise CommandError(
+                f"{market} has no {timeframe} bars; its timeframes are {known}, and of "
+                f"{', '.join(made_of)} they are made"
+            )
         if options["replace"] and not options["dry_run"] and is_alive(f"{market}-bot"):
             raise CommandError(
                 f"the {market} bot is running on the bars that --replace removes: stop `make run` "
@@ -84,18 +111,22 @@ class Command(BaseCommand):
             )
         console = Console(stderr=True)
         try:
-            bars = self._read(console, market, timeframe, options)
+            read = self._read(console, market, timeframe, options)
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
-        bars = adjusted(bars, timeframe, dict(options["adjust"]))
-        self._report(market, timeframe, bars)
+        for line in read.said:
+            self.stdout.write(line)
+        splits = dict(options["adjust"])
+        found = {name: adjusted(bars, name, splits) for name, bars in read.bars.items()}
+        for name, bars in found.items():
+            self._report(market, name, bars)
         if options["dry_run"]:
-            for doubt in bar_imports.find_doubts(market, {timeframe: bars})[:DOUBTS_SHOWN]:
+            for doubt in bar_imports.find_doubts(market, found)[:DOUBTS_SHOWN]:
                 self.stdout.write(f"Doubtful: {doubt}")
             self.stdout.write("Dry run: nothing was changed.")
             return
-        done = self._store(console, market, {timeframe: bars}, options)
-        self._say_done(market, len(bars), done)
+        done = self._store(console, market, found, options)
+        self._say_done(market, sum(map(len, found.values())), done)
 
     def _say_done(self, market: str, bars: int, done: bar_imports.Imported) -> None:
         changed = done.new + done.changed
@@ -123,28 +154,35 @@ class Command(BaseCommand):
                     f"manage.py importreadings {kind} FILE"
                 )
 
-    def _read(self, console: Console, market: str, timeframe: str, options: Any) -> Bars:
-        zone = zone_of(options["tz"])
-        path: Path = options["file"]
-        total = path.stat().st_size if path.is_file() else 0
+    def _read(self, console: Console, market: str, timeframe: str, options: Any) -> importing.Read:
+        files: list[Path] = options["files"]
+        asked = importing.Asked(
+            market,
+            zone_of(options["tz"]),
+            dates=options["dates"],
+            symbol=options["symbol"],
+            label=options["label"],
+            volume=options["volume"],
+            since_1980=options["since_1980"],
+        )
+        total = sum(path.stat().st_size for path in files if path.is_file())
         with progress_of(console) as progress:
-            task = progress.add_task(f"reading {path.name}", total=total)
-            bars = importing.read_bars(
-                path,
-                market,
+            task = progress.add_task(f"reading {_named(files)}", total=total)
+            read = importing.read_files(
+                files,
                 timeframe,
                 store.load_calendar(market),
-                zone,
+                asked,
                 lambda done: progress.update(task, completed=done),
                 leaves_out=options["leave_out"],
             )
             progress.update(task, completed=total)
-        return bars
+        return read
 
     def _store(
         self, console: Console, market: str, found: dict[str, Bars], options: Any
     ) -> bar_imports.Imported:
-        name, replace, reason = options["file"].name, options["replace"], options["anyway"]
+        name, replace, reason = _named(options["files"]), options["replace"], options["anyway"]
         try:
             with console.status("storing bars and computing features"):
                 return bar_imports.import_bars(
@@ -182,6 +220,10 @@ class Command(BaseCommand):
             self.stdout.write(f"  {_span(gap)}")
         if len(gaps) > GAPS_SHOWN:
             self.stdout.write(f"  and {len(gaps) - GAPS_SHOWN} smaller ones")
+
+
+def _named(files: Sequence[Path]) -> str:
+    return files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
 
 
 def _span(gap: bar_rule.Span) -> str:

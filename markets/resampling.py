@@ -1,0 +1,104 @@
+"""Shorter bars made into a market's own, from the open of each session and never by the clock.
+
+A bar is made where at least nine tenths of its parts are there; one of fewer is left out, for half
+a bar looks like a whole one. Parts in a pause of the exchange, or where the index has no price, are
+not expected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from markets import bar_rule, timeframes
+from markets.bars import Bars, BoolArray, IntArray
+from markets.calendar import DAY_SECONDS, Calendar, date_of_epoch_day, ist_days
+
+LEAST_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Hold the bars that were made, and how many lack parts."""
+
+    bars: Bars
+    incomplete: int
+    """Bars that were made though some of their parts are missing."""
+    left_out: IntArray
+    """Opens of the bars that were not made, for too few parts are there."""
+
+
+def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> Resampled:
+    """Return the longer bars that parts of a length make; the parts are the calendar's.
+
+    Raises ValueError where no whole number of parts makes a bar.
+    """
+    length = timeframes.seconds(timeframe)
+    if length % seconds:
+        raise ValueError(f"no whole number of {seconds // 60} minutes makes a {timeframe} bar")
+    if not len(parts):
+        none = np.empty(0, dtype=np.int64)
+        return Resampled(Bars.empty(), 0, none)
+    opened, closed = session_spans(parts.opens_at, calendar)
+    opens = opened
+    if timeframe != "1d":
+        opens = opened + (parts.opens_at - opened) // length * length
+    starts = np.flatnonzero(np.diff(opens, prepend=opens[0] - 1))
+    counts = np.diff(np.append(starts, len(opens)))
+    lasts = starts + counts - 1
+    opens, closed = opens[starts], closed[starts]
+    ends = closed if timeframe == "1d" else np.minimum(opens + length, closed)
+    share = counts / _expected(opens, ends, seconds, calendar)
+    # Futures trade on where the index has no price any more: no bar of the market's lies there.
+    lawful = bar_rule.is_lawful(opens, timeframe, calendar)
+    made = lawful & (share >= LEAST_SHARE)
+    closes = calendar.closes_at(timeframe, opens)
+    bars = Bars(
+        opens,
+        closes,
+        parts.open[starts],
+        np.maximum.reduceat(parts.high, starts),
+        np.minimum.reduceat(parts.low, starts),
+        parts.close[lasts],
+        np.add.reduceat(parts.volume, starts),
+    )
+    return Resampled(bars.where(made), int((made & (share < 1.0)).sum()), opens[lawful & ~made])
+
+
+def session_spans(at: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
+    """Return when the session of each instant opened and closes; all are within one."""
+    opens, closes = calendar.edges()
+    if not len(opens):
+        opened = at // DAY_SECONDS * DAY_SECONDS
+        return opened, opened + DAY_SECONDS
+    session = np.searchsorted(opens, at, side="right") - 1
+    return opens[session], closes[session]
+
+
+def is_lawful(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
+    """Return for each instant whether a part of that length may open then."""
+    opens, closes = calendar.edges()
+    if not len(opens):
+        return at % seconds == 0
+    session = np.searchsorted(opens, at, side="right") - 1
+    known = np.maximum(session, 0)
+    inside = (session >= 0) & (at < closes[known])
+    lawful: BoolArray = inside & ((at - opens[known]) % seconds == 0)
+    return lawful
+
+
+def _expected(opens: IntArray, closes: IntArray, seconds: int, calendar: Calendar) -> IntArray:
+    """Return of how many parts each bar is made, less those that a pause covers."""
+    expected = -((opens - closes) // seconds)
+    days = ist_days(opens)
+    for day in np.unique(days).tolist():
+        date = date_of_epoch_day(day)
+        pause = calendar.pause_on(date)
+        without = calendar.silences_on(date) + ([pause] if pause else [])
+        for row in np.flatnonzero(days == day).tolist() if without else ():
+            parts = np.arange(opens[row], closes[row], seconds)
+            for stops, resumes in without:
+                paused = (parts >= stops) & (parts + seconds <= resumes)
+                expected[row] -= int(paused.sum())
+    return np.maximum(expected, 1)
