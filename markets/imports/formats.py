@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from markets.imports.format import PRICES, Format, names_of
+from markets.imports.format import NUMBER, PRICES, Format, names_of
 
 INDIA, UTC = "Asia/Kolkata", "UTC"
 _BRACKETED = ("<open>", "<high>", "<low>", "<close>")
