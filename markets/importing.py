@@ -161,16 +161,15 @@ def _tables(
         parts += found
     tables, done = [], 0
     for place, part in enumerate(parts):
-        before = done
-
-        def told(more: int, before: int = before) -> None:
-            report(before + more)
-
-        tables.append(read_table(part, asked, told))
+        tables.append(read_table(part, asked, _after(done, report)))
         if place + 1 == len(parts) or parts[place + 1].path != part.path:
             done += part.path.stat().st_size
             report(done)
     return tables
+
+
+def _after(done: int, report: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda more: report(done + more)
 
 
 def _told(tables: Sequence[Table]) -> list[str]:
@@ -180,8 +179,9 @@ def _told(tables: Sequence[Table]) -> list[str]:
         by_words.setdefault(tuple(table.said), []).append(table.part.stem)
     told = []
     for words, names in by_words.items():
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        files = ", ".join(names[:_SHOWN]) + more
+        files = ", ".join(names[:_SHOWN]) + (
+            f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
+        )
         verb = "this looks like" if len(names) == 1 else "these look like"
         rest = f": {'; '.join(words[1:])}" if len(words) > 1 else ""
         told.append(f"{files}: {verb} {words[0]}{rest}.")

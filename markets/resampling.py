@@ -41,9 +41,8 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
         none = np.empty(0, dtype=np.int64)
         return Resampled(Bars.empty(), 0, none)
     opened, closed = session_spans(parts.opens_at, calendar)
-    opens = opened
-    if timeframe != "1d":
-        opens = opened + (parts.opens_at - opened) // length * length
+    within = (parts.opens_at - opened) // length * length
+    opens = opened if timeframe == "1d" else opened + within
     starts = np.flatnonzero(np.diff(opens, prepend=opens[0] - 1))
     counts = np.diff(np.append(starts, len(opens)))
     lasts = starts + counts - 1

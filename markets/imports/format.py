@@ -1,16 +1,17 @@
-"""A format of bars, as it is described and known."""
+"""What describes a format of bars, and which symbols are a market's own at whatever vendor."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-NUMBER = r"-?\d+(\.\d*)?([eE][-+]?\d+)?"
+INDIA, UTC = "Asia/Kolkata", "UTC"
 PRICES = ("open", "high", "low", "close")
 TIME_NAMES = (
     *("ts", "date", "datetime", "timestamp", "open_time", "opentime", "time", "open time"),
     *("date/time", "date time"),
 )
+_OPTION = re.compile(r"\d(CE|PE|CA|PA)(\.\w+)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,5 +73,26 @@ class Format:
         return all(re.fullmatch(pattern, cell.strip()) for pattern, cell in pairs)
 
 
-def names_of(names: str) -> frozenset[str]:
+def is_option(symbol: str) -> bool:
+    """Return whether a symbol is an option's."""
+    return _OPTION.search(symbol) is not None
+
+
+def set_of(names: str) -> frozenset[str]:
+    """Return the names that commas part."""
     return frozenset(names.split(","))
+
+
+NUMBER = r"-?\d+(\.\d*)?([eE][-+]?\d+)?"
+
+_NIFTY = set_of("NIFTY,NIFTY50,NSEI,NIFTYI,NIFTYF1,SPCNXNIFTY,CNXNIFTY,NIFTYFUT,NIFTY1,NSENIFTY")
+_BTC = re.compile(r"(BTC|XBT)(USD[TC]?)?(M|P|PERP|SWAP|PERPETUAL)?")
+
+
+def is_of(symbol: str, market: str) -> bool:
+    """Return whether a symbol is one of a market's own names, at whatever vendor."""
+    bare = re.sub(r"\.(NFO|NSE|NSE_IDX|P)$", "", symbol.strip().upper())
+    bare = re.sub(r"[^A-Z0-9]", "", bare)
+    if market == "nifty":
+        return bare in _NIFTY
+    return market == "btc" and _BTC.fullmatch(bare) is not None

@@ -150,7 +150,7 @@ class TextGrid(Grid):
 
 
 class _Closed:
-    """Hand a stream to pyarrow, which closes it; ours is closed where it was opened."""
+    """Hand a stream to pyarrow, which closes what it is given, and keep it open."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -282,7 +282,7 @@ def _as_text(column: Any) -> list[str]:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Return what parts the cells: what gives most rows the same, largest number of them."""
+    """Return what parts the cells: that which gives most rows the same number of them."""
     best, chosen = (0, 0), ","
     for delimiter in _DELIMITERS:
         counts = [len(cells) for cells in csv.reader(lines[:HEAD_ROWS], delimiter=delimiter)]

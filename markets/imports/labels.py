@@ -17,7 +17,7 @@ import numpy as np
 from markets.bars import BoolArray, IntArray
 from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, Calendar
 from markets.imports.files import BadFile
-from markets.imports.formats import INDIA, UTC
+from markets.imports.format import INDIA, UTC
 from markets.imports.reading import Asked, Table
 
 # So many sessions must agree for each that does not.
@@ -116,8 +116,8 @@ def _stated(table: Table, known: str, evidence: str) -> str:
     if known:
         return known
     raise BadFile(
-        f"{table.where(0)}: whether times are the bars' starts or ends is not clear ({evidence}); "
-        "say it: --label start, end or last"
+        f"{table.where(0)}: whether a time is a bar's start or its end cannot be told "
+        f"({evidence}); say it: --label start, end or last"
     )
 
 

@@ -47,7 +47,7 @@ def floats(cells: pa.StringArray, *, decimal_comma: bool = False) -> FloatArray:
 
 
 def number(text: str, *, decimal_comma: bool = False) -> float | None:
-    """Return the number that a cell says, NaN where it says there is none, None for neither."""
+    """Return the number of a cell, NaN where it says that there is none, None for neither."""
     bare = text.strip().rstrip("%").rstrip()
     if bare.lower() in _MISSING:
         return np.nan

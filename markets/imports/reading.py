@@ -13,9 +13,8 @@ import numpy as np
 from markets.bars import PRICES, BoolArray, FloatArray, IntArray
 from markets.imports import numbers, times
 from markets.imports.files import BadFile, Part, Report
-from markets.imports.format import Format
+from markets.imports.format import Format, is_of, is_option
 from markets.imports.grids import Block, Grid, LineArray
-from markets.imports.others import is_of, is_option
 from markets.imports.recognising import Found, recognise
 from markets.imports.structures import grid_of
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 EARLIEST, LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100
 # What the database's columns hold.
 LARGEST = {"volume": 1e16} | dict.fromkeys(PRICES, 1e10)
-# Dhan's first interface counted from 1980-01-01 in India.
-SECONDS_TO_1980 = 315_532_800 - 19_800
+# Dhan's first interface counted from 1980-01-01.
+SECONDS_TO_1980 = 315_532_800
 _SYMBOLS_SHOWN = 8
 
 
@@ -278,12 +277,12 @@ class _Reader:
     # --- The whole ---
 
     def table(self) -> Table:
-        """Return what was kept, in order; raise BadFile where it is nothing or no one series."""
+        """Return what was kept, in order; raise BadFile where that is not one series."""
         self._require_one_symbol()
         if not self.lines or not sum(map(len, self.lines)):
             raise BadFile(f"{self.grid.part.name} {self._why_nothing()}")
-        at, lines = np.concatenate(self.ats), np.concatenate(self.lines)
-        naive = np.concatenate(self.naive)
+        at, naive = np.concatenate(self.ats), np.concatenate(self.naive)
+        lines = np.concatenate(self.lines)
         columns = []
         while self.values:  # one at a time, so that the memory is not held twice
             columns.append(np.concatenate(self.values.pop(0)))

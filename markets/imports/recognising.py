@@ -125,9 +125,6 @@ def _placed(grid: Grid, row: Row, known: Format, names: list[str], volume: str) 
     clock = _place(names, (known.clock,)) if known.clock else None
     if clock is None and known.key == "plain":
         clock = _clock_beside(names, time)
-    symbol, keep, expiry = (
-        _place(names, (name,)) for name in (known.symbol, known.keep[0], known.expiry)
-    )
     return Found(
         known,
         row.line,
@@ -135,7 +132,9 @@ def _placed(grid: Grid, row: Row, known: Format, names: list[str], volume: str) 
         clock,
         tuple(place for place in prices if place is not None),
         _volume(grid, row, known, names, volume),
-        *(symbol, keep, expiry),
+        _place(names, (known.symbol,)),
+        _place(names, (known.keep[0],)),
+        _place(names, (known.expiry,)),
     )
 
 

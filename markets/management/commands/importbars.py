@@ -1,9 +1,8 @@
-"""Load bars from a CSV file."""
+"""Load bars from files."""
 
 import argparse
 import datetime as dt
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -32,32 +31,33 @@ class Command(BaseCommand):
     """Read, check, store, and recompute the features that depend on what changed."""
 
     help = (
-        "Load bars from a CSV or CSV.gz file into a market: all of it or nothing. Importing a file "
-        "again changes nothing. Columns: ts (or date, open_time), open, high, low, close[, volume]."
+        "Load bars from files into a market: all of them or nothing. A file is known by what it "
+        "holds: CSV of most vendors and brokers, Excel's XLSX, JSON, Parquet, zip or gzip "
+        "(docs/data.md lists them). Several files are one series. Shorter bars, like 1m, are made "
+        "into the market's own. Importing a file again changes nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Name the market, the timeframe and the files, and what the files do not say."""
+        """Name the market, the timeframe and the file."""
         parser.add_argument("market", choices=sorted(MARKETS))
         parser.add_argument(
             "timeframe",
-            help="of the file: 15m, 1h or 1d for nifty, 1h or 4h for btc; of shorter "
-            "ones, like 1m, these are made",
+            help="of the files' bars: 15m, 1h or 1d for nifty, 1h or 4h for btc; or 1m, 5m, ...",
         )
-        parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+        parser.add_argument("files", metavar="file", nargs="+", type=Path)
         parser.add_argument("--tz", help="zone of naive timestamps, like Asia/Kolkata or UTC")
         parser.add_argument(
-            "--dates", choices=("dmy", "mdy"), default="", help="the order of 03/04/2024"
+            "--dates", choices=("dmy", "mdy"), default="", help="whether a date's day comes first"
         )
+        parser.add_argument("--symbol", default="", help="which of the symbols in the files it is")
         parser.add_argument(
             "--label",
             choices=("start", "end", "last"),
             default="",
-            help="what a time means: the bar's start, its end, or its last second",
+            help="whether a time is its bar's start, its end or its last second",
         )
-        parser.add_argument("--symbol", default="", help="which of a file's symbols is meant")
         parser.add_argument(
-            "--volume", default="", metavar="COLUMN", help="which column is the volume, or none"
+            "--volume", metavar="COLUMN", default="", help="the column of the volume, or none"
         )
         parser.add_argument(
             "--since-1980",
@@ -97,12 +97,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         market, timeframe = options["market"], options["timeframe"]
-        made_of = importing.parts_that_make(market)
-        if timeframe not in MARKETS[market].timeframes and timeframe not in made_of:
+        makes = importing.parts_that_make(market)
+        if timeframe not in MARKETS[market].timeframes and not makes.get(timeframe):
             known = ", ".join(MARKETS[market].timeframes)
+            shorter = ", ".join(name for name, made in makes.items() if made)
             raise CommandError(
-                f"{market} has no {timeframe} bars; its timeframes are {known}, and of "
-                f"{', '.join(made_of)} they are made"
+                f"{market} has no {timeframe} bars; its timeframes are {known}, and they can be "
+                f"made of {shorter}"
             )
         if options["replace"] and not options["dry_run"] and is_alive(f"{market}-bot"):
             raise CommandError(
@@ -114,8 +115,8 @@ class Command(BaseCommand):
             read = self._read(console, market, timeframe, options)
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
-        for line in read.said:
-            self.stdout.write(line)
+        for said in read.said:
+            self.stdout.write(said)
         splits = dict(options["adjust"])
         found = {name: adjusted(bars, name, splits) for name, bars in read.bars.items()}
         for name, bars in found.items():
@@ -155,7 +156,6 @@ class Command(BaseCommand):
                 )
 
     def _read(self, console: Console, market: str, timeframe: str, options: Any) -> importing.Read:
-        files: list[Path] = options["files"]
         asked = importing.Asked(
             market,
             zone_of(options["tz"]),
@@ -165,19 +165,18 @@ class Command(BaseCommand):
             volume=options["volume"],
             since_1980=options["since_1980"],
         )
-        total = sum(path.stat().st_size for path in files if path.is_file())
+        paths: list[Path] = options["files"]
+        total = sum(path.stat().st_size for path in paths if path.is_file())
         with progress_of(console) as progress:
-            task = progress.add_task(f"reading {_named(files)}", total=total)
-            read = importing.read_files(
-                files,
+            task = progress.add_task(f"reading {_named(paths)}", total=total)
+            return importing.read_files(
+                paths,
                 timeframe,
                 store.load_calendar(market),
                 asked,
                 lambda done: progress.update(task, completed=done),
                 leaves_out=options["leave_out"],
             )
-            progress.update(task, completed=total)
-        return read
 
     def _store(
         self, console: Console, market: str, found: dict[str, Bars], options: Any
@@ -222,8 +221,9 @@ class Command(BaseCommand):
             self.stdout.write(f"  and {len(gaps) - GAPS_SHOWN} smaller ones")
 
 
-def _named(files: Sequence[Path]) -> str:
-    return files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+def _named(paths: list[Path]) -> str:
+    """Return the name of the first file, and how many others there are."""
+    return paths[0].name + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
 def _span(gap: bar_rule.Span) -> str:
