@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
 from monitoring.dashboard import person
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import PASSWORD, act, words
+from tradingsite.access import users
 from tradingsite.models import Notice
 
 pytestmark = pytest.mark.django_db(databases=desks.ALIASES)
@@ -124,7 +125,7 @@ def test_nobody_gives_themselves_rights(client: Client, owner: User) -> None:
     confirm(client, new_password(owner))
     fields = {"password1": "trapdoor-trapdoor", "password2": "trapdoor-trapdoor"}
     assert client.post(new_password(owner), fields).status_code == 403
-    group = Group.objects.get(name="owner")
+    group = users.owner_group()
     confirm(client, f"/admin/auth/group/{group.pk}/change/")
     assert client.post(f"/admin/auth/group/{group.pk}/change/", {"name": "x"}).status_code == 403
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from axes.utils import reset as reset_sign_ins
 from django.conf import settings
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 
 from tradingsite import keys
 from tradingsite.access import attempts
@@ -49,8 +49,18 @@ def ensure_first() -> User | None:
 def make(name: str, password: str) -> User:
     """Make a person who may do everything."""
     user = User.objects.create_superuser(name, password=password)
-    user.groups.set(Group.objects.filter(name=OWNER_GROUP))
+    user.groups.set([owner_group()])
     return user
+
+
+def owner_group() -> Group:
+    """Return the group that has every act's right; where somebody deleted it, make it again."""
+    group, is_new = Group.objects.get_or_create(name=OWNER_GROUP)
+    if is_new:
+        group.permissions.set(
+            Permission.objects.filter(content_type__app_label="access", content_type__model="act")
+        )
+    return group
 
 
 def reset(user: User) -> str:

@@ -162,9 +162,14 @@ def test_without_a_terminal_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) 
 def test_each_act_is_a_right_and_the_owners_group_has_them_all() -> None:
     guest = User.objects.create_user("guest", is_staff=True)
     assert not any(may(guest, act) for act in ACTS)
-    guest.groups.add(Group.objects.get(name="owner"))
+    guest.groups.add(users.owner_group())
     assert all(may(User.objects.get(username="guest"), act) for act in ACTS)
     owner = users.ensure_first()
     assert owner is None  # somebody is here, and nobody is made behind their back
     with pytest.raises(KeyError):
         may(guest, "hlat")
+    # Whoever deletes the group takes no right for good from who owns the desk.
+    Group.objects.all().delete()
+    second = users.make("second", "correct horse battery")
+    assert users.owner_group().permissions.count() == len(ACTS)
+    assert second.groups.get() == users.owner_group()
