@@ -40,7 +40,11 @@ OTHERS: tuple[Other, ...] = (
     Other("NSE's bhavcopy of shares", set_of("symbol,series,prevclose,tottrdqty"), "it has shares"),
     Other("NSE's bhavcopy of shares", set_of("symbol,series,date1,close_price"), "it has shares"),
     Other("BSE's bhavcopy of shares", set_of("sc_code,sc_name,tdcloindi"), "it has shares"),
-    Other("BSE's Sensex", set_of("points change,p/e,p/b"), "the Sensex is no market of the desk's"),
+    Other(
+        "BSE's Sensex",
+        set_of("date,points change,p/e,p/b"),
+        "the Sensex is no market of the desk's",
+    ),
     Other("Kite's positions", set_of("product,instrument,avg.,ltp"), _BARS),
     Other("Kite's orders", set_of("type,instrument,avg. price,status"), _BARS),
     Other("a broker's trades", set_of("buy/sell,trade price"), _BARS),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EARLIEST, LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100
 # What the database's columns hold.
 LARGEST = {"volume": 1e16} | dict.fromkeys(PRICES, 1e10)
-# Dhan's first interface counted from 1980-01-01.
+# Dhan's first interface counted from 1980-01-01, UTC.
 SECONDS_TO_1980 = 315_532_800
 _SYMBOLS_SHOWN = 8
 
@@ -96,6 +96,7 @@ class _Reader:
         self.symbols: set[str] = set()
         self.seen: set[str] = set()
         self.idle = self.options = self.others = self.without_volume = self.dates = 0
+        self.unwanted = 0
 
     # --- Rows ---
 
@@ -134,7 +135,9 @@ class _Reader:
             )
         if self.found.keep is not None:
             wanted = pc.equal(self._cells(block, self.found.keep), self.format.keep[1])
+            among = int(kept.sum())
             kept &= np.asarray(wanted)
+            self.unwanted += among - int(kept.sum())
         if self.found.symbol is not None and kept.any():
             kept &= self._of_symbol(self._cells(block, self.found.symbol), kept)
         return None if kept.all() else np.flatnonzero(kept)
@@ -327,6 +330,9 @@ class _Reader:
             return f"holds no bars of {self.asked.market}: {rows:,} rows are of other instruments"
         if self.idle:
             return f"holds no bars: its {self.idle:,} rows have no prices"
+        if self.unwanted:
+            column, value = self.format.keep
+            return f"holds no bars: {column} is {value} in none of its {self.unwanted:,} rows"
         return "has a header and no rows"
 
     def _told(self) -> list[str]:
@@ -345,7 +351,9 @@ class _Reader:
         if self.grid.decimal_comma:
             told.append("decimal commas")
         if self.order and not known.dates:
-            told.append("dates with the day first" if self.order == "dmy" else "month first")
+            told.append(
+                "dates with the day first" if self.order == "dmy" else "dates with the month first"
+            )
         return told
 
 
