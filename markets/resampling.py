@@ -44,8 +44,9 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
     within = (parts.opens_at - opened) // length * length
     opens = opened if timeframe == "1d" else opened + within
     starts = np.flatnonzero(np.diff(opens, prepend=opens[0] - 1))
-    counts = np.diff(np.append(starts, len(opens)))
-    lasts = starts + counts - 1
+    lasts = np.append(starts[1:], len(opens)) - 1
+    # A future's parts of where none is expected must not stand in for others that are missing.
+    counts = np.add.reduceat((~_is_silent(parts.opens_at, seconds, calendar)).astype(int), starts)
     opens, closed = opens[starts], closed[starts]
     ends = closed if timeframe == "1d" else np.minimum(opens + length, closed)
     share = counts / _expected(opens, ends, seconds, calendar)
@@ -88,16 +89,28 @@ def is_lawful(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
 
 
 def _expected(opens: IntArray, closes: IntArray, seconds: int, calendar: Calendar) -> IntArray:
-    """Return of how many parts each bar is made, less those that a pause covers."""
+    """Return of how many parts each bar is made, less those that are not expected."""
     expected = -((opens - closes) // seconds)
     days = ist_days(opens)
     for day in np.unique(days).tolist():
-        date = date_of_epoch_day(day)
-        pause = calendar.pause_on(date)
-        without = calendar.silences_on(date) + ([pause] if pause else [])
-        for row in np.flatnonzero(days == day).tolist() if without else ():
+        for row in np.flatnonzero(days == day).tolist() if _silences(day, calendar) else ():
             parts = np.arange(opens[row], closes[row], seconds)
-            for stops, resumes in without:
-                paused = (parts >= stops) & (parts + seconds <= resumes)
-                expected[row] -= int(paused.sum())
+            expected[row] -= int(_is_silent(parts, seconds, calendar).sum())
     return np.maximum(expected, 1)
+
+
+def _is_silent(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
+    """Return which parts, in ascending order, lie where none is expected."""
+    silent = np.zeros(len(at), dtype=bool)
+    for day in np.unique(ist_days(at)).tolist():
+        for stops, resumes in _silences(day, calendar):
+            first, after = np.searchsorted(at, (stops, resumes - seconds + 1))
+            silent[first:after] = True
+    return silent
+
+
+def _silences(day: int, calendar: Calendar) -> list[tuple[int, int]]:
+    """Return when on a day the exchange pauses, or the index has no price."""
+    date = date_of_epoch_day(day)
+    pause = calendar.pause_on(date)
+    return calendar.silences_on(date) + ([pause] if pause else [])
