@@ -37,7 +37,6 @@ FORMATS: tuple[Format, ...] = (
         key="amibroker-oi",
         cells=(*_AMIBROKER.cells, NUMBER),
         names=(*_AMIBROKER.names, "oi"),
-        signs="the same with a ninth field",
     ),
     Format(
         key="metatrader4",
@@ -65,7 +64,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         key="bybit-mt4-header",
         title="Bybit's archive for MetaTrader 4",
-        signs="the same with `start_at,...`",
+        signs="`YYYY.MM.DD HH:MM,o,h,l,c,v`, with a header or none",
         has=set_of("start_at,open,high,low,close"),
         time=("start_at",),
         label="start",
@@ -87,7 +86,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         key="binance-header",
         title="Binance's klines",
-        signs="`open_time,open,...,close_time,...`",
+        signs="twelve numbers a row, no header; or `open_time,...`; zip; milli- or microseconds",
         has=set_of("open_time,open,high,low,close,volume,close_time"),
         time=("open_time",),
         label="start",
@@ -270,7 +269,7 @@ FORMATS: tuple[Format, ...] = (
         label="start",
         dates="dmy",
         has_idle_rows=True,
-        note="`intv` is the bar's volume; rows of zero prices are passed over",
+        note="`intv` is the bar's volume",
     ),
     Format(
         key="nse-fo-bhavcopy",
@@ -360,17 +359,22 @@ FORMATS: tuple[Format, ...] = (
 BY_KEY = {each.key: each for each in FORMATS}
 
 STATED: dict[str, Format] = {
-    key: replace(BY_KEY["plain"], key=key, title=title, signs=signs, note=note, has_idle_rows=False)
-    for key, title, signs, note in (
-        ("kite", "Kite's candles", "JSON; rows of `[time,o,h,l,c,v(,oi)]`, +0530", ""),
-        ("upstox", "Upstox's candles", "JSON; rows of seven, +05:30, newest first", ""),
-        ("groww", "Groww's candles", "JSON; `payload.candles`, epochs", ""),
-        ("dhan", "Dhan's arrays", "JSON; equally long arrays, `timestamp` or `start_Time`", ""),
-        ("bybit", "Bybit's candles", "JSON; `result.list`, newest first", ""),
-        ("deribit", "Deribit's chart data", "JSON; arrays with `ticks`; volume in BTC", ""),
-        ("okx-api", "OKX's candles", "JSON; rows of nine; --volume says which is meant", ""),
-        ("ccxt", "candles as ccxt gives them", "JSON; rows of `[ms,o,h,l,c,v]`", ""),
+    key: replace(BY_KEY["plain"], key=key, title=title, signs=signs, refused="")
+    for key, title, signs in (
+        ("kite", "Kite's candles", "JSON; rows of `[time,o,h,l,c,v(,oi)]`, +0530"),
+        ("upstox", "Upstox's candles", "JSON; rows of seven, +05:30, newest first"),
+        ("groww", "Groww's candles", "JSON; `payload.candles`, epochs"),
+        ("dhan", "Dhan's arrays", "JSON; equally long arrays, `timestamp` or `start_Time`"),
+        ("bybit", "Bybit's candles", "JSON; `result.list`, newest first"),
+        ("deribit", "Deribit's chart data", "JSON; arrays with `ticks`; volume in BTC"),
+        ("okx-api", "OKX's candles", "JSON; rows of nine"),
+        ("ccxt", "candles as ccxt gives them", "JSON; rows of `[ms,o,h,l,c,v]`"),
     )
 }
-STATED["okx-api"] = replace(STATED["okx-api"], volume=(), keep=("confirm", "1"))
+STATED["okx-api"] = replace(
+    STATED["okx-api"],
+    volume=(),
+    keep=("confirm", "1"),
+    refused="a volume of which --volume does not say whether it counts contracts",
+)
 STATED["binance"] = BY_KEY["binance-header"]
