@@ -172,6 +172,14 @@ CASES: tuple[Case, ...] = (
         row="{t:%Y-%m-%d};{o};{h};{l};{c};{v}",
     ),
     Case(
+        key="stooq-polish",
+        timeframe="1d",
+        head="Notowania sp\u00f3\u0142ki\nData,Otwarcie,Najwyzszy,Najnizszy,Zamkniecie\n",
+        row="{t:%Y-%m-%d}," + _OHLC,
+        has_volume=False,
+        pack=lambda text: text.encode("cp1250"),
+    ),
+    Case(
         key="yfinance",
         timeframe="1d",
         head="Price,Close,High,Low,Open,Volume\nTicker,^NSEI,^NSEI,^NSEI,^NSEI,^NSEI\nDate,,,,,\n",
@@ -210,6 +218,13 @@ CASES: tuple[Case, ...] = (
         "unix,date,symbol,open,high,low,close,Volume BTC,Volume USDT,tradecount\n",
         row="{s}000,{u:%Y-%m-%d %H:%M:%S},BTCUSDT," + _OHLCV + ",35790011,40122",
         said=(_TURNED, "of BTCUSDT"),
+    ),
+    Case(
+        key="cryptodatadownload",
+        market="btc",
+        timeframe="1h",
+        head="Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USD\n",
+        row="{u:%Y-%m-%d %I-%p},BTCUSD," + _OHLCV + ",1",
     ),
     Case(
         key="kaggle-bitcoin",
@@ -261,6 +276,7 @@ CASES: tuple[Case, ...] = (
         head="INSTRUMENT,SYMBOL,EXPIRY_DT,STRIKE_PR,OPTION_TYP,OPEN,HIGH,LOW,CLOSE,SETTLE_PR,"
         "CONTRACTS,VAL_INLAKH,OPEN_INT,CHG_IN_OI,TIMESTAMP,\n",
         row="FUTIDX,BANKNIFTY,26-Jun-2024,0,XX,1,1,1,1,1,1,1,1,1,{t:%d-%b-%Y},\n"
+        "FUTIDX,NIFTY,30-May-2024,0,XX,4,4,4,4,4,4,4,4,4,{t:%d-%b-%Y},\n"
         "FUTIDX,NIFTY,25-Jul-2024,0,XX,2,2,2,2,2,2,2,2,2,{t:%d-%b-%Y},\n"
         "FUTIDX,NIFTY,27-Jun-2024,0,XX," + _OHLC + ",1,{v},1,1,1,{t:%d-%b-%Y},\n"
         "OPTIDX,NIFTY,27-Jun-2024,21800,CE,3,3,3,3,3,3,3,3,3,{t:%d-%b-%Y},",
