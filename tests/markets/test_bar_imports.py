@@ -30,6 +30,7 @@ def test_imported_bars_replace_generated_ones_only_when_told_to() -> None:
         heard.append(market)
 
     store.save_bars("btc", "1h", histories.hours(100, seed=5), Source.GENERATED)
+    histories.seed_days()  # a test that flushes takes them away
     nse = store.load_calendar("nifty")
     [session] = nse.sessions(dt.date(2024, 11, 21), dt.date(2024, 11, 21))
     walk = histories.hours(6, seed=5, first=session.opens_at)
