@@ -40,14 +40,12 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
     if not len(parts):
         none = np.empty(0, dtype=np.int64)
         return Resampled(Bars.empty(), 0, none)
-    opened, closed = session_spans(parts.opens_at, calendar)
-    within = (parts.opens_at - opened) // length * length
-    opens = opened if timeframe == "1d" else opened + within
-    starts = np.flatnonzero(np.diff(opens, prepend=opens[0] - 1))
-    lasts = np.append(starts[1:], len(opens)) - 1
+    starts, opens = _grouped(parts.opens_at, None if timeframe == "1d" else length, calendar)
+    lasts = np.append(starts[1:], len(parts)) - 1
     # A future's parts of where none is expected must not stand in for others that are missing.
-    counts = np.add.reduceat((~_is_silent(parts.opens_at, seconds, calendar)).astype(int), starts)
-    opens, closed = opens[starts], closed[starts]
+    expected = ~_is_silent(parts.opens_at, seconds, calendar)
+    counts = np.add.reduceat(expected, starts, dtype=np.int64)
+    closed = _closes(opens, calendar)
     ends = closed if timeframe == "1d" else np.minimum(opens + length, closed)
     share = counts / _expected(opens, ends, seconds, calendar)
     # Futures trade on where the index has no price any more: no bar of the market's lies there.
@@ -66,26 +64,47 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
     return Resampled(bars.where(made), int((made & (share < 1.0)).sum()), opens[lawful & ~made])
 
 
-def session_spans(at: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
-    """Return when the session of each instant opened and closes; all are within one."""
-    opens, closes = calendar.edges()
-    if not len(opens):
-        opened = at // DAY_SECONDS * DAY_SECONDS
-        return opened, opened + DAY_SECONDS
-    session = np.searchsorted(opens, at, side="right") - 1
-    return opens[session], closes[session]
-
-
 def is_lawful(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
     """Return for each instant whether a part of that length may open then."""
     opens, closes = calendar.edges()
     if not len(opens):
         return at % seconds == 0
-    session = np.searchsorted(opens, at, side="right") - 1
-    known = np.maximum(session, 0)
-    inside = (session >= 0) & (at < closes[known])
-    lawful: BoolArray = inside & ((at - opens[known]) % seconds == 0)
+    session = _sessions(at, opens)
+    since = at - opens[session]
+    since %= seconds
+    lawful: BoolArray = (at >= opens[0]) & (at < closes[session]) & (since == 0)
     return lawful
+
+
+# Minutes of twenty years are millions, and PROD is small: what is done to each is done in place.
+
+
+def _grouped(at: IntArray, length: int | None, calendar: Calendar) -> tuple[IntArray, IntArray]:
+    """Return the first row of each bar that parts make, and its open; a day's without a length."""
+    edges, _ = calendar.edges()
+    opened = edges[_sessions(at, edges)] if len(edges) else at // DAY_SECONDS * DAY_SECONDS
+    if length is not None:
+        within = at - opened
+        within //= length
+        within *= length
+        opened += within
+    starts = np.flatnonzero(np.append(True, opened[1:] != opened[:-1]))
+    return starts, opened[starts]
+
+
+def _closes(at: IntArray, calendar: Calendar) -> IntArray:
+    """Return when the session of each instant closes; all are within one."""
+    opens, closes = calendar.edges()
+    if not len(opens):
+        return at // DAY_SECONDS * DAY_SECONDS + DAY_SECONDS
+    return closes[_sessions(at, opens)]
+
+
+def _sessions(at: IntArray, opens: IntArray) -> IntArray:
+    """Return the number of the session that opened last, the first one's before it."""
+    session = np.searchsorted(opens, at, side="right")
+    session -= 1
+    return np.maximum(session, 0, out=session)
 
 
 def _expected(opens: IntArray, closes: IntArray, seconds: int, calendar: Calendar) -> IntArray:
@@ -102,7 +121,8 @@ def _expected(opens: IntArray, closes: IntArray, seconds: int, calendar: Calenda
 def _is_silent(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
     """Return which parts, in ascending order, lie where none is expected."""
     silent = np.zeros(len(at), dtype=bool)
-    for day in np.unique(ist_days(at)).tolist():
+    first_day, last_day = ist_days(at[[0, -1]]).tolist()
+    for day in range(first_day, last_day + 1):
         for stops, resumes in _silences(day, calendar):
             first, after = np.searchsorted(at, (stops, resumes - seconds + 1))
             silent[first:after] = True

@@ -12,6 +12,7 @@ import numpy as np
 
 from markets.bars import PRICES, BoolArray, FloatArray, IntArray
 from markets.imports import numbers, times
+from markets.imports.columns import Column
 from markets.imports.files import BadFile, Part, Report
 from markets.imports.format import Format, is_of, is_option
 from markets.imports.grids import Block, Grid, LineArray
@@ -88,11 +89,9 @@ class _Reader:
         self.wanted = sorted(set(places))
         self._at = {place: number for number, place in enumerate(self.wanted)}
         self.order = self._order()
-        self.ats: list[IntArray] = []
-        self.naive: list[BoolArray] = []
-        self.values: list[list[FloatArray]] = [[] for _ in range(5)]
-        self.lines: list[LineArray] = []
-        self.expiries: list[IntArray] = []
+        self.ats, self.naive, self.lines = Column(np.int64), Column(bool), Column(np.int32)
+        self.values = [Column(np.float64) for _ in range(5)]
+        self.expiries = Column(np.int64)
         self.symbols: set[str] = set()
         self.seen: set[str] = set()
         self.idle = self.options = self.others = self.without_volume = self.dates = 0
@@ -282,15 +281,12 @@ class _Reader:
     def table(self) -> Table:
         """Return what was kept, in order; raise BadFile where that is not one series."""
         self._require_one_symbol()
-        if not self.lines or not sum(map(len, self.lines)):
+        if not len(self.lines):
             raise BadFile(f"{self.grid.part.name} {self._why_nothing()}")
-        at, naive = np.concatenate(self.ats), np.concatenate(self.naive)
-        lines = np.concatenate(self.lines)
-        columns = []
-        while self.values:  # one at a time, so that the memory is not held twice
-            columns.append(np.concatenate(self.values.pop(0)))
-        if self.expiries:
-            near = _nearest(at, np.concatenate(self.expiries))
+        at, naive, lines = self.ats.take(), self.naive.take(), self.lines.take()
+        columns = [each.take() for each in self.values]
+        if self.found.expiry is not None:
+            near = _nearest(at, self.expiries.take())
             at, naive, lines = at[near], naive[near], lines[near]
             columns = [each[near] for each in columns]
         mixed = np.flatnonzero(naive != naive[0])
