@@ -6,16 +6,16 @@ control database, which holds the models.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
 from markets import bar_rule, plausibility, store, timeframes
-from markets.bars import PRICES, Bars, BoolArray, IntArray
+from markets.bars import Bars, IntArray
 from markets.models import (
     Bar,
     BarImport,
@@ -32,8 +32,6 @@ from tradingsite.registry import MARKETS
 from tradingsite.signals import bars_removed, market_replaced
 
 _COLUMNS = "timeframe, opens_at, closes_at, open, high, low, close, volume, source"
-SAME_WITHIN = 0.75e-4
-"""Prices and volumes are stored to four decimals: what differs by less is the same number."""
 
 
 class Doubtful(ValueError):
@@ -108,7 +106,7 @@ def import_bars(
         touched: dict[str, bool] = {}
         for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
             bars = found[timeframe]
-            is_new, differs = _compared(market, timeframe, bars)
+            is_new, differs = bars.compared(store.load_bars(market, timeframe))
             _keep_replaced(record, market, timeframe, bars.opens_at[differs])
             store.save_bars(market, timeframe, bars.where(is_new | differs), Source.IMPORTED)
             calendar = store.load_calendar(market)
@@ -228,24 +226,15 @@ def undo_import(market: str, number: int | None = None, *, dry_run: bool = False
         return removed
 
 
-class _both:
+@contextmanager
+def _both(market: str, *, dry_run: bool) -> Iterator[None]:
     """Hold a transaction of a market's database and of the control database; undo a dry run's."""
-
-    def __init__(self, market: str, *, dry_run: bool) -> None:
-        self._market, self._dry_run = market, dry_run
-        self._open = (transaction.atomic(using=market), transaction.atomic())
-
-    def __enter__(self) -> None:
-        for each in self._open:
-            each.__enter__()
-        store.lock_bars(self._market)
-
-    def __exit__(self, *raised: Any) -> None:
-        if self._dry_run and raised[0] is None:
-            transaction.set_rollback(True, using=self._market)
+    with transaction.atomic(using=market), transaction.atomic():
+        store.lock_bars(market)
+        yield
+        if dry_run:
+            transaction.set_rollback(True, using=market)
             transaction.set_rollback(True)
-        for each in reversed(self._open):
-            each.__exit__(*raised)
 
 
 def _remove(
@@ -281,18 +270,6 @@ def _features(market: str, timeframe: str, *, is_changed: bool) -> int:
     if is_changed:
         return store.rebuild_features(market, timeframe)
     return store.append_features(market, timeframe)
-
-
-def _compared(market: str, timeframe: str, bars: Bars) -> tuple[BoolArray, BoolArray]:
-    """Return for each bar whether it is not stored, and whether it is stored otherwise."""
-    stored = store.load_bars(market, timeframe)
-    is_new = ~np.isin(bars.opens_at, stored.opens_at)
-    differs = np.zeros(len(bars), dtype=bool)
-    places = np.searchsorted(stored.opens_at, bars.opens_at[~is_new])
-    for name in ("closes_at", *PRICES, "volume"):
-        said, had = getattr(bars, name)[~is_new], getattr(stored, name)[places]
-        differs[~is_new] |= np.abs(said - had) > SAME_WITHIN
-    return is_new, differs
 
 
 def _keep_replaced(record: BarImport, market: str, timeframe: str, opens: IntArray) -> None:

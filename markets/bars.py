@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -12,6 +13,8 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 PRICES = ("open", "high", "low", "close")
+SAME_WITHIN = 0.75e-4
+"""Prices and volumes are stored to four decimals: what differs by less is the same number."""
 
 
 class BadBars(ValueError):
@@ -68,6 +71,18 @@ class Bars:
     def where(self, rows: BoolArray) -> Bars:
         """Return the rows that a mask of the same length has."""
         return Bars(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+    def compared(
+        self, stored: Bars, columns: Sequence[str] = ("closes_at", *PRICES, "volume")
+    ) -> tuple[BoolArray, BoolArray]:
+        """Return for each bar whether it is not among the stored, and whether it differs there."""
+        is_new = ~np.isin(self.opens_at, stored.opens_at)
+        differs = np.zeros(len(self), dtype=bool)
+        places = np.searchsorted(stored.opens_at, self.opens_at[~is_new])
+        for name in columns:
+            said, had = getattr(self, name)[~is_new], getattr(stored, name)[places]
+            differs[~is_new] |= np.abs(said - had) > SAME_WITHIN
+        return is_new, differs
 
     def before(self, closes_at_limit: int) -> Bars:
         """Return the bars that may be used at an instant: those with closes_at <= the limit."""

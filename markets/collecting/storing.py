@@ -21,9 +21,6 @@ from markets.collecting import gaps
 from tradingsite import clock
 from tradingsite.registry import CONTEXTS
 
-# Prices and volumes are stored to four decimals: what differs by less is the same number.
-SAME_WITHIN = 0.75e-4
-
 log = logging.getLogger(__name__)
 
 
@@ -96,18 +93,11 @@ def _compared(
     market: str, timeframe: str, bars: Bars, *, prices_only: bool = False, says: bool = True
 ) -> tuple[BoolArray, BoolArray]:
     """Return for each bar whether it is not stored, and whether it is stored otherwise."""
-    none = np.zeros(len(bars), dtype=bool)
     if not len(bars):
-        return none, none
+        return bars.compared(bars)
     first, last = int(bars.opens_at[0]), int(bars.closes_at[-1])
     stored = store.load_bars(market, timeframe, first, last)
-    is_new = ~np.isin(bars.opens_at, stored.opens_at)
-    differs = none.copy()
-    places = np.searchsorted(stored.opens_at, bars.opens_at[~is_new])
-    columns = PRICES if prices_only else ("closes_at", *PRICES, "volume")
-    for name in columns:
-        said, had = getattr(bars, name)[~is_new], getattr(stored, name)[places]
-        differs[~is_new] |= np.abs(said - had) > SAME_WITHIN
+    is_new, differs = bars.compared(stored, PRICES) if prices_only else bars.compared(stored)
     if says:
         for row in np.flatnonzero(differs):
             place = int(np.searchsorted(stored.opens_at, bars.opens_at[row]))
