@@ -18,7 +18,7 @@ test: $(STAMP) lint  ## lint, types, import contracts, then every test on real s
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(STAMP)  ## a hundred thousand random schedules of the order protocol
-	NIGHTDESK_SCHEDULES=100000 $(BIN)/python -m pytest tests/bots/live/test_protocol.py
+	NIGHTDESK_SCHEDULES=100000 $(BIN)/python -m pytest tests/bots/execution/test_protocol.py
 
 mutate: $(STAMP)  ## change a module in small ways; a limit's tests must notice each (P=limits)
 	$(BIN)/python -m tests.mutate $(or $(P),limits risk)

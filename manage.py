@@ -25,7 +25,7 @@ def main() -> None:
     environment.check()
     asks_only = not arguments or OFFLINE_OPTIONS & set(arguments)
     if not asks_only and arguments[0] not in OFFLINE:
-        from tradingsite.startup import prepare
+        from tradingsite.supervision.startup import prepare
 
         prepare(arguments[0])
     from django.core.management import execute_from_command_line

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from tradingsite import jobs
+from tradingsite.scheduling import jobs
 
 
 @shared_task(name="backups.tasks.back_up")

@@ -2,6 +2,7 @@
 
 from django.db import transaction
 
+from bots.decision.owner import OwnTrade
 from bots.models import (
     Decision,
     Discrepancy,
@@ -18,7 +19,6 @@ from bots.models import (
 )
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
-from bots.owner import OwnTrade
 from markets.models import GivenBy, OwnerTrade
 from tradingsite import clock
 from tradingsite.registry import CONTEXTS, SLOTS

@@ -14,25 +14,25 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 
-from bots import owner
-from bots.actions import HOLD, NAMES
-from bots.engine import Policy, align
+from bots.decision import owner
+from bots.decision.actions import HOLD, NAMES
+from bots.decision.engine import Policy, align
+from bots.decision.observation import WINDOW, windows
+from bots.decision.owner import Owned
 from bots.live.policies import Policies
 from bots.models import Decision, Signal
-from bots.observation import WINDOW, windows
-from bots.owner import Owned
 from bots.services import own_trades
 from markets import store
-from markets.bars import FloatArray
-from markets.calendar import Calendar
-from markets.features import Features
-from markets.tape import Tape
+from markets.domain.bars import FloatArray
+from markets.domain.calendar import Calendar
+from markets.domain.features import Features
+from markets.domain.price_panel import Tape
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded
 from tradingsite.format import percent
-from tradingsite.jobs import Skipped
 from tradingsite.models import JobRun
 from tradingsite.registry import BOTS, SLOTS, Slot
+from tradingsite.scheduling.jobs import Skipped
 
 SLOT = "personal-1d"
 NEIGHBOURS = 3

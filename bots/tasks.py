@@ -2,8 +2,8 @@
 
 from celery import shared_task
 
-from tradingsite import jobs
-from tradingsite.apart import apart
+from tradingsite.scheduling import jobs
+from tradingsite.scheduling.child_process import apart
 
 
 @shared_task(name="bots.tasks.personal_signals")
@@ -15,6 +15,6 @@ def personal_signals(scheduled_for: str) -> None:
 @shared_task(name="bots.tasks.review_trades")
 def review_trades(scheduled_for: str) -> None:
     """Hold the day's charges and slippage against what was booked and assumed."""
-    from bots import review
+    from bots import daily_review
 
-    jobs.perform("trade-review", scheduled_for, review.run_for_job)
+    jobs.perform("trade-review", scheduled_for, daily_review.run_for_job)

@@ -10,7 +10,7 @@ from django.contrib.admin import EmptyFieldListFilter
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from markets.calendar import SESSION_KINDS, BadCalendar, NseCalendar
+from markets.domain.calendar import SESSION_KINDS, BadCalendar, NseCalendar
 from markets.models import (
     Bar,
     BarGap,

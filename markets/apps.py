@@ -21,12 +21,12 @@ class MarketsConfig(AppConfig):
 
 
 def _tell_foreign(key: str, text: str) -> None:
-    from markets.venues import telling
+    from markets.venues import odd_row_notices
 
-    telling.tell(key, text, "critical")
+    odd_row_notices.tell(key, text, "critical")
 
 
 def _forget(market: str, **kwargs: Any) -> None:
-    from markets.owner_trades import forget_generated
+    from markets.capture.owner_trades import forget_generated
 
     forget_generated(market)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from django.db import connections
 
-from markets import bar_rule, instruments_today, store
-from markets.calendar import Calendar
-from markets.collecting import readings
-from markets.collecting.expected import next_close
+from markets import store
+from markets.capture import exogenous as exogenous_capture
+from markets.capture.instruments import daily as daily_instruments
+from markets.domain import bar_rule
+from markets.domain.calendar import Calendar
+from markets.domain.expected_bars import next_close
 from markets.models import InstrumentList, Reading, Source
 from markets.options import gaps
 from markets.options.models import CollectedMinute
@@ -182,11 +184,11 @@ def beside_bars(market: Market, calendar: Calendar, now: dt.datetime) -> dict[st
     found = _newest(market)
     is_open = calendar.is_open(int(now.timestamp()))
     streams: dict[str, Datum | None] = {}
-    for series in readings.of_market(market.slug):
+    for series in exogenous_capture.of_market(market.slug):
         rows = found.get(series.name, [])
-        if series == readings.FUNDING:
+        if series == exogenous_capture.FUNDING:
             streams[f"{market.title} funding"] = _funding(rows)
-        elif series == readings.VIX[0]:
+        elif series == exogenous_capture.VIX[0]:
             streams["India VIX"] = _closes(calendar, series.timeframe, rows, is_open)
     listed = found.get("list", [])
     streams[f"{market.title} instruments"] = _list(market, calendar, listed)
@@ -197,7 +199,7 @@ def _newest(market: Market) -> dict[str, list[dt.datetime]]:
     """Return the times of the newest pieces of each stream beside the bars, newest first."""
     reading, listed = Reading._meta.db_table, InstrumentList._meta.db_table
     parts, values = [], []
-    for series in readings.of_market(market.slug):
+    for series in exogenous_capture.of_market(market.slug):
         parts.append(
             f"(SELECT series AS stream, at FROM {reading} WHERE series = %s "  # noqa: S608
             f"ORDER BY at DESC LIMIT 2)"
@@ -207,7 +209,7 @@ def _newest(market: Market) -> dict[str, list[dt.datetime]]:
         f"(SELECT 'list', fetched_at FROM {listed} WHERE venue = %s "  # noqa: S608
         f"ORDER BY date DESC LIMIT 1)"
     )
-    values.append(instruments_today.venue_name(market.slug))
+    values.append(daily_instruments.venue_name(market.slug))
     found: dict[str, list[dt.datetime]] = {}
     with connections[market.slug].cursor() as cursor:
         cursor.execute(" UNION ALL ".join(parts), values)
@@ -220,14 +222,14 @@ def _list(market: Market, calendar: Calendar, times: list[dt.datetime]) -> Datum
     if not times:
         return None
     date = clock.trading_date(times[0])
-    return Datum(times[0], instruments_today.next_due(market.slug, date, calendar))
+    return Datum(times[0], daily_instruments.next_due(market.slug, date, calendar))
 
 
 def _funding(times: list[dt.datetime]) -> Datum | None:
     if not times:
         return None
     known = times[0] - times[1] if len(times) > 1 else None
-    interval = known or dt.timedelta(seconds=readings.LONGEST_INTERVAL_SECONDS)
+    interval = known or dt.timedelta(seconds=exogenous_capture.LONGEST_INTERVAL_SECONDS)
     return Datum(times[0], times[0] + interval)
 
 

@@ -13,7 +13,7 @@ from django.db import models
 from tradingsite.bound import BoundModel, bound
 
 if TYPE_CHECKING:
-    from markets.calendar import Day
+    from markets.domain.calendar import Day
 
 
 class Source(models.TextChoices):
@@ -87,7 +87,7 @@ class TradingDay(BoundModel):
     def as_day(self) -> Day:
         """Return the row as the calendar reads it."""
         # Here, because numpy comes with it (11 MB), and every process has the models.
-        from markets.calendar import Day
+        from markets.domain.calendar import Day
 
         opens_at, closes_at = (
             int(at.timestamp()) if at else None for at in (self.opens_at, self.closes_at)

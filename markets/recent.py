@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from django.db import connections
 
-from markets.bars import Bars
+from markets.domain.bars import Bars
 from markets.models import Bar
 
 Load = Callable[[str, str, int], Bars]

@@ -9,7 +9,7 @@ procedure of the closing auction of 19 March 2026).
 import datetime as dt
 from decimal import Decimal
 
-from markets.calendar import Calendar
+from markets.domain.calendar import Calendar
 from markets.models import Bar
 from tradingsite import clock
 from tradingsite.registry import MARKETS

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from django.db import connections, transaction
 
-from markets import bar_rule
-from markets.bars import BadBars, Bars
-from markets.calendar import Calendar, CryptoCalendar, NseCalendar
-from markets.features import Features, compute, history_start, schema_for
-from markets.models import Bar, Feature, Quote, Reading, TradingDay
-from markets.readings import (
+from markets.domain import bar_rule
+from markets.domain.bars import BadBars, Bars
+from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar
+from markets.domain.exogenous import (
     FUNDING,
     HISTORY_SECONDS,
     KNOWN_AFTER_SECONDS,
@@ -25,8 +23,10 @@ from markets.readings import (
     SERIES_OF,
     Readings,
 )
+from markets.domain.features import Features, compute, history_start, schema_for
+from markets.domain.price_panel import Tape, build_tape
+from markets.models import Bar, Feature, Quote, Reading, TradingDay
 from markets.recent import RecentBars
-from markets.tape import Tape, build_tape
 from tradingsite import clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
 

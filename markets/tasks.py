@@ -4,12 +4,13 @@ import datetime as dt
 
 from celery import shared_task
 
-from markets import instruments_today, owner_trades, token_refresh
-from markets.calendar_watch import warn_of_end
-from markets.collecting import job as bars_job
+from markets.capture import owner_trades, token_refresh
+from markets.capture.bars import job as bars_job
+from markets.capture.calendar_watch import warn_of_end
+from markets.capture.instruments import daily as daily_instruments
 from markets.straddle import retention, wanting
-from tradingsite import jobs
-from tradingsite.apart import apart
+from tradingsite.scheduling import jobs
+from tradingsite.scheduling.child_process import apart
 
 
 @shared_task(name="markets.tasks.refresh_token")
@@ -80,7 +81,7 @@ def collect_bars(scheduled_for: str) -> None:
 @shared_task(name="markets.tasks.fetch_instruments")
 def fetch_instruments(scheduled_for: str) -> None:
     """Fetch the venues' lists of instruments of the day."""
-    jobs.perform("instruments", scheduled_for, instruments_today.fetch_all)
+    jobs.perform("instruments", scheduled_for, daily_instruments.fetch_all)
 
 
 @shared_task(name="markets.tasks.allocate")

@@ -14,9 +14,10 @@ from monitoring import checks
 from monitoring.alarms import Alarms
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.watch import watched
-from tradingsite import clock, heartbeat, notices, version
+from tradingsite import clock, notices, version
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS, Bot, Slot
+from tradingsite.supervision import heartbeat
 
 # A bot in these states has said itself why it decides nothing.
 EXCUSED = frozenset({"waiting", "idle", "starting", "stopped"})

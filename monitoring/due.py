@@ -14,9 +14,10 @@ from django_celery_beat.models import PeriodicTask
 
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.watch import stands_still
-from tradingsite import beat, clock, jobs
+from tradingsite import clock
 from tradingsite.models import JobRun
-from tradingsite.schedules import ALL, Job
+from tradingsite.scheduling import beat, jobs
+from tradingsite.scheduling.schedules import ALL, Job
 
 # How long a message may wait for its worker: market seconds, or real ones in a fast market.
 GRACE_MARKET_SECONDS = 120.0

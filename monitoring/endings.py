@@ -15,7 +15,7 @@ from monitoring.watch import watched
 from tradingsite import clock, notices
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import BOTS, SLOTS
-from tradingsite.schedules import ALL
+from tradingsite.scheduling.schedules import ALL
 
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 

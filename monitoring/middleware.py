@@ -15,8 +15,8 @@ from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 
 from monitoring.dashboard import broker, person
-from tradingsite import timeouts
 from tradingsite.access import address, codes
+from tradingsite.postgresql import timeouts
 
 Answer = Callable[[HttpRequest], HttpResponse]
 

@@ -9,11 +9,12 @@ from monitoring.due import DueWatch
 from monitoring.losses import OptionsWatch
 from monitoring.models import HostSample
 from monitoring.queue import QueueWatch
-from tradingsite import clock, jobs, notices
+from tradingsite import clock, notices
 from tradingsite import format as fmt
-from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, Notice
-from tradingsite.schedules import ALL
+from tradingsite.scheduling import jobs
+from tradingsite.scheduling.schedules import ALL
+from tradingsite.supervision.heartbeat import Beat
 
 LOOP_SECONDS = 2.0
 SAMPLE_SECONDS = 15.0

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from monitoring.models import HostSample
 from tradingsite import clock
 from tradingsite.models import JobRun, Notice
-from tradingsite.schedules import RECORDS_KEPT_DAYS
+from tradingsite.scheduling.schedules import RECORDS_KEPT_DAYS
 
 
 def prune(run: JobRun) -> str:

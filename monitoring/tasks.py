@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from monitoring import records
-from tradingsite import jobs
+from tradingsite.scheduling import jobs
 
 
 @shared_task(name="monitoring.tasks.morning_brief")

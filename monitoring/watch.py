@@ -8,10 +8,15 @@ from django.db.models import Max
 
 from monitoring import checks
 from monitoring.alarms import Alarms
-from tradingsite import clock, heartbeat, jobs, notices, pcnotices
+from tradingsite import clock, notices
+from tradingsite.machines import pc_notices
 from tradingsite.models import JobRun, Notice, Said
-from tradingsite.services import ONLY_VARIABLE, Service, wanted
-from training import evaluations, pcrole, pipeline
+from tradingsite.scheduling import jobs
+from tradingsite.supervision import heartbeat
+from tradingsite.supervision.services import ONLY_VARIABLE, Service, wanted
+from training.pc_access import role as pc_role
+from training.pipeline import runs as pipeline_runs
+from training.selection import evaluations
 
 # How long services may take to come up before their silence means anything.
 STARTING_SECONDS = 60.0
@@ -114,14 +119,14 @@ def hear_pc() -> None:
     """Take over what PC leaves for PROD, go on where it is done, and end what it keeps open."""
     if settings.MACHINE != "prod":
         return
-    pcnotices.take_over()
-    pipeline.go_on_after_pc()
-    pcrole.end_overlong()
+    pc_notices.take_over()
+    pipeline_runs.go_on_after_pc()
+    pc_role.end_overlong()
 
 
 def recover() -> int:
     """Ask again for work whose worker died; return how many pieces there were."""
-    return pipeline.recover_lapsed() + evaluations.recover_lapsed() + jobs.recover_lapsed()
+    return pipeline_runs.recover_lapsed() + evaluations.recover_lapsed() + jobs.recover_lapsed()
 
 
 def restart_key(service: str) -> str:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from markets.calendar import NseCalendar, nse_sessions
-from markets.readings import FUNDING, SERIES_OF, VOLATILITY, Readings
+from markets.domain.calendar import NseCalendar, nse_sessions
+from markets.domain.exogenous import FUNDING, SERIES_OF, VOLATILITY, Readings
 
 
 def volatility(start: int, end: int, seed: int = 3) -> Readings:

@@ -15,8 +15,8 @@ import psycopg
 from django.conf import settings
 from psycopg import errors, sql
 
-from tradingsite.migrating import open_server
-from tradingsite.startup import fingerprint
+from tradingsite.postgresql.migrate import open_server
+from tradingsite.supervision.startup import fingerprint
 
 MAKING = 7_305_112_026  # the advisory lock that lets one process at a time make templates
 

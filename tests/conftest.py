@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from tests.cloning import cloned
-from tradingsite import clock, timeouts
+from tradingsite import clock
+from tradingsite.postgresql import timeouts
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

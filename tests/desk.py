@@ -4,18 +4,18 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from bots.live import ledger, protocol
-from bots.live.database import DatabaseLedger
-from bots.live.netting import Leg
-from bots.live.orders import intend, submit_all
-from bots.live.reconcile import Outcome, reconcile
+from bots.execution import ledger, protocol
+from bots.execution.netting import Leg
+from bots.execution.orders import intend, submit_all
+from bots.execution.postgres_ledger import DatabaseLedger
+from bots.execution.reconcile import Outcome, reconcile
 from bots.models import Order, OrderEvent, Position, RiskState
-from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
+from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
+from markets.domain.instruments import Instruments
 from markets.models import VenueOrder
 from markets.simulator.quotes import put_quotes
 from markets.venues import paper
 from markets.venues.base import Venue
-from markets.venues.instruments import Instruments
 from markets.venues.paper import PaperVenue
 from tradingsite import clock
 from tradingsite.registry import BOTS

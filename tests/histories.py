@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from markets.bars import Bars
-from markets.calendar import nse_days
-from markets.collecting import readings
+from markets.capture import exogenous as exogenous_capture
+from markets.domain.bars import Bars
+from markets.domain.calendar import nse_days
+from markets.domain.exogenous import Readings
 from markets.models import Source, TradingDay
-from markets.readings import Readings
 from tests import beside
 from tradingsite import clock
 
@@ -58,7 +58,9 @@ def put_funding(bars: Bars) -> Readings:
     """Store what BTC's exchange would have paid every eight hours of some bars, and return it."""
     paid = beside.funding(int(bars.opens_at[0]), int(bars.closes_at[-1]), every=28_800)
     rows = zip(paid.at.tolist(), map(repr, paid.value.tolist()), strict=True)
-    readings.keep(readings.FUNDING, [(at, Decimal(rate)) for at, rate in rows], Source.IMPORTED)
+    exogenous_capture.keep(
+        exogenous_capture.FUNDING, [(at, Decimal(rate)) for at, rate in rows], Source.IMPORTED
+    )
     return paid
 
 

@@ -54,20 +54,28 @@ class Subject:
 
 
 SUBJECTS: dict[str, Subject] = {
-    "limits": Subject("bots/live/limits.py", ("tests/bots/live/test_limits.py",), is_limit=True),
-    "risk": Subject("bots/risk.py", ("tests/bots/test_risk.py",), is_limit=True),
-    "cover": Subject("bots/live/cover.py", ("tests/bots/live/test_cover.py",), is_limit=True),
-    "netting": Subject(
-        "bots/live/netting.py",
-        ("tests/bots/live/test_netting.py", "tests/bots/live/test_cover.py"),
+    "limits": Subject(
+        "bots/execution/pretrade_checks.py",
+        ("tests/bots/execution/test_pretrade_checks.py",),
+        is_limit=True,
     ),
-    "accounting": Subject("bots/accounting.py", ("tests/bots/test_accounting.py",)),
-    "charges": Subject("markets/charges.py", ("tests/markets/test_charges.py",)),
+    "risk": Subject("bots/decision/risk.py", ("tests/bots/decision/test_risk.py",), is_limit=True),
+    "cover": Subject(
+        "bots/execution/cover.py", ("tests/bots/execution/test_cover.py",), is_limit=True
+    ),
+    "netting": Subject(
+        "bots/execution/netting.py",
+        ("tests/bots/execution/test_netting.py", "tests/bots/execution/test_cover.py"),
+    ),
+    "accounting": Subject(
+        "bots/decision/accounting.py", ("tests/bots/decision/test_accounting.py",)
+    ),
+    "charges": Subject("markets/domain/charges.py", ("tests/markets/domain/test_charges.py",)),
     "protocol": Subject(
-        "bots/live/protocol.py",
+        "bots/execution/protocol.py",
         (
-            *("tests/bots/live/test_protocol.py", "tests/bots/live/test_orders.py"),
-            *("tests/bots/live/test_reconcile.py", "tests/bots/live/test_kite_orders.py"),
+            *("tests/bots/execution/test_protocol.py", "tests/bots/execution/test_orders.py"),
+            *("tests/bots/execution/test_reconcile.py", "tests/bots/execution/test_kite_orders.py"),
         ),
         is_pure=False,
         environment={"NIGHTDESK_SCHEDULES": "400"},
@@ -256,10 +264,10 @@ def _fates(subject: Subject, source: str, tried: Sequence[Mutant], workers: int)
 
 def _use_this_machines_servers() -> None:
     """Name the servers of this checkout, for a copy would start its own."""
-    from tradingsite import embedded
+    from tradingsite.embedded import launcher
 
     if not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")):
-        found = embedded.ensure(ROOT / "var")
+        found = launcher.ensure(ROOT / "var")
         os.environ.setdefault("DATABASE_URL", found.postgres)
         os.environ.setdefault("REDIS_URL", found.redis)
 

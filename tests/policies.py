@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bots.actions import DELTAS
-from bots.observation import Float32Array
+from bots.decision.actions import DELTAS
+from bots.decision.observation import Float32Array
 
 
 class ScriptedPolicy:

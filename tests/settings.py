@@ -9,7 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from tradingsite import clock, databases, embedded
+from tradingsite import clock, databases
+from tradingsite.embedded import launcher
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEST_FOLDER_IS_OURS = "NIGHTDESK_TEST_FOLDER" not in os.environ
@@ -21,7 +22,7 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 PREFIX = f"test_nightdesk_{os.environ['NIGHTDESK_TEST_RUN']}_{WORKER}_"
 
 if not (os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL")):
-    _addresses = embedded.ensure(CHECKOUT / "var")
+    _addresses = launcher.ensure(CHECKOUT / "var")
     os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or _addresses.postgres
     os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or _addresses.redis
 # Said here, so that an owner's .env never reaches the tests.

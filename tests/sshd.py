@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.tools import missing
-from tradingsite.link import Link
+from tradingsite.machines.ssh import Link
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 RRSYNC = "/usr/bin/rrsync"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bots.observation import Float32Array
-from markets.bars import FloatArray
-from markets.tape import Tape
+from bots.decision.observation import Float32Array
+from markets.domain.bars import FloatArray
+from markets.domain.price_panel import Tape
 
 FIRST_OPEN = 1_704_080_700
 """2024-01-01 09:15 IST."""

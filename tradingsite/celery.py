@@ -10,9 +10,9 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import worker_init
 
-from tradingsite import timeouts
 from tradingsite.errors import Degraded, Retry
-from tradingsite.services import SERVICE_VARIABLE
+from tradingsite.postgresql import timeouts
+from tradingsite.supervision.services import SERVICE_VARIABLE
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
 # Django's checks import every page: 20 MB and half a second of each worker's start, for nothing.
@@ -51,5 +51,5 @@ if os.environ.get(SERVICE_VARIABLE) != "beat":  # beat sends by name; what tasks
 def report_as_service(**kwargs: Any) -> None:
     """Let a worker report and keep time limits; imported here, when Django's models are ready."""
     timeouts.choose(timeouts.LONG)  # tasks have time limits of their own
-    import_module("tradingsite.reporting").report_celery(app)
-    import_module("tradingsite.timelimits").keep()
+    import_module("tradingsite.supervision.worker_heartbeats").report_celery(app)
+    import_module("tradingsite.scheduling.time_limits").keep()

@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from tradingsite.leases import Leased
+from tradingsite.scheduling.leases import Leased
 
 PC_SERVICES = ("gpu-worker", "pc-worker")
 """The services whose heartbeats are PC's to write."""

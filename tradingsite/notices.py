@@ -3,7 +3,7 @@
 A notice says what happened, what was done about it and what to do. A key has one open notice at
 most, in whatever process and however many at once it is told: telling it again counts it up, and
 after `REPEAT_HOURS` it ends and begins anew, so that it is said again. PC's go into a table of its
-own, from which PROD takes them over within bounds (`tradingsite.pcnotices`).
+own, from which PROD takes them over within bounds (`tradingsite.machines.pc_notices`).
 """
 
 import datetime as dt
@@ -13,7 +13,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from tradingsite import clock, pcnotices
+from tradingsite import clock
+from tradingsite.machines import pc_notices
 from tradingsite.models import Notice
 
 CHANNELS = ("trading", "infrastructure", "options", "brief")
@@ -37,7 +38,7 @@ def notify(channel: str, severity: str, key: str, text: str) -> None:
     if channel not in CHANNELS:
         raise ValueError(f"there is no channel {channel!r}; the channels are {', '.join(CHANNELS)}")
     if settings.MACHINE == "pc":
-        pcnotices.leave(severity, key, text)
+        pc_notices.leave(severity, key, text)
         return
     now = clock.real()
     said = {"channel": channel, "severity": severity, "key": key, "text": text}
@@ -52,9 +53,9 @@ def notify(channel: str, severity: str, key: str, text: str) -> None:
 def resolve(key: str) -> int:
     """Mark the open notice of a key as over, and what PC said by it; return how many there were."""
     if settings.MACHINE == "pc":
-        pcnotices.take_back(key)
+        pc_notices.take_back(key)
         return 0
-    over = Notice.objects.filter(key__in=(key, pcnotices.key_of(key)), resolved_at__isnull=True)
+    over = Notice.objects.filter(key__in=(key, pc_notices.key_of(key)), resolved_at__isnull=True)
     return over.update(resolved_at=clock.real())
 
 

@@ -16,16 +16,16 @@ from django.templatetags.static import static
 from tradingsite import (
     clock,
     databases,
-    embedded,
     keys,
     memory,
     owner_limits,
-    simulated_ports,
-    venues,
+    simulator_ports,
+    venue_settings,
 )
+from tradingsite.embedded import launcher
 from tradingsite.environment import LEVELS, Environment
 from tradingsite.errors import BadSetting
-from tradingsite.services import SERVICE_VARIABLE
+from tradingsite.supervision.services import SERVICE_VARIABLE
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -74,11 +74,11 @@ ALLOCATOR_CURRENT = env.str("ALLOCATOR_CURRENT", "")
 
 # --- Venues: where they are, who we are there; a secret may be in the file that NAME_FILE names ---
 # The first of the simulator's four ports in a row; where it is taken `up` goes on to the next row.
-SIM_PORT = env.whole("SIM_PORT", simulated_ports.FIRST, 1, 65_000)
-SIM_PORT_FOUND = simulated_ports.first_port(DATA_DIR, SIM_PORT)
-SIM_DESK = simulated_ports.desk_id(DATA_DIR) if MODE == "simulated" else ""
+SIM_PORT = env.whole("SIM_PORT", simulator_ports.FIRST, 1, 65_000)
+SIM_PORT_FOUND = simulator_ports.first_port(DATA_DIR, SIM_PORT)
+SIM_DESK = simulator_ports.desk_id(DATA_DIR) if MODE == "simulated" else ""
 _credentials = vars(import_module("markets.simulator.credentials"))
-_venue = venues.Reader(MODE, os.environ, _credentials, SIM_PORT_FOUND)
+_venue = venue_settings.Reader(MODE, os.environ, _credentials, SIM_PORT_FOUND)
 KITE_API_KEY = _venue.text("KITE_API_KEY")
 KITE_API_SECRET = _venue.secret("KITE_API_SECRET")
 KITE_USER_ID = _venue.text("KITE_USER_ID")
@@ -101,7 +101,7 @@ EXCHANGE_URL = _venue.address("EXCHANGE_URL")
 # --- Servers -------------------------------------------------------------------------------------
 EMBEDDED = not env.str("DATABASE_URL", "")
 NOTHING_RUNNING = "postgresql://nightdesk@127.0.0.1:1"
-_found = embedded.running(DATA_DIR)
+_found = launcher.running(DATA_DIR)
 DATABASES = databases.settings_for(
     env.str("DATABASE_URL", "") or (_found.postgres if _found else NOTHING_RUNNING),
     MACHINE,

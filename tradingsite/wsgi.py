@@ -4,7 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from tradingsite import timeouts
+from tradingsite.postgresql import timeouts
 
 timeouts.choose(timeouts.WEB)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")

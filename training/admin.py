@@ -42,12 +42,13 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
         """End open runs; a worker stops within seconds and publishes nothing."""
         # Here, for every process loads the admins, and most need none of what training needs.
-        from training import pipeline
+        from training.pipeline import runs as pipeline_runs
 
         for run in runs:
             try:
                 self.message_user(
-                    request, f"{pipeline.cancel(run.pk, request.user.get_username())} is cancelled"
+                    request,
+                    f"{pipeline_runs.cancel(run.pk, request.user.get_username())} is cancelled",
                 )
             except Degraded as error:
                 self.message_user(request, str(error), level="warning")

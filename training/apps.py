@@ -22,18 +22,18 @@ class TrainingConfig(AppConfig):
 
 
 def _abandon(market: str, **kwargs: Any) -> None:
-    from training.pipeline import abandon
+    from training.pipeline.runs import abandon
 
     abandon(market)
 
 
 def _fetch(slot: str, run_id: int, destination: Path, **kwargs: Any) -> bool:
-    from training.stages import fetch
+    from training.pipeline.steps import fetch
 
     return fetch(slot, run_id, destination)
 
 
 def _archived(slot: str, **kwargs: Any) -> set[int]:
-    from training.stages import archived_runs
+    from training.pipeline.steps import archived_runs
 
     return archived_runs(slot)

@@ -1,12 +1,13 @@
 """Training runs and their seven steps, in the control database.
 
-PC writes some columns of some rows (`training.pcrole`); whoever reads those holds them for words.
+PC writes some columns of some rows (`training.pc_access.role`); whoever reads those holds them for
+words.
 """
 
 from django.db import models
 
-from tradingsite.leases import Leased
 from tradingsite.registry import SLOTS
+from tradingsite.scheduling.leases import Leased
 
 
 def known_slot(name: str) -> models.CheckConstraint:
@@ -36,7 +37,7 @@ class TrainingRun(Leased):
     recipe = models.JSONField(default=dict, help_text="how it is trained, as PROD decided")
     progress = models.JSONField(default=dict)
     metrics = models.JSONField(default=dict)
-    charts = models.JSONField(default=dict, help_text="what training.charts draws")
+    charts = models.JSONField(default=dict, help_text="what training.pipeline.charts draws")
     detail = models.TextField(blank=True)
     model_number = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField()

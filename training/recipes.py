@@ -14,14 +14,14 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from bots.live.shortfall import assumed_bps
-from markets.features import schema_for
+from bots.execution.shortfall import assumed_bps
+from markets.domain.features import schema_for
 from tradingsite import clock
 from tradingsite.registry import BOTS, SLOTS, Slot
-from training.gate import RefitRange
-from training.hyperparameters import Hyperparameters
+from training.evaluation.refit_gate import RefitRange
 from training.models import Recipe
-from training.reward import RewardSettings
+from training.rl.hyperparameters import Hyperparameters
+from training.rl.reward import RewardSettings
 
 REASON_CHARACTERS = 300
 # A frozen encoder keeps no style: all of the policy must be free to become the owner's.

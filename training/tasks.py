@@ -4,10 +4,12 @@ from celery import shared_task
 from django.conf import settings
 
 from markets import store
-from tradingsite import clock, jobs
+from tradingsite import clock
 from tradingsite.models import JobRun
 from tradingsite.registry import BOTS
-from training import demotion, evaluations, pipeline
+from tradingsite.scheduling import jobs
+from training.pipeline import runs as pipeline_runs
+from training.selection import demotion, evaluations
 
 
 @shared_task(name="training.tasks.train_nifty")
@@ -25,31 +27,31 @@ def train_btc(scheduled_for: str) -> None:
 @shared_task(name="training.tasks.export_and_ship")
 def export_and_ship(run_id: int) -> None:
     """Steps 1 and 2, on PROD."""
-    pipeline.advance_and_send(run_id, 1)
+    pipeline_runs.advance_and_send(run_id, 1)
 
 
 @shared_task(name="training.tasks.train_on_pc", acks_late=True, reject_on_worker_lost=True)
 def train_on_pc(run_id: int) -> None:
     """Steps 3 and 4, on PC's GPU worker."""
-    pipeline.advance_and_send(run_id, 3)
+    pipeline_runs.advance_and_send(run_id, 3)
 
 
 @shared_task(name="training.tasks.verify_and_activate")
 def verify_and_activate(run_id: int) -> None:
     """Step 5, on PROD."""
-    pipeline.advance_and_send(run_id, 5)
+    pipeline_runs.advance_and_send(run_id, 5)
 
 
 @shared_task(name="training.tasks.archive_on_pc")
 def archive_on_pc(run_id: int) -> None:
     """Step 6, on PC."""
-    pipeline.advance_and_send(run_id, 6)
+    pipeline_runs.advance_and_send(run_id, 6)
 
 
 @shared_task(name="training.tasks.clean_up")
 def clean_up(run_id: int) -> None:
     """Step 7."""
-    pipeline.advance_and_send(run_id, 7)
+    pipeline_runs.advance_and_send(run_id, 7)
 
 
 @shared_task(name="training.tasks.evaluate", acks_late=True, reject_on_worker_lost=True)
@@ -72,8 +74,8 @@ def _train(run: JobRun, *bots: str) -> str:
     queued: list[str] = []
     left: list[str] = []
     for slot in (slot for bot in bots for slot in BOTS[bot].slots):
-        reason = pipeline.trainable(slot) or pipeline.nothing_new(slot, run.scheduled_for)
-        if reason is None and not pipeline.enqueue(
+        reason = pipeline_runs.trainable(slot) or pipeline_runs.nothing_new(slot, run.scheduled_for)
+        if reason is None and not pipeline_runs.enqueue(
             slot, run.job, run.scheduled_for, timesteps=settings.TRAIN_TIMESTEPS
         ):
             reason = "a run of it is still going"

@@ -14,20 +14,22 @@ import numpy as np
 from django.conf import settings
 from django.db import transaction
 
-from bots.actions import HOLD, NAMES
-from bots.engine import decide, probabilities
-from bots.live import ledger, marking, orders
-from bots.live.agenda import Due
-from bots.live.discrepancies import stopped
-from bots.live.marking import Marked
-from bots.live.netting import FLATTEN, LEAVE, Leg, Target, flatten, plan
+from bots.decision.actions import HOLD, NAMES
+from bots.decision.engine import decide, probabilities
+from bots.decision.observation import WINDOW, Float32Array
+from bots.decision.risk import RiskGate
+from bots.execution import ledger, orders
+from bots.execution.breaks import stopped
+from bots.execution.netting import FLATTEN, LEAVE, Leg, Target, flatten, plan
+from bots.live import marks
+from bots.live.bar_schedule import Due
+from bots.live.marks import Marked
 from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Order, Position, RiskState
-from bots.observation import WINDOW, Float32Array
-from bots.risk import RiskGate
-from markets import instruments_today, store
+from markets import store
+from markets.capture.instruments import daily as daily_instruments
+from markets.domain.instruments import Instruments
 from markets.venues.base import Venue
-from markets.venues.instruments import Instruments
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.registry import Bot, Slot
@@ -95,7 +97,7 @@ class Decider:
         """
         now = int(clock.market_seconds())
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
-        gate = marking.gate_of(self._bot, risk)
+        gate = marks.gate_of(self._bot, risk)
         rows = ledger.positions(self._bot)
         obstacle = self._obstacle(risk, now)
         leaves = self.is_last_call(now, rows.values())
@@ -106,7 +108,7 @@ class Decider:
                 late = Choice(HOLD, row.lots, CAUSE.STALE, "bar late: it was not stored in time")
                 made.append(self._row(slot, closes_at, row, self._last_price(row), late))
                 continue
-            mark = marking.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
+            mark = marks.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
             gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
             loaded = self._policies.current(slot)
             row.model = loaded.name if loaded else ""
@@ -119,8 +121,8 @@ class Decider:
         if leaves:
             wanted = dict.fromkeys(rows, 0)
         with transaction.atomic(using=self._bot.market, durable=True):
-            marking.save_gate(self._bot, gate)
-            marking.save_marks(self._bot, marked)
+            marks.save_gate(self._bot, gate)
+            marks.save_marks(self._bot, marked)
             intended = []
             if not obstacle[1] and underlying is not None:
                 intended = self._intend(rows, wanted, underlying, due.newest, now)
@@ -128,7 +130,7 @@ class Decider:
                 each.order = next((order for order in intended if each.slot in order.shares), None)
             Decision.on(self._bot.market).objects.bulk_create(made)
         if gate.is_latched and not risk.loss_latched:
-            marking.say_latched(self._bot)
+            marks.say_latched(self._bot)
         return intended
 
     def roll(self, closes_at: int, underlying: float) -> list[Order]:
@@ -195,7 +197,7 @@ class Decider:
             return CAUSE.RISK, f"{front} is stopped: {why}"
         if settings.MODE == "simulated":
             return "", ""  # the simulated venue's contracts are the calendar's own
-        words = instruments_today.trading_allowed(self._bot.market, clock.from_seconds(now))
+        words = daily_instruments.trading_allowed(self._bot.market, clock.from_seconds(now))
         return CAUSE.CLOSED, words
 
     def is_last_call(self, now: int, rows: Iterable[Position]) -> bool:

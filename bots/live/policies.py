@@ -4,10 +4,10 @@ import logging
 import time
 from dataclasses import dataclass
 
-from bots import bundle
-from bots.engine import Policy
-from bots.keys import BadKeys
+from bots.decision.engine import Policy
+from bots.modelstore import bundle
 from bots.modelstore import services as modelstore
+from bots.modelstore.keys import BadKeys
 from bots.modelstore.models import ModelVersion
 from tradingsite import notices
 from tradingsite.errors import Degraded

@@ -12,30 +12,31 @@ import time
 from django.conf import settings
 from django.db.models import Max
 
-from bots.live import funding, halting, ledger, marking, protocol
-from bots.live.account import AccountView
-from bots.live.agenda import Agenda, Due
-from bots.live.database import DatabaseLedger
+from bots.execution import funding, kill_switch, ledger, protocol
+from bots.execution.account import AccountView
+from bots.execution.breaks import stopped
+from bots.execution.netting import ROLL_CLOSE
+from bots.execution.orders import submit_all
+from bots.execution.postgres_ledger import DatabaseLedger
+from bots.execution.reconcile import reconcile
+from bots.execution.states import DOUBTFUL, State
+from bots.live import marks
+from bots.live.bar_schedule import Agenda, Due
 from bots.live.decisions import Decider, load_inputs
-from bots.live.discrepancies import stopped
-from bots.live.netting import ROLL_CLOSE
-from bots.live.orders import submit_all
 from bots.live.policies import Policies
-from bots.live.reconcile import reconcile
 from bots.live.shadow import Shadows
-from bots.live.states import DOUBTFUL, State
 from bots.models import Decision, Order, Position, RiskState
 from markets import store
-from markets.calendar import Calendar
+from markets.domain.calendar import Calendar
+from markets.domain.instruments import Instruments
 from markets.models import Bar
 from markets.venues.base import TokenRefused, Venue
-from markets.venues.instruments import Instruments
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded, Retry, StopTrading
-from tradingsite.heartbeat import EVERY_SECONDS, Beat
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS, Bot
-from tradingsite.serving import DATABASE_ERRORS
+from tradingsite.supervision.heartbeat import EVERY_SECONDS, Beat
+from tradingsite.supervision.serving import DATABASE_ERRORS
 
 LOOP_SECONDS = 0.2
 RECONCILE_SECONDS = 60.0
@@ -111,7 +112,7 @@ class Runner:
         try:
             self._step()
         except StopTrading as error:
-            halting.halt(self._bot, str(error), "the bot")
+            kill_switch.halt(self._bot, str(error), "the bot")
         except TokenRefused as error:
             # The day's token ends in the early morning; at night nobody needs to hear of it.
             self._is_ready = False
@@ -362,7 +363,7 @@ class Runner:
             return
         self._snapshot_at = boundary
         rows = list(self._rows.values())
-        marking.snapshot(self._bot, rows, self._venue, self._instruments, boundary)
+        marks.snapshot(self._bot, rows, self._venue, self._instruments, boundary)
 
     def _fund(self, now: int) -> None:
         """Book what holding has cost, soon after it is known and once more after a start."""

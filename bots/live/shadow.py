@@ -14,22 +14,22 @@ from typing import Literal
 
 from django.db import transaction
 
-from bots import accounting
-from bots.actions import NAMES
-from bots.engine import decide, probabilities
-from bots.live import ledger
-from bots.live.agenda import Due
+from bots.decision import accounting
+from bots.decision.actions import NAMES
+from bots.decision.engine import decide, probabilities
+from bots.decision.observation import limit_notional
+from bots.decision.sleeve import Sleeve, SleeveState
+from bots.execution import ledger
+from bots.live.bar_schedule import Due
 from bots.live.decisions import Inputs
 from bots.live.policies import Loaded, Policies
 from bots.models import Position, ShadowAccount, ShadowDecision
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import ModelVersion
-from bots.observation import limit_notional
-from bots.sleeve import Sleeve, SleeveState
-from markets.charges import itemise
+from markets.domain.charges import itemise
+from markets.domain.exogenous import FUNDING
+from markets.domain.instruments import Instrument, Instruments
 from markets.models import Reading
-from markets.readings import FUNDING
-from markets.venues.instruments import Instrument, Instruments
 from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.registry import Bot, Slot

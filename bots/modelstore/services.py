@@ -14,11 +14,11 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 
-from bots import bundle
-from bots.keys import BadKeys, load_public_keys
-from bots.manifest import Manifest, to_bytes
+from bots.modelstore import bundle
+from bots.modelstore.keys import BadKeys, load_public_keys
+from bots.modelstore.manifest import Manifest, to_bytes
 from bots.modelstore.models import Activation, ModelVersion
-from markets.features import schema_for
+from markets.domain.features import schema_for
 from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS

@@ -12,12 +12,13 @@ import numpy as np
 from django.conf import settings
 from django.db import connections, transaction
 
-from markets import importing, store
+from markets import store
 from markets.allocator.metrics import Series, day_number
 from markets.allocator.models import AssetBar, ImportedAsset
-from markets.bars import Bars
-from markets.calendar import DAY_SECONDS, trading_date
-from markets.plausibility import adjusted, leaps
+from markets.domain.bars import Bars
+from markets.domain.calendar import DAY_SECONDS, trading_date
+from markets.domain.plausibility import adjusted, leaps
+from markets.imports import bars as bar_files
 from markets.venues.paper import PaperVenue
 from tradingsite.registry import MARKETS
 
@@ -91,7 +92,7 @@ def import_closes(
     """
     if name in MARKETS:
         raise BadAsset(f"{name} is a market of the desk's own: its bars come by importbars")
-    bars = importing.read_bars(path, CALENDAR, "1d", store.load_calendar(CALENDAR), any_day=True)
+    bars = bar_files.read_bars(path, CALENDAR, "1d", store.load_calendar(CALENDAR), any_day=True)
     bars = adjusted(bars, "1d", splits or {})
     dates = [trading_date(at) for at in bars.opens_at.tolist()]
     for row, cause in leaps(bars.close) if not anyway else ():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from markets.bars import FloatArray, IntArray
+from markets.domain.bars import FloatArray, IntArray
 
 EPOCH = dt.date(1970, 1, 1)
 DAYS_A_YEAR = 365.25

@@ -21,8 +21,8 @@ from markets.allocator.metrics import Series
 from markets.allocator.models import AssetMetric, Correlation, MonthlyRun, Weight
 from markets.allocator.weights import Choice, Targets
 from tradingsite import clock
-from tradingsite.jobs import Fulfilled
 from tradingsite.models import JobRun
+from tradingsite.scheduling.jobs import Fulfilled
 
 
 def wanted(at: dt.datetime) -> None:

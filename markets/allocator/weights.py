@@ -26,7 +26,7 @@ import numpy as np
 
 from markets.allocator import metrics
 from markets.allocator.metrics import FEWEST_WEEKS, STILL, WINDOW_MONTHS, Series, Weekly
-from markets.bars import FloatArray
+from markets.domain.bars import FloatArray
 
 METHOD = "hierarchical risk parity of weekly returns"
 FEWEST_ASSETS = 2

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from markets.bars import BoolArray, IntArray
-from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, Calendar
+from markets.domain.bars import BoolArray, IntArray
+from markets.domain.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, Calendar
 from markets.imports.files import BadFile
 from markets.imports.format import INDIA, UTC
 from markets.imports.reading import Asked, Table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from markets.bars import FloatArray
+from markets.domain.bars import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from markets.bars import PRICES, BoolArray, FloatArray, IntArray
+from markets.domain.bars import PRICES, BoolArray, FloatArray, IntArray
 from markets.imports import numbers, times
 from markets.imports.columns import Column
 from markets.imports.files import BadFile, Part, Report
 from markets.imports.format import Format, is_of, is_option
 from markets.imports.grids import Block, Grid, LineArray
-from markets.imports.recognising import Found, recognise
+from markets.imports.recognition import Found, recognise
 from markets.imports.structures import grid_of
 
 if TYPE_CHECKING:

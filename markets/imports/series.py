@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from markets.calendar import DAY_SECONDS, IST_OFFSET_SECONDS
+from markets.domain.calendar import DAY_SECONDS, IST_OFFSET_SECONDS
 from markets.imports import times
 from markets.imports.files import BadFile, Report, parts_of
 from markets.imports.grids import Grid

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import BoolArray, IntArray
+from markets.domain.bars import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa

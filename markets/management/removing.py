@@ -8,12 +8,13 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from markets import bar_imports, bar_rule
-from markets.bar_imports import CannotUndo, Removed
+from markets.domain import bar_rule
+from markets.imports import batches as import_batches
+from markets.imports.batches import CannotUndo, Removed
 from markets.models import BarImport, Source
 from tradingsite import clock
-from tradingsite.heartbeat import is_alive
 from tradingsite.registry import MARKETS
+from tradingsite.supervision.heartbeat import is_alive
 
 
 def add_arguments(actions: Any) -> None:
@@ -54,7 +55,7 @@ def _remove(stdout: Any, market: str, options: dict[str, Any]) -> None:
         stdout,
         market,
         f"{market} {timeframe}",
-        lambda dry_run: bar_imports.remove_bars(market, timeframe, dry_run=dry_run, **how),
+        lambda dry_run: import_batches.remove_bars(market, timeframe, dry_run=dry_run, **how),
         options,
     )
 
@@ -72,7 +73,7 @@ def _undo(stdout: Any, market: str, options: dict[str, Any]) -> None:
             stdout,
             market,
             f"the import of {market}",
-            lambda dry_run: bar_imports.undo_import(market, number, dry_run=dry_run),
+            lambda dry_run: import_batches.undo_import(market, number, dry_run=dry_run),
             options,
         )
     except CannotUndo as error:

@@ -4,7 +4,7 @@ import datetime as dt
 
 from django.db import migrations
 
-from markets.calendar import nse_days
+from markets.domain.calendar import nse_days
 
 
 def seed(apps, schema_editor):

@@ -20,12 +20,13 @@ from django.conf import settings
 from django.db import connections
 from psycopg import sql
 
-from markets.calendar import Calendar
+from markets.domain.calendar import Calendar
 from markets.options import days, filing, parquet, partitions
 from markets.options.models import ArchivedDay
 from markets.options.partitions import ALIAS
-from tradingsite import clock, remote
+from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
+from tradingsite.machines import transfer
 
 # The retention of quotes in the database; their files are kept for ever.
 KEPT_TRADING_DAYS = 20
@@ -58,7 +59,7 @@ class Plan:
 
 def folder() -> Path:
     """Return where the files are: the PC's side of this machine, PROD's own where PC is another."""
-    return Path(settings.PROD_DIR if remote.is_link() else settings.PC_DIR) / "options"
+    return Path(settings.PROD_DIR if transfer.is_link() else settings.PC_DIR) / "options"
 
 
 def path_of(day: dt.date) -> Path:
@@ -132,7 +133,7 @@ def archive(day: dt.date) -> ArchivedDay:
         defaults={
             "rows": len(held),
             "bytes": path.stat().st_size,
-            "sha256": remote.sha256(path),
+            "sha256": transfer.sha256(path),
             "content_sha256": held.sha256(),
             "path": str(path),
             "verified_at": clock.real(),
@@ -150,7 +151,7 @@ def drop(day: dt.date) -> None:
     path = path_of(day)
     if not path.is_file():
         raise NotArchived(f"{path} is not there")
-    if remote.sha256(path) != row.sha256:
+    if transfer.sha256(path) != row.sha256:
         raise NotArchived(f"{path} has changed since it was verified")
     _compare(day, days.load(day), path)
     if lack := filing.lack(day, row.sha256, row.bytes):

@@ -22,16 +22,16 @@ import numpy as np
 import psycopg
 from django.db import DatabaseError, connections
 
-from markets.calendar import Calendar, Session, ist_instant
-from markets.options import chain, gaps, implied, partitions, quality, recall, storing
-from markets.options.batch import Batch
+from markets.domain.calendar import Calendar, Session, ist_instant
+from markets.options import chain, gaps, implied, partitions, quality, storage, warm_start
+from markets.options.minute_batch import Batch
+from markets.options.minute_stages import Outcome, Stages
 from markets.options.partitions import ALIAS, DayDropped
 from markets.options.spool import Spool
-from markets.options.stages import Outcome, Stages
 from markets.venues.base import DataVenue, MarketQuote, TokenRefused, VenueInstrument
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
-from tradingsite.serving import DATABASE_ERRORS
+from tradingsite.supervision.serving import DATABASE_ERRORS
 
 MINUTE = 60
 TRIES = 3
@@ -71,7 +71,7 @@ class Collector:
         self.last_minute = 0
         """The newest minute whose quotes were asked for."""
         self._chains = chains
-        self._known = storing.Known()
+        self._known = storage.Known()
         self._day: dt.date | None = None
         self._has_learned = False
         self._listed: dict[str, VenueInstrument] = {}
@@ -144,7 +144,7 @@ class Collector:
         count = 0
         for path, batch in self.spool.batches():
             try:
-                storing.store(batch, self._known)
+                storage.store(batch, self._known)
             except DATABASE_ERRORS as error:
                 self._reconnect(error)
                 return None
@@ -244,7 +244,8 @@ class Collector:
         return {
             name: price
             for name, price in self._before.items()
-            if name in spots or abs(minute - self._seen_at.get(name, 0)) <= recall.RECENT_SECONDS
+            if name in spots
+            or abs(minute - self._seen_at.get(name, 0)) <= warm_start.RECENT_SECONDS
         }
 
     def _volatilities(
@@ -279,7 +280,7 @@ class Collector:
         path = self._spooled(batch)
         _fail_at("after_fetch")
         try:
-            stored = storing.store(batch, self._known)
+            stored = storage.store(batch, self._known)
         except DATABASE_ERRORS as error:
             self._reconnect(error)
             if path is None:
@@ -326,8 +327,8 @@ class Collector:
             return
         try:
             partitions.ensure(day)
-            self._wanted |= recall.wanted_on(day)
-            learned = recall.last_prices(minute)
+            self._wanted |= warm_start.wanted_on(day)
+            learned = warm_start.last_prices(minute)
             self._before = learned | self._before
             self._seen_at = dict.fromkeys(learned, minute) | self._seen_at
         except DATABASE_ERRORS as error:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from markets.bars import FloatArray, IntArray
+from markets.domain.bars import FloatArray, IntArray
 from markets.options import implied
-from markets.options.batch import COLUMNS
 from markets.options.days import Day
-from tradingsite import clock, remote
+from markets.options.minute_batch import COLUMNS
+from tradingsite import clock
+from tradingsite.machines import transfer
 
 SUFFIX = ".csv.gz"
 GREEKS = ("delta", "gamma", "theta", "vega")
@@ -37,7 +38,7 @@ def write(
     scratch = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with remote.explained(path.parent), gzip.open(scratch, "wt", newline="") as file:
+        with transfer.explained(path.parent), gzip.open(scratch, "wt", newline="") as file:
             _write(day, file, expires_at, report)
         scratch.replace(path)
     finally:

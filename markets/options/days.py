@@ -15,9 +15,9 @@ import numpy as np
 from django.db import connections
 from psycopg import sql
 
-from markets.bars import IntArray
-from markets.options import partitions, storing
-from markets.options.batch import COLUMNS
+from markets.domain.bars import IntArray
+from markets.options import partitions, storage
+from markets.options.minute_batch import COLUMNS
 from markets.options.models import ArchivedDay, Instrument
 from markets.options.partitions import ALIAS
 from markets.venues.base import VenueInstrument
@@ -89,11 +89,11 @@ def load(date: dt.date) -> Day:
             sql.SQL(", ").join(map(sql.Identifier, _NUMBERS)),
         )
         with cursor.copy(query) as copy:
-            rows = storing.decode(b"".join(copy))
+            rows = storage.decode(b"".join(copy))
     ids, which = np.unique(rows["instrument_id"].astype(np.int64), return_inverse=True)
     described = Instrument.objects.in_bulk(ids.tolist())
     instruments = [_listed(described[int(number)]) for number in ids]
-    ts = rows["ts"].astype(np.int64) // 1_000_000 + storing.POSTGRES_EPOCH
+    ts = rows["ts"].astype(np.int64) // 1_000_000 + storage.POSTGRES_EPOCH
     values = np.stack([rows[name].astype(np.int64) for name in COLUMNS], axis=1)
     return Day.sorted(date, instruments, which.astype(np.int64), ts, values)
 
@@ -105,17 +105,17 @@ def save(day: Day) -> int:
     """
     ArchivedDay.objects.filter(date=day.date).update(dropped_at=None)
     partitions.ensure(day.date)
-    known = storing.Known()
+    known = storage.Known()
     known.add(day.instruments)
     names = [row.name for row in day.instruments]
     ids = dict(Instrument.objects.filter(name__in=names).values_list("name", "id"))
     numbers = np.array([ids[name] for name in names], dtype=np.int64)[day.which]
     now = clock.real()
-    with storing.incoming() as cursor:
-        encoded = storing.encode(day.ts, numbers, day.values)
-        storing.copy_rows(cursor, encoded, "incoming_quotes")
+    with storage.incoming() as cursor:
+        encoded = storage.encode(day.ts, numbers, day.values)
+        storage.copy_rows(cursor, encoded, "incoming_quotes")
         cursor.execute(_MINUTES, [now])  # first: a collector waits for them
-        cursor.execute(storing.INSERT)
+        cursor.execute(storage.INSERT)
         new = int(cursor.rowcount)
         cursor.execute(_FILLED, [now])
     return new

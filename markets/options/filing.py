@@ -13,8 +13,9 @@ from pathlib import Path
 from celery import current_app
 from django.conf import settings
 
-from tradingsite import clock, remote
+from tradingsite import clock
 from tradingsite.errors import Degraded
+from tradingsite.machines import transfer
 
 FILE_TASK = "markets.tasks.file_options"
 SPARE_BYTES = 1 << 16
@@ -23,25 +24,25 @@ MESSAGE_EXPIRES_SECONDS = 24 * 3600
 
 def send(day: dt.date, path: Path) -> None:
     """Send a day's file to PC and ask it to file it; nothing where PC is this machine."""
-    if not remote.is_link():
+    if not transfer.is_link():
         return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         os.link(path, Path(scratch) / path.name)  # a folder of its own, for folders are sent
-        remote.send(Path(scratch), _sent(day))
+        transfer.send(Path(scratch), _sent(day))
     current_app.send_task(FILE_TASK, args=[day.isoformat()], expires=MESSAGE_EXPIRES_SECONDS)
 
 
 def lack(day: dt.date, sha256: str, size_bytes: int) -> str:
     """Return what PC's archive lacks of a day's file, empty where it gives back the very bytes."""
-    if not remote.is_link():
+    if not transfer.is_link():
         return ""
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         back = Path(scratch) / "back"
         try:
-            remote.send(_filed(day), back, size_bytes + SPARE_BYTES)
+            transfer.send(_filed(day), back, size_bytes + SPARE_BYTES)
         except Degraded as error:
             return f"PC's archive does not give it: {error}"
-        found = {remote.sha256(file) for file in back.iterdir() if file.is_file()}
+        found = {transfer.sha256(file) for file in back.iterdir() if file.is_file()}
     return "" if sha256 in found else "PC's archive has other bytes"
 
 
@@ -57,17 +58,17 @@ def file_sent(day: dt.date) -> bool:
         place.rename(place.with_name(f"{place.name}.before-{clock.real():%Y%m%dT%H%M%S%f}"))
     place.parent.mkdir(parents=True, exist_ok=True)
     # Copied whole and then renamed, so that PROD, which may write in the one, never reaches it.
-    remote.copy(sent, place)
+    transfer.copy(sent, place)
     shutil.rmtree(sent)
     return True
 
 
 def _sent(day: dt.date) -> Path:
-    return remote.link_folder() / "options" / day.isoformat()
+    return transfer.link_folder() / "options" / day.isoformat()
 
 
 def _filed(day: dt.date) -> Path:
-    return remote.archive_folder() / "options" / day.isoformat()
+    return transfer.archive_folder() / "options" / day.isoformat()
 
 
 def _scratch() -> Path:

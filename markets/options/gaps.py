@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from django.db import connections, transaction
 
-from markets.calendar import Calendar, Session
+from markets.domain.calendar import Calendar, Session
 from markets.options.models import ArchivedDay, CollectedMinute, Gap
 from markets.options.partitions import ALIAS, bounds
 from tradingsite import clock

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from markets.bars import BoolArray, FloatArray
+from markets.domain.bars import BoolArray, FloatArray
 
 # Underlying and expiry.
 ChainKey: TypeAlias = tuple[str, "dt.date | None"]

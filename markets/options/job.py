@@ -13,16 +13,17 @@ from pathlib import Path
 from django.conf import settings
 
 from markets import store
-from markets.calendar import Calendar, NseCalendar, nse_days
+from markets.domain.calendar import Calendar, NseCalendar, nse_days
 from markets.options import archive, gaps, partitions
 from markets.options.collector import Collector, TooLate
 from markets.options.models import CollectedMinute
 from markets.options.spool import Spool
 from markets.venues.configured import kite_venue
-from tradingsite import clock, jobs, notices
-from tradingsite.jobs import Skipped
+from tradingsite import clock, notices
 from tradingsite.models import JobRun
-from tradingsite.serving import DATABASE_ERRORS
+from tradingsite.scheduling import jobs
+from tradingsite.scheduling.jobs import Skipped
+from tradingsite.supervision.serving import DATABASE_ERRORS
 
 NAME = "options-collector"
 MARKET = "nifty"

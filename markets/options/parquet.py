@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from markets.bars import IntArray
-from markets.options.batch import COLUMNS
+from markets.domain.bars import IntArray
 from markets.options.days import Day
+from markets.options.minute_batch import COLUMNS
 from markets.venues.base import VenueInstrument
-from tradingsite import remote
 from tradingsite.errors import Degraded
+from tradingsite.machines import transfer
 
 PLAIN, STEPS = "nightdesk options 1", "nightdesk options 2"
 SUFFIX = ".parquet"
@@ -68,7 +68,7 @@ def write(day: Day, path: Path, *, plain: bool = False) -> None:
     scratch = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with remote.explained(path.parent):
+        with transfer.explained(path.parent):
             with parquet.ParquetWriter(
                 scratch,
                 table.schema,
@@ -83,7 +83,7 @@ def write(day: Day, path: Path, *, plain: bool = False) -> None:
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())
             scratch.replace(path)
-            remote.sync_folder(path.parent)
+            transfer.sync_folder(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 

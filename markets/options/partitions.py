@@ -15,7 +15,7 @@ import re
 from django.db import connections, transaction
 from psycopg import sql
 
-from markets.calendar import ist_instant
+from markets.domain.calendar import ist_instant
 from markets.options.models import ArchivedDay
 from tradingsite import clock
 from tradingsite.errors import Degraded

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from markets.options.batch import BadBatch, Batch
+from markets.options.minute_batch import BadBatch, Batch
 
 # A session and a half, some 40 MB.
 MOST_FILES = 600

@@ -13,9 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from markets.bars import Bars, BoolArray, FloatArray, IntArray
-from markets.calendar import ist_instant, trading_date
-from markets.contracts import YEAR_DAYS
+from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
+from markets.domain.calendar import ist_instant, trading_date
+from markets.domain.contracts import YEAR_DAYS
 from markets.simulator.extremes import Extremes
 from markets.simulator.listing import CALL, CHAINS, FUTURE, INDEX, Exchange, Listed, Listing
 from markets.simulator.noise import key_of, uniform, wave

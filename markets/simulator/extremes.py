@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from markets.bars import FloatArray
+from markets.domain.bars import FloatArray
 
 
 class Extremes:

@@ -4,18 +4,20 @@ from collections.abc import Callable
 
 from django.conf import settings
 
-from markets import owner_trades, store
-from markets.collecting import readings
-from markets.generator import Path
+from markets import store
+from markets.capture import exogenous as exogenous_capture
+from markets.capture import owner_trades
+from markets.domain.exogenous import SERIES_OF
+from markets.domain.instruments import Instruments
+from markets.imports.tradebook import parse
 from markets.models import CameBy, Reading, Source
-from markets.readings import SERIES_OF
-from markets.simulator import beside, owner
+from markets.simulator import exogenous, owner
 from markets.simulator.pace import first_instant
+from markets.simulator.price_path import Path
 from markets.simulator.quotes import put_quotes
 from markets.simulator.world import World
-from markets.tradebook import parse
-from markets.venues.instruments import Instruments
-from tradingsite import clock, timeouts
+from tradingsite import clock
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS
 
 YEARS = {"15m": 4, "1h": 4, "4h": 4, "1d": 15}
@@ -95,18 +97,18 @@ def import_simulated_history(
 def _make_readings(market: str, path: Path, until: int, report: Report) -> None:
     """Write what stood beside the bars, as far back as the longest of them reach."""
     world, start = _world_of(path, until), until - int(max(YEARS.values()) * YEAR_SECONDS)
-    for series in readings.of_market(market):
+    for series in exogenous_capture.of_market(market):
         if series.name not in SERIES_OF[market]:
             continue  # of the closes of shorter bars, which nothing is made of
-        rows = beside.rows_of(
+        rows = exogenous.rows_of(
             series.name, world, settings.SIM_SEED, max(start, int(path.opens_at[0])), until
         )
-        readings.keep(series, rows, Source.GENERATED)
+        exogenous_capture.keep(series, rows, Source.GENERATED)
         report(f"{market} {series.name}", len(rows), len(rows))
 
 
 def _lacks_readings(market: str) -> bool:
-    old = clock.from_seconds(first_instant() - 2 * readings.FIRST_DAYS * 86_400)
+    old = clock.from_seconds(first_instant() - 2 * exogenous_capture.FIRST_DAYS * 86_400)
     rows = Reading.on(market).objects.filter(at__lt=old)
     found = set(rows.order_by().values_list("series", flat=True).distinct())
     return not found.issuperset(SERIES_OF[market])

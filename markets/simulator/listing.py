@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from markets.calendar import Calendar, ist_instant
-from markets.contracts import EXPIRY_WEEKDAYS, is_closed, lot_size, row_on, tick_size
+from markets.domain.calendar import Calendar, ist_instant
+from markets.domain.contracts import EXPIRY_WEEKDAYS, is_closed, lot_size, row_on, tick_size
 from markets.simulator.prices import FOLLOWERS, Prices
 
 INDEX, SHARE, FUTURE, CALL, PUT = "INDEX", "EQ", "FUT", "CE", "PE"

@@ -1,8 +1,8 @@
 """The simulated market: one loop that moves the clock, closes bars, makes quotes and fills orders.
 
-Prices are the rest of the path that made the history (`markets.generator`). A market whose bars
-were imported is lived through again where the clock is among them, and left alone elsewhere. When
-this process stops, market time stops.
+Prices are the rest of the path that made the history (`markets.simulator.price_path`). A market
+whose bars were imported is lived through again where the clock is among them, and left alone
+elsewhere. When this process stops, market time stops.
 """
 
 import logging
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from markets import store
-from markets.bars import Bars
-from markets.calendar import Calendar
-from markets.generator import Path
+from markets.domain.bars import Bars
+from markets.domain.calendar import Calendar
+from markets.domain.instruments import Instruments
+from markets.domain.timeframes import seconds
 from markets.models import Bar, Source
 from markets.simulator.pace import Keeper, Pace, start_clock
+from markets.simulator.price_path import Path
 from markets.simulator.prices import PricePath
 from markets.simulator.quotes import put_quotes
 from markets.simulator.stored import StoredPath
 from markets.simulator.world import World
-from markets.timeframes import seconds
 from markets.venues import paper
-from markets.venues.instruments import Instruments
 from tradingsite import clock, notices
-from tradingsite.heartbeat import Beat
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS
+from tradingsite.supervision.heartbeat import Beat
 
 LOOP_SECONDS = 0.4
 LOOK_AGAIN_SECONDS = 10.0

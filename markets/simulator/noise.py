@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import FloatArray
+from markets.domain.bars import FloatArray
 
 KeyArray = npt.NDArray[np.uint64]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from markets.bars import BoolArray, FloatArray
+from markets.domain.bars import BoolArray, FloatArray
 
 RATE_PER_YEAR = 0.065
 YEAR_SECONDS = 365.0 * 86_400.0

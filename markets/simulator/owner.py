@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from markets.calendar import Session, trading_date
-from markets.contracts import expiries
+from markets.domain.calendar import Session, trading_date
+from markets.domain.contracts import expiries
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.book import Book
 from markets.simulator.kite.envelope import KiteError

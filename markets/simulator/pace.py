@@ -5,7 +5,7 @@ import time
 
 from django.conf import settings
 
-from markets.calendar import Calendar, ist_instant, trading_date
+from markets.domain.calendar import Calendar, ist_instant, trading_date
 from tradingsite import clock
 from tradingsite.clock import FROZEN_AFTER_SECONDS, Anchor, SimulatedClock
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from markets.bars import Bars, FloatArray
-from markets.calendar import Calendar
+from markets.domain.bars import Bars, FloatArray
+from markets.domain.calendar import Calendar
 from markets.simulator.noise import wave
 
 MINUTE = 60
@@ -23,7 +23,7 @@ _SWINGS = (180, 3_600, 86_400, 12 * 86_400)
 
 
 class PricePath(Protocol):
-    """A price for every instant: `markets.generator.Path`, or bars that were stored."""
+    """A price for every instant: `markets.simulator.price_path.Path`, or bars that were stored."""
 
     @property
     def ends_at(self) -> int:

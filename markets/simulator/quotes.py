@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from django.db import connections, transaction
 
+from markets.domain.instruments import Instruments
 from markets.store import save_quotes
-from markets.venues.instruments import Instruments
 from markets.venues.paper import open_instruments
 from tradingsite.registry import MARKETS
 

@@ -18,8 +18,8 @@ from markets.simulator.kite.app import Kite
 from markets.simulator.news import News
 from markets.simulator.telegram import Telegram
 from markets.simulator.world import World
-from tradingsite import simulated_ports
-from tradingsite.simulated_ports import HEADER
+from tradingsite import simulator_ports
+from tradingsite.simulator_ports import HEADER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -142,7 +142,7 @@ class Servers:
             except OSError as error:
                 raise PortTaken(
                     f"the simulator's {name} service cannot have port {port} of {ADDRESS}: "
-                    f"{error.strerror}, taken by {simulated_ports.holder(port)}. Stop that, or "
+                    f"{error.strerror}, taken by {simulator_ports.holder(port)}. Stop that, or "
                     f"choose other ports by SIM_PORT or --{name}-port"
                 ) from error
             host, found = runner.addresses[0][:2]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from markets import store
-from markets.bars import Bars, FloatArray
-from markets.timeframes import seconds
+from markets.domain.bars import Bars, FloatArray
+from markets.domain.timeframes import seconds
 from tradingsite.registry import MARKETS
 
 

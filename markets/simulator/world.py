@@ -6,10 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from markets.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions, trading_date
-from markets.generator import Path
+from markets.domain.calendar import (
+    Calendar,
+    CryptoCalendar,
+    NseCalendar,
+    nse_sessions,
+    trading_date,
+)
 from markets.simulator.board import Board, Quoter
 from markets.simulator.listing import Exchange, Listing
+from markets.simulator.price_path import Path
 from markets.simulator.prices import PricePath, Prices
 
 # Real time for which one evaluation of all quotes serves: ticks come a few times a second.

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 
 from django.db import connections
 
-from markets.calendar import Calendar, NseCalendar, Session
+from markets.domain.calendar import Calendar, NseCalendar, Session
 from markets.models import TradingDay
 from markets.straddle.child import COMMAND, Child
 from markets.straddle.models import THE_ROW, TrackerState, Wanted
 from markets.straddle.reports import Report
 from tradingsite import clock, notices
-from tradingsite.heartbeat import Beat
 from tradingsite.locks import LockHeld, ProcessLock
-from tradingsite.serving import DATABASE_ERRORS
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import DATABASE_ERRORS
 
 SERVICE = "straddle-tracker"
 MARKET = "nifty"

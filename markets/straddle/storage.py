@@ -18,8 +18,8 @@ from itertools import islice
 import psycopg
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
-from markets.straddle.following import Ended, Event, Missed, Resumed, Row, SeriesKey
 from markets.straddle.models import Gap, Series, Tick
+from markets.straddle.roller import Ended, Event, Missed, Resumed, Row, SeriesKey
 from markets.straddle.underlyings import kind_of
 from tradingsite.databases import HOMES
 

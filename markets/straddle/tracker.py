@@ -24,9 +24,11 @@ from typing import NoReturn
 import psycopg
 from django.db import DatabaseError, InterfaceError, connections
 
-from markets.calendar import NseCalendar, trading_date
+from markets.domain.calendar import NseCalendar, trading_date
 from markets.straddle import storage
-from markets.straddle.following import (
+from markets.straddle.premium import STALE_SECONDS, MessageTime, Refusal
+from markets.straddle.reports import Report
+from markets.straddle.roller import (
     CUT_SHORT,
     Chain,
     Ended,
@@ -36,13 +38,11 @@ from markets.straddle.following import (
     Resumed,
     chain_of,
 )
-from markets.straddle.premium import STALE_SECONDS, MessageTime, Refusal
-from markets.straddle.reports import Report
 from markets.straddle.underlyings import UNDERLYINGS
 from markets.venues import own_simulator
 from markets.venues.base import Tick
 from markets.venues.configured import kite_config, kite_token, kite_venue
-from markets.venues.kite_ticker import KiteStream, State
+from markets.venues.kite.ticker import KiteStream, State
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 

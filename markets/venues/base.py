@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from markets.bars import Bars
+from markets.domain.bars import Bars
 from tradingsite.errors import Degraded, Retry
 
 

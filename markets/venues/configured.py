@@ -6,12 +6,12 @@ from pathlib import Path
 
 from django.conf import settings
 
-from markets.calendar import Calendar
-from markets.venues import telling
-from markets.venues.exchange import ExchangeVenue
-from markets.venues.exchange_client import from_settings
-from markets.venues.kite import KiteVenue
-from markets.venues.kite_token import KiteConfig, TokenStore
+from markets.domain.calendar import Calendar
+from markets.venues import odd_row_notices
+from markets.venues.ccxt.client import from_settings
+from markets.venues.ccxt.venue import ExchangeVenue
+from markets.venues.kite.token import KiteConfig, TokenStore
+from markets.venues.kite.venue import KiteVenue
 from markets.venues.limiter import KITE_RULES, RateLimiter
 
 
@@ -50,12 +50,12 @@ def kite_venue(calendar: Calendar) -> KiteVenue:
     venue = KiteVenue(
         kite_config(), kite_token(), kite_limiter(), calendar, product=settings.KITE_PRODUCT
     )
-    venue.odd_rows.tell_people = telling.tell
+    venue.odd_rows.tell_people = odd_row_notices.tell
     return venue
 
 
 def exchange_venue() -> ExchangeVenue:
     """Return the exchange's venue with this machine's keys."""
     venue = ExchangeVenue(from_settings())
-    venue.odd_rows.tell_people = telling.tell
+    venue.odd_rows.tell_people = odd_row_notices.tell
     return venue

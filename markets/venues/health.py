@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 import requests
 
 from markets.venues.base import TokenRefused
-from markets.venues.kite import KiteVenue
-from markets.venues.kite_token import KiteConfig, TokenStore
+from markets.venues.kite.token import KiteConfig, TokenStore
+from markets.venues.kite.venue import KiteVenue
 from markets.venues.limiter import RateLimiter
 from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 from tradingsite.format import ago, ist_near, money
 
 if TYPE_CHECKING:
-    from markets.venues.exchange import ExchangeVenue
+    from markets.venues.ccxt.venue import ExchangeVenue
 
 CLOCK_SECONDS = 2.0
 TIMEOUT_SECONDS = 7.0

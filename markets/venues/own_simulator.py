@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import requests
 
 from tradingsite.errors import Degraded, Retry
-from tradingsite.simulated_ports import HEADER
+from tradingsite.simulator_ports import HEADER
 
 PATH = "/_sim/desk"
 TIMEOUT_SECONDS = 5.0

@@ -13,9 +13,10 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import F, Sum
 
-from markets.calendar import Calendar, trading_date
-from markets.charges import itemise
-from markets.contracts import freeze_quantity
+from markets.domain.calendar import Calendar, trading_date
+from markets.domain.charges import itemise
+from markets.domain.contracts import freeze_quantity
+from markets.domain.instruments import BadInstrument, Instruments
 from markets.models import Quote, VenueOrder
 from markets.store import save_quotes
 from markets.venues.base import (
@@ -27,7 +28,6 @@ from markets.venues.base import (
     VenueTrade,
     refuse_if_late,
 )
-from markets.venues.instruments import BadInstrument, Instruments
 from tradingsite import clock
 from tradingsite.registry import MARKETS
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from bots.models import AccountHolding, Discrepancy, Fill, Position
-from markets.calendar import Calendar
-from markets.venues.instruments import BadInstrument, Instruments
+from markets.domain.calendar import Calendar
+from markets.domain.instruments import BadInstrument, Instruments
 from tradingsite.registry import Market
 
 LOOK_IS_OLD = dt.timedelta(minutes=5)

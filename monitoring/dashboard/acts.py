@@ -16,7 +16,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render, resolve_url
 
-from bots.live.resolving import Choice
+from bots.execution.break_resolution import Choice
 from bots.models import Position
 from monitoring.dashboard import confirm
 from monitoring.dashboard.books import DOES_NOT_ANSWER

@@ -28,7 +28,7 @@ from bots.models import (
     RiskState,
 )
 from markets import freshness
-from markets.calendar import Calendar, CryptoCalendar, NseCalendar
+from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar
 from markets.freshness import Datum, NewestBar
 from markets.models import Bar, Quote, TradingDay
 from tradingsite import clock

@@ -17,11 +17,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
-from markets import token_refresh
-from markets.venues import kite_login
+from markets.capture import token_refresh
 from markets.venues.configured import kite_config, kite_token
-from markets.venues.kite_login import LoginRefused, LoginUnavailable
-from markets.venues.kite_token import TokenStore
+from markets.venues.kite import login as kite_login
+from markets.venues.kite.login import LoginRefused, LoginUnavailable
+from markets.venues.kite.token import TokenStore
 from monitoring.dashboard import confirm
 from tradingsite import clock
 from tradingsite.access.acts import may

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
 
-from bots.live import halting
+from bots.execution import kill_switch
 from bots.models import Position, RiskState
 from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.acts import Act, Said
@@ -102,7 +102,7 @@ def resume(request: HttpRequest, slug: str) -> HttpResponse:
     )
 
     def carry_out() -> Sequence[Said]:
-        halting.resume(bot, acts.person(request))
+        kill_switch.resume(bot, acts.person(request))
         return [Said(CALM, f"The {bot.title} bot trades again from its next bar on.")]
 
     return acts.confirmed(request, act, carry_out)
@@ -113,19 +113,19 @@ def stop(bots: Iterable[Bot], reason: str, by: str, *, flatten: bool) -> list[Sa
 
     All flags first. A market whose database does not answer keeps no other from being halted.
     """
-    done: dict[str, halting.Halted] = {}
+    done: dict[str, kill_switch.Halted] = {}
     gone: set[str] = set()
     bots = list(bots)
     for bot in bots:
         if bot.market in gone:
             continue  # it would but take the others' time
         try:
-            done[bot.slug] = halting.halt(bot, reason, by, flatten=flatten)
+            done[bot.slug] = kill_switch.halt(bot, reason, by, flatten=flatten)
         except Error as error:
             log.warning("the %s bot could not be halted: %s", bot.slug, error)
             gone.add(bot.market)
     # What was on its way of all bots has left by the same moment.
-    until = time.monotonic() + halting.ANSWERED_WITHIN_SECONDS
+    until = time.monotonic() + kill_switch.ANSWERED_WITHIN_SECONDS
     return [
         _stopped(bot, done[bot.slug], until) if bot.slug in done else _unreached(bot)
         for bot in bots
@@ -139,10 +139,10 @@ def _halt_as_asked(request: HttpRequest, bots: Sequence[Bot]) -> list[Said]:
     return stop(bots, confirm.reason(request), acts.username(request), flatten=flattens)
 
 
-def _stopped(bot: Bot, done: halting.Halted, until: float) -> Said:
+def _stopped(bot: Bot, done: kill_switch.Halted, until: float) -> Said:
     words = f"{bot.title} bot: {done.words}."
     try:
-        begun = halting.orders_on_their_way(bot, max(until - time.monotonic(), 0.0))
+        begun = kill_switch.orders_on_their_way(bot, max(until - time.monotonic(), 0.0))
         if not RiskState.on(bot.market).objects.filter(bot=bot.slug, flatten=True).exists():
             words += " What it holds stays."
     except Error as error:

@@ -11,11 +11,11 @@ from django.db.models import Case, Q, Value, When
 
 from bots.modelstore.models import Activation, ModelVersion
 from monitoring import checks
-from tradingsite import heartbeat
 from tradingsite.errors import cause_in
 from tradingsite.models import Notice, Said
 from tradingsite.registry import BOTS, SLOTS, Slot
-from tradingsite.services import PLUMBING, SERVICES, Service
+from tradingsite.supervision import heartbeat
+from tradingsite.supervision.services import PLUMBING, SERVICES, Service
 from training.models import TrainingRun, TrainingStep
 
 # A desk that has just been started is not a desk whose services have died.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from bots.live.closures import SIDES
+from bots.execution.closures import SIDES
 from bots.models import Position
 from bots.modelstore.models import ModelVersion
 from monitoring.dashboard import curve, sparkline

@@ -10,27 +10,26 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db.models import Count
 
-from markets.calendar import Session
+from markets.domain.calendar import Session
 from markets.freshness import Stream
-from markets.generator import PLANTED_EDGE
-from monitoring.dashboard import account, freshness, machine, money, rail, verdict
+from monitoring.dashboard import account, freshness, machine, money, timeline, verdict
 from monitoring.dashboard import books as bookkeeping
 from monitoring.dashboard.account import VenueAccount
 from monitoring.dashboard.books import Book
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow, Money, PositionRow, Trade
-from monitoring.dashboard.rail import Band, Rail
+from monitoring.dashboard.timeline import Band, Rail
 from monitoring.dashboard.verdict import MarketClock, Verdict
 from tradingsite import clock
 from tradingsite.format import ist_near
-from tradingsite.jobs import notice_key
 from tradingsite.models import JobRun, Notice
 from tradingsite.notices import open_keys
 from tradingsite.registry import MARKETS, Market
-from tradingsite.schedules import JOBS
+from tradingsite.scheduling.jobs import notice_key
+from tradingsite.scheduling.schedules import JOBS
 
 POLL_SECONDS = {"simulated": 4, "paper": 10, "live": 10}
-DRAWN_ONE_BY_ONE = [job.name for job in JOBS if not rail.is_band(job)]
+DRAWN_ONE_BY_ONE = [job.name for job in JOBS if not timeline.is_band(job)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Overview:
     streams: list[Stream]
     notices: list[Notice]
     usdc_inr: float
-    planted_edge: str
+    is_generated: bool
     errors: list[str]
 
     @property
@@ -91,7 +90,7 @@ def gather() -> Overview:
     books = {slug: bookkeeping.read(market, midnight, now) for slug, market in _markets().items()}
     session = _session_today(books.get("nifty"), midnight)
     runs, counts = _job_runs(midnight)
-    day = rail.build(now, session, runs, counts)
+    day = timeline.build(now, session, runs, counts)
     bots = money.bot_rows(books)
     services = machine.services(settings.MODE, real_now)
     models = machine.models()
@@ -129,11 +128,11 @@ def gather() -> Overview:
         models=models,
         training=training,
         rail=day,
-        session=rail.session_band(session, "NIFTY session") if session else None,
+        session=timeline.session_band(session, "NIFTY session") if session else None,
         streams=streams,
         notices=notices,
         usdc_inr=settings.USDC_INR,
-        planted_edge=PLANTED_EDGE if generated else "",
+        is_generated=generated,
         errors=[book.error for book in books.values() if book.error],
     )
 
@@ -200,7 +199,7 @@ def _job_runs(midnight: dt.datetime) -> tuple[list[JobRun], dict[str, dict[str, 
 def _failed(runs: list[JobRun]) -> list[JobRun]:
     """Return the newest runs that failed or were missed, where nobody has made up for it since."""
     states = {JobRun.State.FAILED, JobRun.State.MISSED}
-    failed = [run for run in rail.newest_of_each(runs) if run.state in states]
+    failed = [run for run in timeline.newest_of_each(runs) if run.state in states]
     still_open = open_keys(notice_key("")) if failed else set()
     return [run for run in failed if notice_key(run.job) in still_open]
 

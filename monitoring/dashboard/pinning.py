@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from django.http import HttpRequest, HttpResponse
 
-from markets import token_refresh
+from markets.capture import token_refresh
 from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.acts import Act, Field, Said
 from monitoring.dashboard.broker import WARN

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from django.http import HttpRequest, HttpResponse
 
-from bots.live import discrepancies, givingup, resolving
+from bots.execution import break_resolution, breaks, manual_resolution
 from bots.models import Discrepancy, Order
 from markets import store
-from markets.venues.instruments import Instruments
+from markets.domain.instruments import Instruments
 from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.acts import Act, Field, Said
 from monitoring.dashboard.broker import CALM, FAIL
@@ -30,8 +30,8 @@ def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
     row = Discrepancy.on(market).objects.filter(pk=number, closed_at=None).first()
     if row is None:
         return acts.back(request, "The ledger and the venue agree there by now.")
-    choices = resolving.choices(market, row)
-    held = discrepancies.bots_hold(market, row.venue, row.instrument)
+    choices = break_resolution.choices(market, row)
+    held = breaks.bots_hold(market, row.venue, row.instrument)
     act = Act(
         f"What is the difference in {row.instrument}?",
         "The bots' fills and your own trades do not explain what the account holds. Look at the "
@@ -58,7 +58,7 @@ def adopt(request: HttpRequest, market: str, number: int) -> HttpResponse:
         by = acts.person(request)
         if not chosen.needs_price:
             by = by[:ADOPTED_BY_CHARACTERS]  # kept in the difference's own row
-        booked = resolving.resolve(market, row, key, by, _instruments(market), price)
+        booked = break_resolution.resolve(market, row, key, by, _instruments(market), price)
         return [Said(CALM, f"{booked}.")]
 
     return acts.confirmed(request, act, carry_out)
@@ -112,7 +112,7 @@ def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
                 "empty; nothing was changed"
             )
         by = acts.person(request)
-        if not givingup.give_up(market, tag, by, _instruments(market), filled, price):
+        if not manual_resolution.give_up(market, tag, by, _instruments(market), filled, price):
             return [Said(FAIL, f"Order {tag} is not unknown any more; nothing was changed.")]
         ended = Order.on(market).objects.get(tag=tag)
         at = as_price(price, currency) if price else sent_at
@@ -123,11 +123,11 @@ def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
 
 
 def _price_fields(
-    market: str, row: Discrepancy, choices: Sequence[resolving.Choice]
+    market: str, row: Discrepancy, choices: Sequence[break_resolution.Choice]
 ) -> Sequence[Field]:
     if not any(each.needs_price for each in choices):
         return ()
-    known = resolving.suggested_price(market, row.instrument)
+    known = break_resolution.suggested_price(market, row.instrument)
     return (
         Field(
             "price",

@@ -18,9 +18,9 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from bots import causes
-from bots.live import limits, resolving, shortfall
-from bots.live.closures import SIDES
+from bots import no_trade_causes
+from bots.execution import break_resolution, pretrade_checks, shortfall
+from bots.execution.closures import SIDES
 from bots.models import (
     AccountHolding,
     Discrepancy,
@@ -31,7 +31,7 @@ from bots.models import (
     ShadowAccount,
 )
 from bots.modelstore import services as modelstore
-from markets.calendar import CryptoCalendar
+from markets.domain.calendar import CryptoCalendar
 from monitoring.dashboard import account, overview
 from monitoring.dashboard.books import DOES_NOT_ANSWER, calendar_round
 from monitoring.templatetags.desk import slot_title
@@ -51,7 +51,7 @@ class BotRow:
     holds: bool
     """Anything, less than a lot too."""
     venue: str
-    orders_a_day: int = limits.ORDERS_A_DAY
+    orders_a_day: int = pretrade_checks.ORDERS_A_DAY
 
     @property
     def currency(self) -> str:
@@ -124,7 +124,7 @@ def page(request: HttpRequest) -> HttpResponse:
     context["orders"] = context["orders"][:ORDERS_SHOWN]
     context["cause_titles"] = [
         (cause, title)
-        for cause, title in causes.TITLES.items()
+        for cause, title in no_trade_causes.TITLES.items()
         if any(cause in day.counts for _, day in context["causes"])
     ]
     context["causes"] = [
@@ -156,7 +156,7 @@ def _read(market: str, context: dict[str, Any]) -> None:
     doubtful = list(orders.filter(state=Order.State.UNKNOWN).exclude(pk__in=[o.pk for o in newest]))
     since = clock.market() - dt.timedelta(days=5)
     slots = [slot for slot in SLOTS.values() if slot.market == market]
-    days = [(slot.slug, day) for slot in slots for day in causes.by_day(slot, since)[:1]]
+    days = [(slot.slug, day) for slot in slots for day in no_trade_causes.by_day(slot, since)[:1]]
     costs = [row for bot in bots for row in shortfall.report(bot, clock.market())]
     context["bots"] += rows
     context["accounts"] += accounts
@@ -169,7 +169,7 @@ def _read(market: str, context: dict[str, Any]) -> None:
 
 def _answer(market: str, row: Discrepancy) -> str:
     """Return the words of the button: the one answer there is, else that one must be given."""
-    answers = resolving.choices(market, row)
+    answers = break_resolution.choices(market, row)
     return answers[0].title if len(answers) == 1 else "Say what it is"
 
 

@@ -17,12 +17,12 @@ from monitoring.dashboard.account import VenueAccount
 from monitoring.dashboard.books import Book
 from monitoring.dashboard.machine import ModelRow, RunRow, ServiceRow
 from monitoring.dashboard.money import BotRow
-from monitoring.dashboard.rail import Rail
+from monitoring.dashboard.timeline import Rail
 from tradingsite import format as fmt
 from tradingsite.errors import cause_in
 from tradingsite.models import JobRun, Notice
 from tradingsite.registry import BOTS
-from tradingsite.schedules import ALL
+from tradingsite.scheduling.schedules import ALL
 from training.models import TrainingRun
 
 FAIL, WARN, START, CALM = "fail", "warn", "start", "calm"

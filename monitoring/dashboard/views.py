@@ -14,10 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
-from monitoring.dashboard import rail
+from monitoring.dashboard import timeline
 from monitoring.dashboard.books import DOES_NOT_ANSWER
 from monitoring.dashboard.overview import gather
-from tradingsite.schedules import JOBS
+from tradingsite.scheduling.schedules import JOBS
 
 # Every card is a file of the same name in dashboard/cards/ and an element of the same id.
 LIVE_CARDS = (
@@ -81,7 +81,7 @@ def _page(request: HttpRequest, template: str) -> HttpResponse:
         "overview": seen,
         "cards": LIVE_CARDS,
         "places": PLACES,
-        "legend": rail.LEGEND,
+        "legend": timeline.LEGEND,
         "jobs_count": len(JOBS),
         "services_up": sum(1 for row in seen.services if row.level in {"ok", "idle"}),
         "curve": seen.money.curve.as_json(),

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.staticfiles.storage import staticfiles_storage
 
-from bots.live.netting import (
+from bots.execution.netting import (
     BY_OWNER,
     BY_VENUE,
     CROSS,

@@ -16,7 +16,7 @@ MINUTE_SECONDS = 1.5
 
 def wrong_orders(desk: Any) -> Iterator[str]:
     """Say what is wrong with a desk's orders, by the venue's own records."""
-    from bots.live.states import IN_FLIGHT, State
+    from bots.execution.states import IN_FLIGHT, State
     from bots.models import Discrepancy, Order, OrderEvent
 
     rows = {order.tag: order for order in Order.on(desk.market).objects.all()}
@@ -41,8 +41,8 @@ def wrong_orders(desk: Any) -> Iterator[str]:
 
 def wrong_position(desk: Any) -> Iterator[str]:
     """Say where a desk's position is not the account's, and nobody is told."""
-    from bots.live import discrepancies
-    from bots.live.states import IN_FLIGHT
+    from bots.execution import breaks
+    from bots.execution.states import IN_FLIGHT
     from bots.models import Discrepancy, Order, Position
     from tradingsite.models import Notice
 
@@ -61,9 +61,9 @@ def wrong_position(desk: Any) -> Iterator[str]:
         # The minute's look, which real time here has no minutes for.
         desk.runner._reconciled_at = float("-inf")
         desk.step()
-        held = discrepancies.explained(desk.market, desk.venue)
+        held = breaks.explained(desk.market, desk.venue)
         # What the owner kept of a contract that has expired is nobody's any more.
-        alive = (name for name in held if discrepancies._is_ours(instruments, name))
+        alive = (name for name in held if breaks._is_ours(instruments, name))
         explained = sum((held[name] for name in alive), Decimal(0))
         if explained == desk.hands.held() or stops.exists():
             break

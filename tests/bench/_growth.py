@@ -51,14 +51,14 @@ def widen_the_list() -> None:
 
 def measure(folder: Path, venue: Callable[..., Any], go: Callable[[int], None]) -> dict[str, float]:
     """Return the figures of all scales, and print them as a table."""
-    from markets.calendar import NseCalendar, nse_sessions
-    from markets.options import chain, partitions, storing
+    from markets.domain.calendar import NseCalendar, nse_sessions
+    from markets.options import chain, partitions, storage
 
     calendar = NseCalendar(nse_sessions())
     session = calendar.session_on(DAY)
     assert session is not None
     found: dict[int, dict[str, float]] = {}
-    wanted, real_store = chain.wanted, storing.store
+    wanted, real_store = chain.wanted, storage.store
     for place, (scale, sizes) in enumerate(SCALES.items()):
         names = zip(("NIFTY", "BANKNIFTY", "SENSEX"), sizes, strict=True)
         chains = tuple(chain.Chain(name, *size) for name, size in names)
@@ -71,7 +71,7 @@ def measure(folder: Path, venue: Callable[..., Any], go: Callable[[int], None]) 
             commits.append(time.perf_counter() - began)
             return stored
 
-        storing.store = timed
+        storage.store = timed
         try:
             first = session.opens_at + 60 * (60 + 20 * place)
             place_of = folder / str(scale)
@@ -79,7 +79,7 @@ def measure(folder: Path, venue: Callable[..., Any], go: Callable[[int], None]) 
             found[scale] = _scale(place_of, partial(venue, calendar), go, first, chains, calendar)
             found[scale]["store_ms"] = float(np.median(commits)) * 1_000
         finally:
-            chain.wanted, storing.store = wanted, real_store
+            chain.wanted, storage.store = wanted, real_store
     partitions.drop(DAY)
     _print(found)
     one, ten = found[1], found[10]

@@ -160,7 +160,7 @@ class Exchange:
 
     def filled(self, tag: str) -> Decimal:
         """Return what an order has traded."""
-        from markets.venues.exchange_client import tag_of
+        from markets.venues.ccxt.client import tag_of
 
         fills = (fill for fill in list(self._account.fills) if tag_of(fill.cloid) == tag)
         return sum(((1 if fill.is_buy else -1) * fill.size for fill in fills), Decimal(0))
@@ -170,7 +170,7 @@ class Exchange:
 
     def tags(self) -> list[str]:
         """Return the tag of every order the account ever had."""
-        from markets.venues.exchange_client import tag_of
+        from markets.venues.ccxt.client import tag_of
 
         tags = (tag_of(order.cloid) for order in list(self._account.orders.values()))
         return [tag for tag in tags if tag]
@@ -180,8 +180,8 @@ def answer(bot: Any, hands: Any, instruments: Any) -> dict[str, int]:
     """Be the person: end what is unknown and over, say what a difference is, and let it go on."""
     from django.core.management import call_command
 
-    from bots.live import halting, resolving
-    from bots.live.states import State
+    from bots.execution import break_resolution, kill_switch
+    from bots.execution.states import State
     from bots.models import Discrepancy, Order, RiskState
 
     counted = {"given_up": 0, "resumed": 0, "resolved": 0}
@@ -194,10 +194,10 @@ def answer(bot: Any, hands: Any, instruments: Any) -> dict[str, int]:
     for row in Discrepancy.on(market).objects.filter(closed_at=None):
         # An order that has not ended comes first; the person is asked again.
         with contextlib.suppress(ValueError):
-            choice = resolving.choices(market, row)[0]
-            resolving.resolve(market, row, choice.key, "a person", instruments)
+            choice = break_resolution.choices(market, row)[0]
+            break_resolution.resolve(market, row, choice.key, "a person", instruments)
             counted["resolved"] += 1
     if RiskState.on(market).objects.filter(bot=bot.slug, halted=True).exists():
-        halting.resume(bot, "a person")
+        kill_switch.resume(bot, "a person")
         counted["resumed"] += 1
     return counted

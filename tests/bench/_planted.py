@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bots.observation import Float32Array
-from markets.bars import FloatArray, IntArray
-from markets.tape import Tape
+from bots.decision.observation import Float32Array
+from markets.domain.bars import FloatArray, IntArray
+from markets.domain.price_panel import Tape
 from tests.tapes import make_tape
 
 LIMIT_LOTS = 4

@@ -85,14 +85,14 @@ class _Desk:
     def __init__(self, folder: Path, clock_file: Path, url: str) -> None:
         from bots.live.runner import Runner
         from markets import store
-        from markets.generator import Path as PricePath
         from markets.simulator import credentials, history
         from markets.simulator.market import Feed
-        from markets.venues.kite import KiteVenue
-        from markets.venues.kite_token import KiteConfig, TokenStore
+        from markets.simulator.price_path import Path as PricePath
+        from markets.venues.kite.token import KiteConfig, TokenStore
+        from markets.venues.kite.venue import KiteVenue
         from markets.venues.limiter import KINDS, RateLimiter, Rule
-        from tradingsite.heartbeat import Beat
         from tradingsite.registry import BOTS
+        from tradingsite.supervision.heartbeat import Beat
 
         self.clock_file, self.url = clock_file, url
         self.sent: list[float] = []
@@ -171,8 +171,8 @@ class _Desk:
         return not self.runner._is_ready or bool(self.runner._unsettled)
 
     def _policies(self, folder: Path) -> Any:
-        from bots.bundle import ENCODER, HEAD, OnnxPolicy
         from bots.live.policies import Loaded, Policies
+        from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
 
         chance = soak.Chance(random.Random(soak.SEED))
         loaded = {}

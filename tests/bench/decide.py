@@ -107,13 +107,13 @@ def _measured(module: str, folder: Path, checkout: Path = CHECKOUT) -> dict[str,
 
 def _export(folder: Path) -> None:
     """Write the graphs of each slot's network."""
-    from markets.features import schema_for
+    from markets.domain.features import schema_for
     from tests.tapes import random_features, random_tape
     from tradingsite.registry import BOTS
-    from training.barppo import BarPPO
-    from training.env import BatchEnv, Episodes
-    from training.export import export_model
-    from training.hyperparameters import Hyperparameters
+    from training.rl.barppo import BarPPO
+    from training.rl.env import BatchEnv, Episodes
+    from training.rl.hyperparameters import Hyperparameters
+    from training.rl.onnx_export import export_model
 
     bot = BOTS[BOT]
     settings = Hyperparameters.of(bot.network)
@@ -149,15 +149,15 @@ class _Bot:
     def __init__(self, folder: Path) -> None:
         from django.db import connections
 
-        from bots.live import ledger
+        from bots.execution import ledger
         from bots.live.decisions import Decider
         from bots.live.policies import Policies
         from bots.modelstore import services as modelstore
         from markets import store
-        from markets.generator import Path as PricePath
+        from markets.domain.instruments import Instruments
         from markets.simulator import history
         from markets.simulator.market import Feed
-        from markets.venues.instruments import Instruments
+        from markets.simulator.price_path import Path as PricePath
         from markets.venues.paper import PaperVenue
         from tradingsite.registry import BOTS
 
@@ -212,11 +212,11 @@ class _Bot:
 
         Returns wall and CPU time to the decision, both till it is recorded, and the backend's CPU.
         """
-        from bots.live import protocol
-        from bots.live.agenda import Due
-        from bots.live.database import DatabaseLedger
+        from bots.execution import protocol
+        from bots.execution.orders import submit_all
+        from bots.execution.postgres_ledger import DatabaseLedger
+        from bots.live.bar_schedule import Due
         from bots.live.decisions import load_inputs
-        from bots.live.orders import submit_all
         from markets import store
         from markets.models import Source
 
@@ -276,8 +276,8 @@ class _Bot:
         return found | {"bars": float(len(times)), "decisions": float(self.decisions)}
 
     def _load(self, folder: Path, slot: Slot) -> Loaded:
-        from bots.bundle import ENCODER, HEAD, OnnxPolicy
         from bots.live.policies import Loaded
+        from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
 
         files = ((folder / slot.slug / name).read_bytes() for name in (ENCODER, HEAD))
         policy = OnnxPolicy(*files)

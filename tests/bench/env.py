@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.tapes import random_features, random_funding, random_tape
-from training.env import BatchEnv, Episodes, SingleEnv
+from training.rl.env import BatchEnv, Episodes, SingleEnv
 
 ROWS = 20_000
 FEATURES = 30

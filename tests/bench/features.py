@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
-from markets import features
-from markets.bars import Bars
-from markets.calendar import NseCalendar, nse_sessions
-from markets.generator import Path
-from markets.readings import HISTORY_SECONDS, Readings
+from markets.domain import features
+from markets.domain.bars import Bars
+from markets.domain.calendar import NseCalendar, nse_sessions
+from markets.domain.exogenous import HISTORY_SECONDS, Readings
+from markets.simulator.price_path import Path
 from tests import beside
 
 BARS = 36_000

@@ -111,12 +111,14 @@ def ours(file: str) -> None:
     import pyarrow.compute
     import pyarrow.csv  # noqa: F401 - loaded before the clock starts
 
-    from markets import bar_imports, importing, store
+    from markets import store
+    from markets.imports import bars as bar_files
+    from markets.imports import batches as import_batches
 
-    with _measured(beyond), mock.patch.object(bar_imports, "_features", return_value=0):
+    with _measured(beyond), mock.patch.object(import_batches, "_features", return_value=0):
         calendar = store.load_calendar(MARKET)
-        read = importing.read_files([Path(file)], "1m", calendar, importing.Asked(MARKET))
-        bar_imports.import_bars(MARKET, read.bars, file=file)
+        read = bar_files.read_files([Path(file)], "1m", calendar, bar_files.Asked(MARKET))
+        import_batches.import_bars(MARKET, read.bars, file=file)
 
 
 def pandas(file: str) -> None:
@@ -194,7 +196,7 @@ def _write(file: Path) -> int:
     """
     import numpy as np
 
-    from markets.calendar import NseCalendar, nse_sessions
+    from markets.domain.calendar import NseCalendar, nse_sessions
 
     sessions = nse_sessions()
     calendar = NseCalendar(sessions)

@@ -70,13 +70,13 @@ def _ratio() -> dict[str, float]:
     """
     from django.db import connections
 
-    from markets.options import partitions, storing
+    from markets.options import partitions, storage
     from markets.options.spool import Spool
 
     day = dt.date(2026, 5, 29)
     opens = int(dt.datetime(2026, 5, 29, 3, 45, tzinfo=dt.UTC).timestamp())
     batches = list(_walk(opens, RATIO_MINUTES))
-    known = storing.Known()
+    known = storage.Known()
     known.ids(batches[0])
     known.ensure_day(day)
     with connections["options"].cursor() as cursor:
@@ -93,8 +93,8 @@ def _ratio() -> dict[str, float]:
         for batch in batches:
             began = time.perf_counter()
             with connections["options"].cursor() as cursor:  # one statement, one commit
-                encoded = storing.encode(batch.minute, numbers, batch.values)
-                storing.copy_rows(cursor, encoded, "bare")
+                encoded = storage.encode(batch.minute, numbers, batch.values)
+                storage.copy_rows(cursor, encoded, "bare")
             bare.append(time.perf_counter() - began)
             began = time.perf_counter()
             _copy_by_rows(batch, numbers)
@@ -102,7 +102,7 @@ def _ratio() -> dict[str, float]:
             kinds = [
                 (by_hand, lambda: _copy_by_hand(batch, numbers)),  # noqa: B023 - called at once
                 (by_bytes, lambda: _copy_by_bytes(batch, numbers)),  # noqa: B023
-                (path, lambda: storing.store(batch, known)),  # noqa: B023
+                (path, lambda: storage.store(batch, known)),  # noqa: B023
             ]
             for used, copy in (kinds[place] for place in random.permutation(3)):
                 began, began_cpu = time.perf_counter(), cpu()
@@ -113,7 +113,7 @@ def _ratio() -> dict[str, float]:
             began = time.perf_counter()
             spool.put(batch).unlink()
             spooled.append(time.perf_counter() - began)
-        again = sum(storing.store(batch, known) for batch in batches[:5])
+        again = sum(storage.store(batch, known) for batch in batches[:5])
     with connections["options"].cursor() as cursor:
         cursor.execute(f"DROP TABLE bare, {', '.join(KEYED)}")
     partitions.drop(day)
@@ -166,11 +166,11 @@ def _copy_by_hand(batch: Any, numbers: Any) -> None:
 def _copy_by_bytes(batch: Any, numbers: Any) -> None:
     from django.db import connections
 
-    from markets.options import storing
+    from markets.options import storage
 
     with connections["options"].cursor() as cursor:
-        encoded = storing.encode(batch.minute, numbers, batch.values)
-        storing.copy_rows(cursor, encoded, KEYED[1])
+        encoded = storage.encode(batch.minute, numbers, batch.values)
+        storage.copy_rows(cursor, encoded, KEYED[1])
 
 
 def _copy_by_rows(batch: Any, numbers: Any) -> None:
@@ -189,7 +189,7 @@ def _walk(opens: int, minutes: int) -> Iterator[Any]:
     """Give minutes of quotes that move as options' do."""
     from decimal import Decimal
 
-    from markets.options.batch import Batch
+    from markets.options.minute_batch import Batch
     from markets.venues.base import VenueInstrument
 
     random = np.random.default_rng(7)
@@ -220,8 +220,8 @@ def _whole_day(folder: Path) -> dict[str, float]:
     """Return what a day of the simulator leaves: rows, commits, bytes."""
     from django.db import connections
 
-    from markets.calendar import NseCalendar, nse_sessions
-    from markets.options import days, parquet, partitions, storing
+    from markets.domain.calendar import NseCalendar, nse_sessions
+    from markets.options import days, parquet, partitions, storage
     from markets.options.collector import Collector, TooLate
     from markets.simulator.world import BOARD_SECONDS
 
@@ -231,7 +231,7 @@ def _whole_day(folder: Path) -> dict[str, float]:
     with _simulator(session.opens_at - 120) as (url, token, go):
         venue = _Counted(_venue(url, token, folder, calendar))
         collector = Collector(venue, calendar, folder / "spool")
-        commits, real_store = [], storing.store
+        commits, real_store = [], storage.store
 
         def timed(batch: Any, known: Any) -> int:
             began = time.perf_counter()
@@ -239,7 +239,7 @@ def _whole_day(folder: Path) -> dict[str, float]:
             commits.append(time.perf_counter() - began)
             return stored
 
-        storing.store = timed
+        storage.store = timed
         late = 0
         try:
             began = time.monotonic()
@@ -253,7 +253,7 @@ def _whole_day(folder: Path) -> dict[str, float]:
                     late += 1
             seconds = time.monotonic() - began
         finally:
-            storing.store = real_store
+            storage.store = real_store
     with connections["options"].cursor() as cursor:
         cursor.execute("SELECT count(*), count(DISTINCT (instrument_id, ts)) FROM options_quote")
         rows, distinct = cursor.fetchone()
@@ -310,7 +310,7 @@ class _Counted:
 
 
 def _opens() -> int:
-    from markets.calendar import NseCalendar, nse_sessions
+    from markets.domain.calendar import NseCalendar, nse_sessions
 
     session = NseCalendar(nse_sessions()).session_on(DAY)
     assert session is not None
@@ -327,8 +327,8 @@ def _venue(
     url: str, token: dict[str, str], folder: Path, calendar: Any, *, paced: bool = False
 ) -> Any:
     from markets.simulator import credentials
-    from markets.venues.kite import KiteVenue
-    from markets.venues.kite_token import KiteConfig, TokenStore
+    from markets.venues.kite.token import KiteConfig, TokenStore
+    from markets.venues.kite.venue import KiteVenue
     from markets.venues.limiter import KINDS, KITE_RULES, RateLimiter, Rule
 
     store = TokenStore(folder / "token.json")
@@ -483,9 +483,10 @@ def _scratch() -> Iterator[None]:
     from django.db import connections
     from psycopg import sql
 
-    from tradingsite import databases, embedded
+    from tradingsite import databases
+    from tradingsite.embedded import launcher
 
-    url = os.environ.get("DATABASE_URL") or embedded.ensure(settings.DATA_DIR).postgres
+    url = os.environ.get("DATABASE_URL") or launcher.ensure(settings.DATA_DIR).postgres
     with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
         name = sql.Identifier(f"{NAME}_options")
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))

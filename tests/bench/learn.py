@@ -34,12 +34,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
 from tests.bench import _planted as planted
-from training.barppo import BarPPO
-from training.env import BatchEnv, Episodes
-from training.hyperparameters import Hyperparameters
 from training.nets.extractor import BarExtractor
 from training.nets.head import Head
-from training.reward import RewardSettings
+from training.rl.barppo import BarPPO
+from training.rl.env import BatchEnv, Episodes
+from training.rl.hyperparameters import Hyperparameters
+from training.rl.reward import RewardSettings
 
 REPORT_MARKETS, CHOICE_MARKETS, NULL_MARKETS = (101, 102, 103), (201, 202, 203), (301, 302, 303)
 SEEDS = (0, 1, 2)

@@ -104,10 +104,10 @@ def _run(seed: int) -> Any:
     from markets.simulator import history
     from tradingsite import clock
     from tradingsite.registry import SLOTS
-    from training import pipeline
+    from training.pipeline import runs as pipeline_runs
 
     until = clock.from_seconds(history.first_instant())
-    run = pipeline.enqueue(
+    run = pipeline_runs.enqueue(
         SLOTS[SLOT],
         "bench",
         clock.real(),
@@ -117,7 +117,7 @@ def _run(seed: int) -> Any:
         send=False,
     )
     assert run is not None
-    done = pipeline.run_in_place(run)
+    done = pipeline_runs.run_in_place(run)
     if done.state != done.State.DONE:
         raise RuntimeError(done.detail)
     return done
@@ -151,9 +151,9 @@ def _spoil(folder: Path) -> dict[str, float]:
     """Return how many ways of spoiling the trained bundle were tried, and how many were refused."""
     import shutil
 
-    from bots import bundle
+    from bots.modelstore import bundle
     from bots.modelstore import services as modelstore
-    from tests.bots.mutations import corpus
+    from tests.bots.modelstore.mutations import corpus
 
     good = modelstore.folder(modelstore.get(SLOT, 2))
     other = modelstore.folder(modelstore.get(SLOT, 1))

@@ -24,8 +24,8 @@ import psutil
 
 from tests.chaos.desk import CHECKOUT, Desk, TooLate
 from tests.chaos.outcome import SERVICES, now
-from tradingsite.services import PLUMBING
-from tradingsite.services import SERVICES as PROD
+from tradingsite.supervision.services import PLUMBING
+from tradingsite.supervision.services import SERVICES as PROD
 
 BEFORE = os.environ.get("NIGHTDESK_BENCH_BEFORE", "1d9ecf4")
 DAY_SPEED, NIGHT_SPEED = 192.0, 960.0

@@ -10,14 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from bots.bundle import ENCODER, HEAD, OnnxPolicy
-from bots.engine import SlotTape, replay_slot
-from bots.risk import RiskGate
+from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.risk import RiskGate
+from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
 from tests.tapes import random_features, random_tape
-from training.barppo import BarPPO
-from training.env import BatchEnv, Episodes
-from training.export import export_model
-from training.hyperparameters import Hyperparameters
+from training.rl.barppo import BarPPO
+from training.rl.env import BatchEnv, Episodes
+from training.rl.hyperparameters import Hyperparameters
+from training.rl.onnx_export import export_model
 
 ROWS = 20_000
 FEATURES = 28

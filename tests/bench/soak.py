@@ -94,20 +94,22 @@ def measure(folder: str) -> None:
     import logging
 
     logging.disable(logging.CRITICAL)
-    from bots.live import database, discrepancies, protocol, runner
+    from bots.execution import breaks, postgres_ledger, protocol
+    from bots.live import runner
     from markets.simulator.hyperliquid import app
-    from markets.venues import exchange, kite_calls
+    from markets.venues.ccxt import venue as exchange_venue
+    from markets.venues.kite import calls as kite_calls
     from tests.cloning import cloned
 
     # A simulator is well again at once, and a bar that is not there will not come.
     vars(runner).update(VENUE_PAUSE_SECONDS=0.2, LATE_SECONDS=0.0)
     vars(runner).update(IN_FLIGHT_SECONDS=0.2, FILLS_SECONDS=0.1)
     vars(kite_calls).update(COOL_DOWN_SECONDS=0.2)
-    vars(exchange).update(FILLS_LAG_SECONDS=0.3)
+    vars(exchange_venue).update(FILLS_LAG_SECONDS=0.3)
     vars(app).update(STEP_SECONDS=0.05)
     # A minute of the soak's is a second: its bars follow each other within one.
-    vars(discrepancies).update(SETTLES_WITHIN=dt.timedelta(seconds=0.5))
-    vars(database).update(RESTS_SECONDS=0.7)
+    vars(breaks).update(SETTLES_WITHIN=dt.timedelta(seconds=0.5))
+    vars(postgres_ledger).update(RESTS_SECONDS=0.7)
     vars(protocol).update(DOUBT_READ_AT_SECONDS=(0.05, 0.1, 0.2, 0.4))
     with cloned(), desks(Path(folder)) as soak:
         print(json.dumps(soak.live()))
@@ -139,9 +141,9 @@ class _Desk:
     def __init__(self, slug: str, venue: Any, faults: Any, hands: Any, soak: Soak) -> None:
         from bots.live.policies import Loaded, Policies
         from markets import store
-        from markets.generator import Path as PricePath
         from markets.simulator import history
         from markets.simulator.market import Feed
+        from markets.simulator.price_path import Path as PricePath
         from tradingsite.registry import BOTS
 
         self.bot, self.venue, self.faults = BOTS[slug], venue, faults
@@ -169,7 +171,7 @@ class _Desk:
         from django.db import connections
 
         from bots.live.runner import Runner
-        from tradingsite.heartbeat import Beat
+        from tradingsite.supervision.heartbeat import Beat
 
         connections[self.market].close()  # what a dead process held is free
         name = f"{self.bot.slug}-bot"
@@ -185,7 +187,7 @@ class _Desk:
 
     def close_bar(self) -> None:
         """Let a bar close, perhaps with a fault or a crash on the way, and the bot settle."""
-        from bots.live import protocol
+        from bots.execution import protocol
 
         chance = self.soak.chance
         self.feed.close_bars(int(self.soak.now))
@@ -277,7 +279,7 @@ class Soak:
 
     def live(self) -> dict[str, float]:
         """Go from bar to bar until there were orders enough; return the figures."""
-        from bots.live import protocol
+        from bots.execution import protocol
         from bots.models import Order
 
         def fail(point: str) -> None:
@@ -349,14 +351,14 @@ class Soak:
 
 @contextmanager
 def desks(folder: Path) -> Iterator[Soak]:
-    from markets.calendar import NseCalendar, nse_sessions
+    from markets.domain.calendar import NseCalendar, nse_sessions
     from markets.simulator import credentials
     from markets.simulator.hyperliquid.app import Hyperliquid
     from markets.simulator.kite.app import Kite
-    from markets.venues.exchange import ExchangeVenue
-    from markets.venues.exchange_client import ExchangeConfig
-    from markets.venues.kite import KiteVenue
-    from markets.venues.kite_token import KiteConfig, TokenStore
+    from markets.venues.ccxt.client import ExchangeConfig
+    from markets.venues.ccxt.venue import ExchangeVenue
+    from markets.venues.kite.token import KiteConfig, TokenStore
+    from markets.venues.kite.venue import KiteVenue
     from markets.venues.limiter import KINDS, RateLimiter, Rule
     from tests.markets.simulator.broker import shared_world
     from tests.markets.simulator.served import served

@@ -29,8 +29,8 @@ from markets.simulator.kite.packets import Sheet
 from markets.simulator.kite.ticker import TICKER_FAULTS, Ticker
 from markets.simulator.world import World
 from markets.venues.base import Tick
-from markets.venues.kite_packets import parse
-from markets.venues.kite_ticker import KiteStream
+from markets.venues.kite.packets import parse
+from markets.venues.kite.ticker import KiteStream
 from tradingsite.clock import IST
 
 INSTRUMENTS = 730

@@ -32,15 +32,15 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from torch import Tensor
 
-from bots.bundle import ENCODER, HEAD, OnnxPolicy
-from bots.observation import ACCOUNT_SIZE, WINDOW, Float32Array, windows
+from bots.decision.observation import ACCOUNT_SIZE, WINDOW, Float32Array, windows
+from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
 from tests.bench import _planted as planted
 from tests.bench import learn
-from training.barppo import BarPPO
-from training.env import BatchEnv, Episodes
-from training.export import export_model
-from training.hyperparameters import Hyperparameters
 from training.nets.head import GatedResidualNetwork
+from training.rl.barppo import BarPPO
+from training.rl.env import BatchEnv, Episodes
+from training.rl.hyperparameters import Hyperparameters
+from training.rl.onnx_export import export_model
 
 MARKET = ("hard", learn.CHOICE_MARKETS[0])
 NETWORKS = ("mlp", "tft", "lstm")

@@ -5,14 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bots.bundle import seal
-from bots.keys import generate_keys, load_private_key
-from bots.manifest import Golden, Normalisation, Span
+from bots.decision.observation import ACCOUNT_SIZE, WINDOW
 from bots.modelstore import services as modelstore
+from bots.modelstore.bundle import seal
+from bots.modelstore.keys import generate_keys, load_private_key
+from bots.modelstore.manifest import Golden, Normalisation, Span
 from bots.modelstore.models import ModelVersion
-from bots.observation import ACCOUNT_SIZE, WINDOW
-from markets.features import schema_for
-from tests.bots.bundles import HEAD_WEIGHT, HIDDEN, draft_manifest, encoder_graph, write_graphs
+from markets.domain.features import schema_for
+from tests.bots.modelstore.bundles import (
+    HEAD_WEIGHT,
+    HIDDEN,
+    draft_manifest,
+    encoder_graph,
+    write_graphs,
+)
 from tradingsite.registry import Slot
 
 

@@ -10,12 +10,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from bots import signals, tasks
-from bots.actions import NAMES
+from bots.decision.actions import NAMES
 from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Signal
 from markets import store
-from markets.calendar import NseCalendar, nse_sessions
-from markets.features import schema_for
+from markets.domain.calendar import NseCalendar, nse_sessions
+from markets.domain.features import schema_for
 from markets.models import CameBy, Source
 from markets.simulator import history
 from tests.desk import calendar_of, ist
@@ -23,9 +23,9 @@ from tests.histories import seed_days
 from tests.policies import NoisePolicy
 from tradingsite import clock
 from tradingsite.errors import Degraded
-from tradingsite.jobs import Skipped
 from tradingsite.models import JobRun, Notice
 from tradingsite.registry import SLOTS, Slot
+from tradingsite.scheduling.jobs import Skipped
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
@@ -37,7 +37,7 @@ UNTIL = int(ist("2026-05-29 15:30").timestamp())
 @pytest.fixture
 def desk(set_market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have days of a market, its owner's trades, and a personal model."""
-    from markets.generator import Path
+    from markets.simulator.price_path import Path
 
     seed_days("nifty")
     calendar = calendar_of("nifty")

@@ -26,7 +26,7 @@ def count() -> dict[str, int]:
 
 
 def _orders(market: str, there: Counter[str]) -> Iterator[str]:
-    from bots.live.states import IN_FLIGHT
+    from bots.execution.states import IN_FLIGHT
     from bots.models import Discrepancy, Order
     from tradingsite import clock
 
@@ -65,7 +65,7 @@ def _decisions() -> Iterator[str]:
 def _kite_tags() -> Counter[str]:
     from django.conf import settings
 
-    from markets.venues.kite_rows import OUR_TAG
+    from markets.venues.kite.rows import OUR_TAG
 
     orders = _truth(f"{settings.KITE_ROOT}/_sim/kite")["orders"]
     tags = (str(order.get("tag") or "") for order in orders)
@@ -75,7 +75,7 @@ def _kite_tags() -> Counter[str]:
 def _exchange_tags() -> Counter[str]:
     from django.conf import settings
 
-    from markets.venues.exchange_client import tag_of
+    from markets.venues.ccxt.client import tag_of
 
     truth = _truth(f"{settings.EXCHANGE_URL}/_sim/exchange")
     found = {

@@ -121,9 +121,9 @@ class Desk:
 
     def server(self, name: str) -> psutil.Process:
         """Return the process of the embedded postgres or valkey."""
-        from tradingsite import embedded
+        from tradingsite.embedded import launcher
 
-        (found,) = (each for each in embedded.status(self.data) if each.name == name)
+        (found,) = (each for each in launcher.status(self.data) if each.name == name)
         return psutil.Process(found.pid)
 
     # --- What it says ----------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Desk:
 
     def beats(self, name: str, since: dt.datetime) -> bool:
         """Return whether a service reports since an instant that it runs."""
-        from tradingsite import heartbeat
+        from tradingsite.supervision import heartbeat
 
         row = (ask(heartbeat.last_words) or {}).get(name)
         gone = {"stopped", "blocked", "refused", "failing"}
@@ -168,7 +168,7 @@ class Desk:
 
     def began(self, name: str, since: dt.datetime) -> bool:
         """Return whether a new process of a service reports since an instant."""
-        from tradingsite import heartbeat
+        from tradingsite.supervision import heartbeat
 
         row = (ask(heartbeat.last_words) or {}).get(name)
         return row is not None and row.started_at >= since and self.beats(name, since)

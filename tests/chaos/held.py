@@ -153,7 +153,7 @@ def seconds(desk: Desk) -> Result:
 
 
 def _holder(words: tuple[str, ...]) -> int | None:
-    from tradingsite import heartbeat
+    from tradingsite.supervision import heartbeat
 
     names = {"runbot": "btc-bot", "runmonitor": "server-monitor", "runnotifier": "btc-notifier"}
     row = (ask(heartbeat.last_words) or {}).get(names.get(words[0], "simulator"))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tradingsite.services import PLUMBING, SERVICE_VARIABLE
+from tradingsite.supervision.services import PLUMBING, SERVICE_VARIABLE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROD_ADDRESS, PC_ADDRESS = "10.231.77.1", "10.231.77.2"

@@ -30,7 +30,7 @@ BEGIN = """
 import datetime as dt, sys
 from tradingsite import clock
 from tradingsite.registry import SLOTS
-from training import pipeline
+from training.pipeline import runs as pipeline
 run = pipeline.enqueue(SLOTS["btc-4h"], "the lab", clock.real(), timesteps=int(sys.argv[1]),
                        until=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
 print(run.pk)
@@ -52,7 +52,7 @@ print(json.dumps({
 RECOVER = """
 import datetime as dt
 from tradingsite import clock
-from training import pipeline
+from training.pipeline import runs as pipeline
 from training.models import TrainingRun, TrainingStep
 # As if the time had passed after which a message is taken for lost.
 ago = clock.real() - dt.timedelta(minutes=10)
@@ -187,7 +187,7 @@ def test_pcs_services_report_and_do_nothing_that_the_queue_refuses(lab: Lab) -> 
     script = """
 import redis
 from django.conf import settings
-from tradingsite import heartbeat
+from tradingsite.supervision import heartbeat
 queue = redis.Redis.from_url(settings.REDIS_URL, decode_responses=True)
 print(json.dumps([
     sorted(name for name in ("gpu-worker", "pc-worker") if heartbeat.is_alive(name)),

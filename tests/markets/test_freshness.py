@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from markets import freshness, instruments_today
-from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
+from markets import freshness
+from markets.capture.instruments import daily as daily_instruments
+from markets.domain.calendar import CryptoCalendar, NseCalendar, nse_sessions
 from markets.freshness import Datum, NewestBar
 from markets.models import InstrumentList, Reading
 from markets.options.models import CollectedMinute, Gap
@@ -208,7 +209,7 @@ def test_a_registered_stream_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_next_list_is_due_on_the_next_trading_day() -> None:
     friday = dt.date(2026, 6, 5)
-    assert instruments_today.next_due("nifty", friday, NSE) == ist("2026-06-08 09:10")
-    assert instruments_today.next_due("btc", friday, CRYPTO) == ist("2026-06-06 09:10")
+    assert daily_instruments.next_due("nifty", friday, NSE) == ist("2026-06-08 09:10")
+    assert daily_instruments.next_due("btc", friday, CRYPTO) == ist("2026-06-06 09:10")
     last = clock.trading_date(ist("2026-12-31 10:00"))
-    assert instruments_today.next_due("nifty", last, NSE) is None
+    assert daily_instruments.next_due("nifty", last, NSE) is None

@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 
 from markets import store
-from markets.bars import Bars
+from markets.domain.bars import Bars
 from markets.models import Bar, Source
 from markets.recent import RecentBars
 from tests import histories

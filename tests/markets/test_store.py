@@ -9,9 +9,9 @@ import pytest
 from django.db import transaction
 
 from markets import store
-from markets.bars import Bars
-from markets.collecting import readings
-from markets.features import schema_for
+from markets.capture import exogenous as exogenous_capture
+from markets.domain.bars import Bars
+from markets.domain.features import schema_for
 from markets.models import Bar, Feature, Quote, Source, TradingDay
 from tests import histories
 from tradingsite import clock
@@ -174,7 +174,9 @@ def test_the_tape_carries_the_funding_of_each_bar_its_close_included() -> None:
 def test_a_reading_that_is_no_number_counts_as_none() -> None:
     bars = histories.four_hours(13)
     paid = histories.put_funding(bars)
-    readings.keep(readings.FUNDING, [(int(paid.at[2]), Decimal("NaN"))], Source.VENUE)
+    exogenous_capture.keep(
+        exogenous_capture.FUNDING, [(int(paid.at[2]), Decimal("NaN"))], Source.VENUE
+    )
     found = store.load_readings("btc", "FUNDING")
     assert found.at.tolist() == np.delete(paid.at, 2).tolist()
     assert len(store.load_readings("btc", "FUNDING", int(paid.at[3]))) == len(paid) - 4

@@ -11,7 +11,7 @@ from tradingsite import clock
 from tradingsite.databases import TRADING
 from tradingsite.models import Heartbeat
 from tradingsite.registry import MARKETS
-from tradingsite.services import PLUMBING, SERVICES
+from tradingsite.supervision.services import PLUMBING, SERVICES
 
 NOW = dt.datetime(2026, 6, 2, 13, 42, tzinfo=clock.IST)
 ALIASES = ["default", *TRADING]

@@ -16,8 +16,8 @@ from bots.models import Order, Position
 from markets.models import TradingDay
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import PASSWORD
-from tradingsite import beat
 from tradingsite.models import JobRun, Notice
+from tradingsite.scheduling import beat
 from training.models import TrainingRun
 
 pytestmark = pytest.mark.django_db(databases=desks.ALIASES)

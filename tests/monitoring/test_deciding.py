@@ -15,9 +15,9 @@ from tests import histories
 from tests.desk import ist
 from tests.monitoring.desks import ALIASES
 from tradingsite import clock, version
-from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, Notice
-from tradingsite.services import ONLY_VARIABLE
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.services import ONLY_VARIABLE
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 NOW = ist("2026-06-01 12:00")

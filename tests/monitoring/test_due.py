@@ -15,10 +15,11 @@ from monitoring.monitor import Monitor
 from tests.desk import ist
 from tests.histories import seed_days
 from tests.monitoring.desks import ALIASES
-from tradingsite import beat, clock, jobs
+from tradingsite import clock
 from tradingsite.celery import app
-from tradingsite.heartbeat import Beat
 from tradingsite.models import JobRun, Notice
+from tradingsite.scheduling import beat, jobs
+from tradingsite.supervision.heartbeat import Beat
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 
@@ -79,7 +80,7 @@ def test_a_firing_that_nobody_heard_of_gets_a_record_that_waits(day: Day) -> Non
 def test_it_is_sent_again_by_the_monitor_and_done_by_a_worker(
     day: Day, queue: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("markets.token_refresh.ensure_token", lambda run: "signed in")
+    monkeypatch.setattr("markets.capture.token_refresh.ensure_token", lambda run: "signed in")
     day.look("2026-06-01 09:18")
     monitor = Monitor(Beat("server-monitor"))
     monitor.step()

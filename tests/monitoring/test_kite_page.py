@@ -13,8 +13,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from markets.simulator import credentials as held
-from markets.venues import kite_login
 from markets.venues.configured import kite_config, kite_token
+from markets.venues.kite import login as kite_login
 from tests.markets.simulator.doors import MORNING, Doors
 from tests.test_front_end import Page
 from tradingsite import clock, notices

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from django.db import OperationalError
 
-from markets.options import gaps, partitions, storing
+from markets.options import gaps, partitions, storage
 from markets.options.models import Quote
 from monitoring import losses
 from monitoring.losses import OptionsWatch
-from tests.markets.options.test_storing import batch
+from tests.markets.options.test_storage import batch
 from tests.monitoring.desks import NOW
 from tradingsite import clock, notices
 from tradingsite.models import Notice
@@ -24,11 +24,11 @@ def collected(set_market: Callable[..., None], monkeypatch: pytest.MonkeyPatch) 
     """Have some minutes of today and of yesterday, and look at each call."""
     set_market(NOW)
     monkeypatch.setattr(losses, "EVERY_SECONDS", 0.0)
-    known = storing.Known()
+    known = storage.Known()
     for days in (0, 1):
         for minutes in range(3):
             at = NOW - dt.timedelta(days=days, minutes=minutes)
-            storing.store(batch(int(at.timestamp()), (0, 1, 2, 3, 4)), known)
+            storage.store(batch(int(at.timestamp()), (0, 1, 2, 3, 4)), known)
 
 
 def test_rows_that_are_gone_are_told_until_they_are_back() -> None:

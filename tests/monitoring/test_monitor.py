@@ -10,9 +10,9 @@ from monitoring.models import HostSample
 from monitoring.monitor import Monitor
 from tests.monitoring.desks import ALIASES
 from tradingsite import clock, notices
-from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, JobRun, Notice
-from tradingsite.services import ONLY_VARIABLE
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.services import ONLY_VARIABLE
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 

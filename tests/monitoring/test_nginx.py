@@ -20,7 +20,7 @@ from django.conf import settings as configured
 from django.contrib.auth.models import User
 
 from bots.models import RiskState
-from tests.markets.test_kite_ticker_tls import certificate
+from tests.markets.venues.kite.test_ticker_tls import certificate
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import PASSWORD
 from tests.tools import missing
@@ -139,7 +139,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     with (made.folder / "gunicorn.log").open("w") as log:
         programs = [
             subprocess.Popen(
-                [*desk, "-c", "python:tradingsite.gunicorn"],
+                [*desk, "-c", "python:tradingsite.web.gunicorn_config"],
                 cwd=configured.BASE_DIR,
                 env=env,
                 stderr=log,

@@ -20,9 +20,9 @@ from django.db import connections
 
 from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT
-from tradingsite import reporting
 from tradingsite.models import Heartbeat
-from tradingsite.services import SERVICE_VARIABLE
+from tradingsite.supervision import worker_heartbeats
+from tradingsite.supervision.services import SERVICE_VARIABLE
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 SAYS_WITHIN_SECONDS = 3.0
@@ -46,7 +46,10 @@ class Web:
         command = [sys.executable, "-m", "gunicorn", "tradingsite.wsgi"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "-c", "python:tradingsite.gunicorn"], cwd=ROOT, env=env, stderr=log
+                [*command, "-c", "python:tradingsite.web.gunicorn_config"],
+                cwd=ROOT,
+                env=env,
+                stderr=log,
             )
 
     def ask(self, path: str = "/healthz", timeout: float = 15.0) -> tuple[int, str, float]:
@@ -64,7 +67,7 @@ class Web:
     def answers(self) -> bool:
         """Say whether it is up."""
         assert self.process.poll() is None, self.log.read_text()
-        return reporting.answers("127.0.0.1", self.port)
+        return worker_heartbeats.answers("127.0.0.1", self.port)
 
     def open(self, data: bytes) -> socket.socket:
         """Return a connection that has sent something."""
@@ -209,6 +212,6 @@ def test_the_heartbeat_is_an_answer() -> None:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(8)
         began = time.monotonic()
-        assert not reporting.answers("127.0.0.1", deaf.getsockname()[1])
-        assert time.monotonic() - began < reporting.ANSWER_SECONDS + 1.0
+        assert not worker_heartbeats.answers("127.0.0.1", deaf.getsockname()[1])
+        assert time.monotonic() - began < worker_heartbeats.ANSWER_SECONDS + 1.0
     assert settings.DATABASES["default"]["ENGINE"] == "tradingsite.postgresql"

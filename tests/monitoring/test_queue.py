@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from monitoring.queue import QueueWatch
 from tradingsite import clock, notices
-from tradingsite.embedded_programs import valkey_program
+from tradingsite.embedded.programs import valkey_program
 from tradingsite.models import Notice
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from monitoring import tasks
 from monitoring.models import HostSample
 from tradingsite import clock
 from tradingsite.models import JobRun, Notice
-from tradingsite.schedules import RECORDS_KEPT_DAYS
+from tradingsite.scheduling.schedules import RECORDS_KEPT_DAYS
 
 pytestmark = pytest.mark.django_db
 

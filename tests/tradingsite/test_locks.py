@@ -19,10 +19,11 @@ from django.db import connections
 from tests.desk import ist
 from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT
-from tradingsite import locks, serving
-from tradingsite.heartbeat import Beat
+from tradingsite import locks
 from tradingsite.locks import LockHeld, ProcessLock, life
 from tradingsite.models import Heartbeat, Notice
+from tradingsite.supervision import serving
+from tradingsite.supervision.heartbeat import Beat
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 HOLDER = """

@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group, Permission, User
 from tradingsite import keys
 from tradingsite.access import attempts
 from tradingsite.access.acts import OWNER_GROUP
-from tradingsite.services import WEB_ADDRESS
+from tradingsite.supervision.services import WEB_ADDRESS
 
 FIRST_NAME = "owner"
 # Typed on a phone at night: no letter that looks like another, and more than 90 bits.

@@ -1,4 +1,4 @@
-"""Django's backend for PostgreSQL whose connections keep to `tradingsite.timeouts`.
+"""Django's backend for PostgreSQL whose connections keep to `tradingsite.postgresql.timeouts`.
 
 Statements and locks are ended by the server. A server that is frozen ends nothing, and TCP does not
 notice, for the kernel answers: so the client stops listening a little later, and drops the
@@ -14,8 +14,8 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from psycopg.errors import _WaitTimeout
 
-from tradingsite import timeouts
-from tradingsite.timeouts import Timeouts
+from tradingsite.postgresql import timeouts
+from tradingsite.postgresql.timeouts import Timeouts
 
 WAKE_SECONDS = 0.1
 """Between looks at the clock and at Ctrl-C, as psycopg has it."""

@@ -24,12 +24,16 @@ from django.utils.module_loading import import_string
 from rich.panel import Panel
 from rich.text import Text
 
-from tradingsite import clock, embedded, notices, startup
+from tradingsite import clock, notices
 from tradingsite.access import users
-from tradingsite.heartbeat import Beat
+from tradingsite.embedded import launcher
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.registry import MARKETS
-from tradingsite.services import (
+from tradingsite.supervision import preparation, startup
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.preparation import UpLock
+from tradingsite.supervision.progress_steps import Steps
+from tradingsite.supervision.services import (
     ONLY_VARIABLE,
     PLUMBING,
     SERVICE_VARIABLE,
@@ -37,15 +41,12 @@ from tradingsite.services import (
     Service,
     wanted,
 )
-from tradingsite.serving import DATABASE_ERRORS
-from tradingsite.supervision import preparing
-from tradingsite.supervision.preparing import UpLock
-from tradingsite.supervision.steps import Steps
+from tradingsite.supervision.serving import DATABASE_ERRORS
 from tradingsite.supervision.supervisor import Program, Supervisor
 
 NEEDS_HISTORY = "markets.simulator.history.needs_history"
 MAKE_HISTORY = "markets.simulator.history.make_history"
-ENQUEUE_MISSING = "training.pipeline.enqueue_missing"
+ENQUEUE_MISSING = "training.pipeline.runs.enqueue_missing"
 # The page people wait for, and the clock that all others read.
 FIRST = ("dashboard", "simulator")
 TRAINERS = ("worker", "gpu-worker", "pc-worker")
@@ -115,24 +116,24 @@ class Desk:
     def _prepare(self, fresh: bool) -> None:
         if fresh:
             with self._steps.step("Everything of the last desk removed"):
-                preparing.forget_everything()
+                preparation.forget_everything()
         self._migrate()
         if "dashboard" in self._names():
             with self._steps.step("Pages") as step:
-                step.note = "files collected" if preparing.collect_static() else "as they were"
+                step.note = "files collected" if preparation.collect_static() else "as they were"
             with self._steps.step("Owner's account"):
                 users.ensure_first()
         if "simulator" in self._names():
             for market in MARKETS:
                 self._make_history(market)
             self._choose_ports()
-        self._port = preparing.free_port(WEB_ADDRESS, settings.WEB_PORT)
+        self._port = preparation.free_port(WEB_ADDRESS, settings.WEB_PORT)
         if self._port != settings.WEB_PORT:
             self._say(f"port {settings.WEB_PORT} is in use, so the dashboard takes {self._port}")
         connections.close_all()
 
     def _choose_ports(self) -> None:
-        first, self._broker = preparing.simulator_ports()
+        first, self._broker = preparation.simulator_ports()
         if first != settings.SIM_PORT:
             self._say(
                 f"ports from {settings.SIM_PORT} on are in use (another desk's simulator?), so "
@@ -259,17 +260,17 @@ class Desk:
         if not settings.EMBEDDED:
             return True
         try:
-            if embedded.running(settings.DATA_DIR) is None:
+            if launcher.running(settings.DATA_DIR) is None:
                 supervisor.say("PostgreSQL is gone; it is being started again")
-            embedded.ensure(settings.DATA_DIR)
+            launcher.ensure(settings.DATA_DIR)
             self._tell_of_damage()
-        except embedded.EmbeddedError as error:
+        except launcher.EmbeddedError as error:
             supervisor.say(f"the embedded servers do not start: {error}")
         return False
 
     def _tell_of_damage(self) -> None:
         """Tell once of each file of Valkey's that was set aside, by whatever command it was."""
-        for path in embedded.damaged_files(settings.DATA_DIR):
+        for path in launcher.damaged_files(settings.DATA_DIR):
             if path in self._told_of:
                 continue
             key = f"valkey:{path.name}"
@@ -304,11 +305,11 @@ class Desk:
         return (
             anchor is not None
             and anchor.real >= self._started_at.timestamp()
-            and preparing.answers(f"{self._broker}/_sim/desk")
+            and preparation.answers(f"{self._broker}/_sim/desk")
         )
 
     def _answers(self) -> bool:
-        return preparing.answers(f"{self.address}healthz")
+        return preparation.answers(f"{self.address}healthz")
 
     # --- What people read ------------------------------------------------------------------------
 
@@ -362,7 +363,7 @@ class Desk:
             return
         try:
             deadline = time.monotonic() + LINGERING_SECONDS
-            while (others := preparing.others_connected()) and time.monotonic() < deadline:
+            while (others := preparation.others_connected()) and time.monotonic() < deadline:
                 time.sleep(0.1)
             if others:
                 self._say(
@@ -370,8 +371,8 @@ class Desk:
                     f"use them; `manage.py embedded stop` stops them"
                 )
                 return
-            embedded.stop(settings.DATA_DIR)
-        except (*DATABASE_ERRORS, embedded.EmbeddedError) as error:
+            launcher.stop(settings.DATA_DIR)
+        except (*DATABASE_ERRORS, launcher.EmbeddedError) as error:
             self._say(f"the embedded servers were not stopped: {error}")
 
 

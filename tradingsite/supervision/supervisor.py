@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from tradingsite.supervision.groupwatcher import GroupWatcher
+from tradingsite.supervision.group_watcher import GroupWatcher
 from tradingsite.supervision.outputs import LineLog, Lines, Terminal
 
 BACK_OFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)

@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='trainingrun',
             name='charts',
-            field=models.JSONField(default=dict, help_text='what training.charts draws'),
+            field=models.JSONField(default=dict, help_text='what training.pipeline.charts draws'),
         ),
     ]

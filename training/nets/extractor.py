@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from bots.observation import Float32Array
+from bots.decision.observation import Float32Array
 from training.nets import Encoder, make_encoder
 from training.nets.head import GatedResidualNetwork
 

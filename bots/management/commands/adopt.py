@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bots.live import resolving
-from bots.live.netting import BY_OWNER, BY_VENUE
+from bots.execution import break_resolution
+from bots.execution.netting import BY_OWNER, BY_VENUE
 from bots.models import Discrepancy
 from markets import store
-from markets.venues.instruments import Instruments
+from markets.domain.instruments import Instruments
 from tradingsite.registry import MARKETS
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--as",
             dest="answer",
-            choices=[resolving.OWNERS, BY_OWNER, BY_VENUE],
+            choices=[break_resolution.OWNERS, BY_OWNER, BY_VENUE],
             help="what it is; needed where the venue has less than the bots hold",
         )
         parser.add_argument("--price", type=_price, help="at which it was closed (default: quote)")
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         if not rows:
             self.stdout.write(f"{market}: the ledger and the venue agree")
         for row in rows.order_by("instrument"):
-            answers = resolving.choices(market, row)
+            answers = break_resolution.choices(market, row)
             if options["yes"] and name:
                 self.stdout.write(self._resolve(market, row, answers, options))
                 continue
@@ -56,7 +56,7 @@ class Command(BaseCommand):
                 self.stdout.write(f'    manage.py adopt {market} "{row.instrument}" {how}')
 
     def _resolve(
-        self, market: str, row: Discrepancy, answers: list[resolving.Choice], options: Any
+        self, market: str, row: Discrepancy, answers: list[break_resolution.Choice], options: Any
     ) -> str:
         key = options["answer"]
         if key is None:
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         instruments = Instruments(market, store.load_calendar(market))
         by, price = getpass.getuser(), options["price"]
         try:
-            return resolving.resolve(market, row, key, by, instruments, price)
+            return break_resolution.resolve(market, row, key, by, instruments, price)
         except ValueError as error:
             raise CommandError(str(error)) from error
 

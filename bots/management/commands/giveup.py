@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bots.live import givingup
-from bots.live.states import State
+from bots.execution import manual_resolution
+from bots.execution.states import State
 from bots.models import Order
 from markets import store
-from markets.venues.instruments import Instruments
+from markets.domain.instruments import Instruments
 from tradingsite.registry import MARKETS
 
 
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             return
         instruments = Instruments(market, store.load_calendar(market))
         try:
-            done = givingup.give_up(
+            done = manual_resolution.give_up(
                 market, tag, getpass.getuser(), instruments, options["filled"], options["price"]
             )
         except ValueError as error:

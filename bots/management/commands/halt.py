@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bots.live import halting
+from bots.execution import kill_switch
 from tradingsite.registry import BOTS
 
 
@@ -33,10 +33,10 @@ class Command(BaseCommand):
         bots = list(BOTS.values()) if options["all"] else [BOTS[options["bot"]]]
         # All flags first: what is on its way is waited for only once nothing more can begin.
         for bot in bots:
-            done = halting.halt(
+            done = kill_switch.halt(
                 bot, options["reason"], getpass.getuser(), flatten=options["flatten"]
             )
             self.stdout.write(f"{bot.slug}: {done.words}")
         for bot in bots:
-            for words in halting.orders_on_their_way(bot):
+            for words in kill_switch.orders_on_their_way(bot):
                 self.stdout.write(f"{bot.slug}: {words}")

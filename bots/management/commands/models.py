@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from bots import bundle
+from bots.modelstore import bundle
 from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
 from tradingsite import clock

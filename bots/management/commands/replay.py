@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bots.modelstore import services as modelstore
-from bots.replaying import Replayed, replay_bot
-from tradingsite import clock, timeouts
+from bots.replay import Replayed, replay_bot
+from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.format import money
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import BOTS, MARKETS, SLOTS, Slot, find_slot
 
 # The sign of a currency, and how many decimals its amounts are worth showing with.

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from bots.live import halting
+from bots.execution import kill_switch
 from bots.models import RiskState
 from tradingsite.registry import BOTS
 
@@ -31,7 +31,7 @@ class Command(BaseCommand):
             if row is None:
                 self.stdout.write(f"{bot.slug}: not halted")
             elif options["yes"]:
-                halting.resume(bot, getpass.getuser())
+                kill_switch.resume(bot, getpass.getuser())
                 self.stdout.write(f"{bot.slug}: resumed; it had been halted: {row.halt_reason}")
             else:
                 self.stdout.write(f"{bot.slug}: halted: {row.halt_reason}. Add --yes to resume it.")

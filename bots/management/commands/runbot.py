@@ -6,9 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from markets import store
-from tradingsite.heartbeat import Beat
 from tradingsite.registry import BOTS
-from tradingsite.serving import serve
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import serve
 
 
 class Command(BaseCommand):
@@ -26,9 +26,9 @@ class Command(BaseCommand):
         bot = BOTS[options["bot"]]
         beat = Beat(f"{bot.slug}-bot")
         # Only here, for onnxruntime comes with it: 65 MB that `--help` need not hold.
-        from bots.live.clearance import Clearance
+        from bots.execution.clearance import Clearance
+        from bots.live.bot_venues import venue_of
         from bots.live.runner import LOOP_SECONDS, Runner
-        from bots.live.venues import venue_of
 
         calendar = store.load_calendar(bot.market)
         runner = Runner(bot, venue_of(bot, calendar), calendar, beat)

@@ -5,11 +5,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from bots.live.notifier import Notifier
-from tradingsite.heartbeat import Beat
+from bots.execution.notifier import Notifier
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS
-from tradingsite.serving import serve
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import serve
 
 
 class Command(BaseCommand):

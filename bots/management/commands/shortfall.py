@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from bots.live import shortfall
+from bots.execution import shortfall
 from tradingsite import clock
 from tradingsite.registry import BOTS
 

@@ -11,8 +11,8 @@ from bots import signals
 from bots.models import Signal
 from tradingsite import clock
 from tradingsite.errors import Degraded
-from tradingsite.jobs import Skipped
 from tradingsite.registry import SLOTS
+from tradingsite.scheduling.jobs import Skipped
 
 WIDTH = 120
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from bots import causes
+from bots import no_trade_causes
 from tradingsite import clock
 from tradingsite.registry import SLOTS
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         """Print the table, the newest day first."""
         since = clock.market() - dt.timedelta(days=max(options["days"], 1))
         wanted = [options["slot"]] if options["slot"] else list(SLOTS)
-        rows = [row for slot in wanted for row in causes.by_day(SLOTS[slot], since)]
+        rows = [row for slot in wanted for row in no_trade_causes.by_day(SLOTS[slot], since)]
         rows.sort(key=lambda row: (row.date, row.slot), reverse=True)
         if options["json"]:
             for row in rows:
@@ -43,12 +43,14 @@ class Command(BaseCommand):
         if not rows:
             self.stdout.write("No decision yet: a slot decides as its first bar closes.")
             return
-        shown = [cause for cause in causes.TITLES if any(cause in row.counts for row in rows)]
+        shown = [
+            cause for cause in no_trade_causes.TITLES if any(cause in row.counts for row in rows)
+        ]
         table = Table(title="Decisions by cause", title_style="bold")
         for name in ("Date", "Slot", "Bars"):
             table.add_column(name, justify="right" if name == "Bars" else "left")
         for cause in shown:
-            table.add_column(causes.TITLES[cause], justify="right")
+            table.add_column(no_trade_causes.TITLES[cause], justify="right")
         for row in rows:
             counts = [str(row.counts.get(cause) or "") for cause in shown]
             table.add_row(f"{row.date:%a %d %b}", row.slot, str(row.bars), *counts)

@@ -11,9 +11,10 @@ from markets.allocator import assets, monthly
 from markets.allocator.assets import BadAsset
 from markets.allocator.models import CLASSES, AssetMetric, MonthlyRun, Weight
 from markets.allocator.weights import CannotWeigh
-from markets.importing import BadFile
+from markets.imports.bars import BadFile
 from markets.management.commands.importbars import split_of
-from tradingsite import clock, timeouts
+from tradingsite import clock
+from tradingsite.postgresql import timeouts
 
 UNKNOWN = "-"
 # A pipe has no width of its own; the table must not be cut there.

@@ -12,16 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from markets import bar_imports, store, timeframes
-from markets.bar_rule import Span
-from markets.collecting import backfill, gaps, readings, rule
-from markets.collecting.gaps import Report
+from markets import store
+from markets.capture import exogenous as exogenous_capture
+from markets.capture.bars import backfill
+from markets.capture.bars import gaps as bar_gaps
+from markets.capture.bars import policy as collection_policy
+from markets.capture.bars.gaps import Report
+from markets.domain import timeframes
+from markets.domain.bar_rule import Span
+from markets.domain.exogenous import SERIES_OF
+from markets.imports import batches as import_batches
 from markets.management import removing
-from markets.readings import SERIES_OF
-from tradingsite import clock, timeouts
+from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
-from tradingsite.heartbeat import is_alive
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS
+from tradingsite.supervision.heartbeat import is_alive
 
 SPANS_SHOWN = 8
 
@@ -90,13 +96,13 @@ class Command(BaseCommand):
     # --- The actions -----------------------------------------------------------------------------
 
     def _gaps(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        found = [gaps.report(market, timeframe) for timeframe in picked]
+        found = [bar_gaps.report(market, timeframe) for timeframe in picked]
         self._show(market, found)
 
     def _repair(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        by = rule.current()
+        by = collection_policy.current()
         for timeframe in picked:
-            found = gaps.report(market, timeframe)
+            found = bar_gaps.report(market, timeframe)
             if not found.spans:
                 self.stdout.write(f"{market} {timeframe}: nothing is missing.")
                 continue
@@ -109,7 +115,7 @@ class Command(BaseCommand):
                 continue
             with _progress(f"{market} {timeframe}") as report:
                 kept = backfill.repair(market, timeframe, found.spans, by, report)
-            left = gaps.report(market, timeframe).missing
+            left = bar_gaps.report(market, timeframe).missing
             self.stdout.write(
                 f"{market} {timeframe}: {kept.new} of {found.missing} missing bars came, "
                 f"{left} are still missing."
@@ -118,7 +124,7 @@ class Command(BaseCommand):
             self.stdout.write("Dry run: nothing was asked for, nothing was changed.")
 
     def _backfill(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        by, now = rule.current(), int(clock.market_seconds())
+        by, now = collection_policy.current(), int(clock.market_seconds())
         end = now if options["end"] is None else min(_midnight(options["end"], 1), now)
         self._make_room(market, by.source, options["replace"])
         # Longest first: shorter timeframes join the features of longer ones.
@@ -129,7 +135,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{market} {timeframe}: {kept.new:,} bars new, {kept.corrected:,} corrected."
             )
-        for series in readings.of_market(market):
+        for series in exogenous_capture.of_market(market):
             # What features are made of is wanted beside bars of any length.
             is_wanted = series.timeframe in picked or series.name in SERIES_OF[market]
             if not is_wanted:
@@ -137,7 +143,7 @@ class Command(BaseCommand):
             start = _start(options["start"], series.timeframe or "1h", end)
             changed = backfill.backfill_readings(series, start, end, by)
             self.stdout.write(f"{series.name}: {changed:,} readings new or changed.")
-        self._show(market, [gaps.report(market, timeframe) for timeframe in picked])
+        self._show(market, [bar_gaps.report(market, timeframe) for timeframe in picked])
 
     def _make_room(self, market: str, source: str, replace: bool) -> None:
         if replace and store.sources(market) - {source} and is_alive(f"{market}-bot"):
@@ -146,7 +152,7 @@ class Command(BaseCommand):
                 "first. Nothing was changed."
             )
         with transaction.atomic(using=market), transaction.atomic():
-            bar_imports.make_room(market, source, replace=replace)
+            import_batches.make_room(market, source, replace=replace)
 
     # --- What people read ------------------------------------------------------------------------
 

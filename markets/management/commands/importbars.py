@@ -11,17 +11,21 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from markets import bar_imports, bar_rule, importing, store
-from markets.bars import Bars
-from markets.calendar import ist_instant
-from markets.features import WARMUP_BARS
-from markets.importing import BadFile
-from markets.importing_readings import KINDS
-from markets.plausibility import adjusted
-from markets.readings import SERIES_OF
-from tradingsite import clock, timeouts
-from tradingsite.heartbeat import is_alive
+from markets import store
+from markets.domain import bar_rule
+from markets.domain.bars import Bars
+from markets.domain.calendar import ist_instant
+from markets.domain.exogenous import SERIES_OF
+from markets.domain.features import WARMUP_BARS
+from markets.domain.plausibility import adjusted
+from markets.imports import bars as bar_files
+from markets.imports import batches as import_batches
+from markets.imports.bars import BadFile
+from markets.imports.exogenous import KINDS
+from tradingsite import clock
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import CONTEXTS, MARKETS
+from tradingsite.supervision.heartbeat import is_alive
 
 DOUBTS_SHOWN = 5
 GAPS_SHOWN = 5
@@ -97,7 +101,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Import the file, or say what is wrong with it."""
         market, timeframe = options["market"], options["timeframe"]
-        makes = importing.parts_that_make(market)
+        makes = bar_files.parts_that_make(market)
         if timeframe not in MARKETS[market].timeframes and not makes.get(timeframe):
             known = ", ".join(MARKETS[market].timeframes)
             shorter = ", ".join(name for name, made in makes.items() if made)
@@ -122,14 +126,14 @@ class Command(BaseCommand):
         for name, bars in found.items():
             self._report(market, name, bars)
         if options["dry_run"]:
-            for doubt in bar_imports.find_doubts(market, found)[:DOUBTS_SHOWN]:
+            for doubt in import_batches.find_doubts(market, found)[:DOUBTS_SHOWN]:
                 self.stdout.write(f"Doubtful: {doubt}")
             self.stdout.write("Dry run: nothing was changed.")
             return
         done = self._store(console, market, found, options)
         self._say_done(market, sum(map(len, found.values())), done)
 
-    def _say_done(self, market: str, bars: int, done: bar_imports.Imported) -> None:
+    def _say_done(self, market: str, bars: int, done: import_batches.Imported) -> None:
         changed = done.new + done.changed
         self.stdout.write(f"{changed:,} bars new or changed, {bars - changed:,} as they were.")
         if done.number is not None:
@@ -155,8 +159,8 @@ class Command(BaseCommand):
                     f"manage.py importreadings {kind} FILE"
                 )
 
-    def _read(self, console: Console, market: str, timeframe: str, options: Any) -> importing.Read:
-        asked = importing.Asked(
+    def _read(self, console: Console, market: str, timeframe: str, options: Any) -> bar_files.Read:
+        asked = bar_files.Asked(
             market,
             zone_of(options["tz"]),
             dates=options["dates"],
@@ -169,7 +173,7 @@ class Command(BaseCommand):
         total = sum(path.stat().st_size for path in paths if path.is_file())
         with progress_of(console) as progress:
             task = progress.add_task(f"reading {_named(paths)}", total=total)
-            return importing.read_files(
+            return bar_files.read_files(
                 paths,
                 timeframe,
                 store.load_calendar(market),
@@ -180,11 +184,11 @@ class Command(BaseCommand):
 
     def _store(
         self, console: Console, market: str, found: dict[str, Bars], options: Any
-    ) -> bar_imports.Imported:
+    ) -> import_batches.Imported:
         name, replace, reason = _named(options["files"]), options["replace"], options["anyway"]
         try:
             with console.status("storing bars and computing features"):
-                return bar_imports.import_bars(
+                return import_batches.import_bars(
                     market, found, file=name, replace=replace, reason=reason
                 )
         except store.WrongSource as error:
@@ -194,7 +198,7 @@ class Command(BaseCommand):
             ) from error
         except store.UnlawfulTable as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
-        except bar_imports.Doubtful as error:
+        except import_batches.Doubtful as error:
             lines = [f"\n  {doubt}" for doubt in error.doubts[:DOUBTS_SHOWN]]
             if len(error.doubts) > DOUBTS_SHOWN:
                 lines.append(f"\n  and {len(error.doubts) - DOUBTS_SHOWN:,} more")

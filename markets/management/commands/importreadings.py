@@ -7,15 +7,17 @@ from zoneinfo import ZoneInfo
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from markets import plausible_readings, store
-from markets.collecting import readings
-from markets.collecting.readings import Series
-from markets.importing import BadFile
-from markets.importing_readings import KINDS, Rows, as_readings, missing, read_readings
+from markets import store
+from markets.capture import exogenous as exogenous_capture
+from markets.capture.exogenous import Series
+from markets.domain import exogenous_plausibility
+from markets.domain.exogenous import SERIES_OF, Readings
+from markets.imports.bars import BadFile
+from markets.imports.exogenous import KINDS, Rows, as_readings, missing, read_readings
 from markets.management.commands.importbars import progress_of, zone_of
 from markets.models import Bar, Source
-from markets.readings import SERIES_OF, Readings
-from tradingsite import clock, notices, timeouts
+from tradingsite import clock, notices
+from tradingsite.postgresql import timeouts
 
 SHOWN = 5
 
@@ -53,7 +55,9 @@ class Command(BaseCommand):
             rows = self._read(console, kind, options["file"], zone_of(options["tz"]))
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
-        (series,) = (each for each in readings.of_market(market) if each.name in SERIES_OF[market])
+        (series,) = (
+            each for each in exogenous_capture.of_market(market) if each.name in SERIES_OF[market]
+        )
         self._judge(kind, series, rows, options)
         self._report(kind, rows)
         if options["dry_run"]:
@@ -61,7 +65,7 @@ class Command(BaseCommand):
             return
         try:
             with console.status("storing readings and computing features"):
-                changed = readings.keep(series, rows, Source.IMPORTED)
+                changed = exogenous_capture.keep(series, rows, Source.IMPORTED)
         except store.WrongSource as error:
             raise CommandError(
                 f"{error} Nothing was imported; import the market's own bars first: "
@@ -85,7 +89,7 @@ class Command(BaseCommand):
         stored = store.load_readings(series.market, series.name)
         if Source.GENERATED in store.sources(series.market):
             stored = Readings.empty()  # they are of another world, and go with their bars
-        doubt = plausible_readings.doubt(kind, as_readings(rows), stored)
+        doubt = exogenous_plausibility.doubt(kind, as_readings(rows), stored)
         if not doubt:
             return
         if not reason:

@@ -7,10 +7,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from markets import owner_trades
-from markets.importing import BadFile
-from markets.tradebook import TradeBook, read_tradebook
-from tradingsite import timeouts
+from markets.capture import owner_trades
+from markets.imports.bars import BadFile
+from markets.imports.tradebook import TradeBook, read_tradebook
+from tradingsite.postgresql import timeouts
 
 SKIPPED_SHOWN = 20
 SYMBOLS_SHOWN = 5

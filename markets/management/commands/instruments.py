@@ -7,11 +7,12 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from markets import instruments_today
+from markets.capture.instruments import daily as daily_instruments
 from markets.models import InstrumentList, ListedInstrument
-from tradingsite import clock, timeouts
+from tradingsite import clock
 from tradingsite.errors import Degraded, Retry
 from tradingsite.format import ist_moment
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS
 
 SHOWN = 30
@@ -37,7 +38,7 @@ class Command(BaseCommand):
             for market in markets:
                 try:
                     date = clock.trading_date(clock.market())
-                    self.stdout.write(f"{instruments_today.fetch(market, date)}.")
+                    self.stdout.write(f"{daily_instruments.fetch(market, date)}.")
                 except (Retry, Degraded) as error:
                     raise CommandError(f"{market}: {error}") from error
         # Names are long, and one that is broken over lines can neither be read nor searched.
@@ -58,7 +59,7 @@ class Command(BaseCommand):
                 row.sha256[:12],
             )
         console.print(table)
-        why = instruments_today.trading_allowed(market, clock.market())
+        why = daily_instruments.trading_allowed(market, clock.market())
         self.stdout.write(why or "It is the list of the day.")
 
     def _find(self, console: Console, market: str, text: str) -> None:

@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from markets import store
-from markets.calendar import Calendar, ist_instant
+from markets.domain.calendar import Calendar, ist_instant
 from markets.options import archive, csvfile, days, gaps, parquet, partitions
 from markets.options.collector import USUAL_CLOSE
 from markets.options.models import ArchivedDay
-from tradingsite import clock, timeouts
+from tradingsite import clock
 from tradingsite.errors import Degraded
+from tradingsite.postgresql import timeouts
 
 
 class Command(BaseCommand):

@@ -19,9 +19,9 @@ from markets.simulator.market import LOOP_SECONDS, Simulator
 from markets.simulator.servers import Leniency, Ports, PortTaken, Servers, Service, services_of
 from markets.simulator.telegram import TOKENS
 from markets.simulator.world import World
-from tradingsite import clock, notices, simulated_ports
-from tradingsite.heartbeat import Beat
-from tradingsite.serving import serve, stopping
+from tradingsite import clock, notices, simulator_ports
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import serve, stopping
 from tradingsite.supervision.supervisor import REFUSED
 
 PORT_KEY = "simulator:port"
@@ -195,7 +195,7 @@ def vars_of(ports: Ports) -> dict[str, int]:
 def default_ports() -> Ports:
     """Return the ports at which this desk looks for its simulated services."""
     first = settings.SIM_PORT_FOUND
-    usual = Ports(*range(first, first + len(simulated_ports.SERVICES)))
+    usual = Ports(*range(first, first + len(simulator_ports.SERVICES)))
     found = {"kite": settings.KITE_ROOT, "exchange": settings.EXCHANGE_URL}
     if settings.MODE != "simulated":
         return usual

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tradingsite.heartbeat import Beat
-from tradingsite.serving import serve, stopping
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import serve, stopping
 
 
 class Command(BaseCommand):

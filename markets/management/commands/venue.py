@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from markets.calendar import NseCalendar, nse_sessions
+from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.venues import configured, health
 
 
@@ -50,8 +50,8 @@ def _kite() -> Iterator[health.Finding]:
 
 
 def _exchange() -> Iterator[health.Finding]:
-    from markets.venues.exchange import ExchangeVenue
-    from markets.venues.exchange_client import from_settings
+    from markets.venues.ccxt.client import from_settings
+    from markets.venues.ccxt.venue import ExchangeVenue
 
     return health.of_exchange(ExchangeVenue(from_settings()))
 

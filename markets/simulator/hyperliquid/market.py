@@ -12,10 +12,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 
-from markets.bars import Bars, FloatArray
-from markets.calendar import epoch_day
-from markets.generator import WORLDS
+from markets.domain.bars import Bars, FloatArray
+from markets.domain.calendar import epoch_day
 from markets.simulator.noise import key_of, uniform, wave
+from markets.simulator.price_path import WORLDS
 from markets.simulator.prices import Prices
 
 HOUR = 3_600

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import NamedTuple
 
-from markets.charges import row_in_force
+from markets.domain.charges import row_in_force
 from markets.simulator.kite.orders import INTRADAY
 from markets.simulator.listing import FUTURE, SHARE, Listed
 

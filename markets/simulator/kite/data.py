@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from markets.calendar import DAY_SECONDS, ist_instant, trading_date
+from markets.domain.calendar import DAY_SECONDS, ist_instant, trading_date
 from markets.simulator.board import Board
 from markets.simulator.faults import Faults
 from markets.simulator.kite import forms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from markets.calendar import Session, ist_instant, trading_date
+from markets.domain.calendar import Session, ist_instant, trading_date
 from markets.simulator.kite.book import Book
 from markets.simulator.kite.execution import Execution
 from markets.simulator.kite.orders import CANCELLED, OPEN, TRIGGER_PENDING, Order

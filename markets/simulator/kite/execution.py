@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from markets.calendar import trading_date
+from markets.domain.calendar import trading_date
 from markets.simulator.faults import Faults
 from markets.simulator.kite import charges
 from markets.simulator.kite.book import Book

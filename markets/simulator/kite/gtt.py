@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from markets.calendar import DAY_SECONDS, ist_instant
+from markets.domain.calendar import DAY_SECONDS, ist_instant
 from markets.simulator.kite.account import Account
 from markets.simulator.kite.envelope import KiteError, answer, bad_input
 from markets.simulator.kite.forms import stamp

@@ -10,8 +10,8 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from markets.calendar import ist_instant, trading_date
-from markets.contracts import row_on
+from markets.domain.calendar import ist_instant, trading_date
+from markets.domain.contracts import row_on
 from markets.simulator.faults import Faults
 from markets.simulator.kite import refusals
 from markets.simulator.kite.book import Book

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import BoolArray, FloatArray, IntArray
+from markets.domain.bars import BoolArray, FloatArray, IntArray
 from markets.simulator.board import Board
 from markets.simulator.listing import SEGMENT_NUMBERS
-from markets.venues.kite_packets import (
+from markets.venues.kite.packets import (
     DIVISORS,
     INDEX,
     INDEX_BYTES,

@@ -20,7 +20,7 @@ from markets.simulator.kite.envelope import KiteError, refusal
 from markets.simulator.kite.packets import HEARTBEAT
 from markets.simulator.kite.ticker_faults import TICKER_FAULTS, PacketFaults, UpdateFaults
 from markets.simulator.world import World
-from markets.venues.kite_packets import FULL, LTP, QUOTE
+from markets.venues.kite.packets import FULL, LTP, QUOTE
 
 __all__ = ["TICKER_FAULTS", "Ticker"]
 

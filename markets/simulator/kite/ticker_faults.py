@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from markets.bars import IntArray
+from markets.domain.bars import IntArray
 from markets.simulator.board import Board
 from markets.simulator.faults import Faults
 from markets.simulator.kite.packets import Sheet

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from markets.calendar import trading_date
+from markets.domain.calendar import trading_date
 from markets.simulator.faults import Faults, cut
 from markets.simulator.kite import charges, forms, refusals, statements
 from markets.simulator.kite.account import Account

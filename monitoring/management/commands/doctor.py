@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from monitoring import doctor, doctor_running
+from monitoring.doctor import checks as doctor
+from monitoring.doctor import running_desk
 from monitoring.findings import FAIL, OK, WARN, Finding
 
 WIDTH = 120
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         failed = sum(each.level == FAIL for each in found)
         looks = sum(each.level == WARN for each in found)
         running = next((each for each in found if each.name == "services"), None)
-        if running is not None and running.says == doctor_running.NO_DESK:
+        if running is not None and running.says == running_desk.NO_DESK:
             self.stdout.write("No desk is running: start it with `make run`.")
         if failed:
             self.stdout.write(f"Not fit to trade: {failed} must be mended first.")

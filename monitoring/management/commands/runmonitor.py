@@ -6,9 +6,9 @@ import psutil
 from django.core.management.base import BaseCommand
 
 from monitoring.monitor import LOOP_SECONDS, Monitor
-from tradingsite.heartbeat import Beat
 from tradingsite.locks import ProcessLock
-from tradingsite.serving import serve
+from tradingsite.supervision.heartbeat import Beat
+from tradingsite.supervision.serving import serve
 
 
 class Command(BaseCommand):

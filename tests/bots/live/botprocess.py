@@ -9,15 +9,15 @@ django.setup()
 
 import numpy as np  # noqa: E402 - models need the settings
 
-from bots.actions import DELTAS  # noqa: E402
+from bots.decision.actions import DELTAS  # noqa: E402
+from bots.decision.observation import Float32Array  # noqa: E402
+from bots.live.bot_venues import venue_of  # noqa: E402
 from bots.live.policies import Loaded, Policies  # noqa: E402
 from bots.live.runner import Runner  # noqa: E402
-from bots.live.venues import venue_of  # noqa: E402
-from bots.observation import Float32Array  # noqa: E402
 from markets import store  # noqa: E402
-from tradingsite.heartbeat import Beat  # noqa: E402
 from tradingsite.registry import BOTS, Slot  # noqa: E402
-from tradingsite.serving import serve  # noqa: E402
+from tradingsite.supervision.heartbeat import Beat  # noqa: E402
+from tradingsite.supervision.serving import serve  # noqa: E402
 
 SLOT = "nifty-15m"
 LOOP_SECONDS = 0.05

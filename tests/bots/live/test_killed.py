@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from bots.live import halting
-from bots.live.protocol import FAILPOINTS
+from bots.execution import kill_switch
+from bots.execution.protocol import FAILPOINTS
 from bots.models import Discrepancy, Fill, Order, Position
-from markets.generator import Path as PricePath
 from markets.simulator import credentials, history
 from markets.simulator.market import Feed
-from markets.venues.kite_token import TokenStore
+from markets.simulator.price_path import Path as PricePath
+from markets.venues.kite.token import TokenStore
 from tests.desk import calendar_of, ist
 from tests.histories import seed_days
 from tests.markets.simulator.broker import Broker, broker
@@ -198,7 +198,7 @@ def test_killed_at_every_failpoint_the_bot_is_never_wrong_about_its_orders(life:
     life.start()
     assert wait_for(lambda: newest().state == "partial", PATIENCE_SECONDS)
     life.stops()
-    halting.halt(BOT, "a test", "a person")
+    kill_switch.halt(BOT, "a test", "a person")
     kill("after_cancel")
     life.start()
     life.settled("cancelled")

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from django.db import OperationalError, connections
 
-from bots.live import database, ledger
+from bots.execution import ledger, postgres_ledger
 from markets.venues.paper import PaperVenue
 from tests.desk import Desk
-from tradingsite import timeouts
-from tradingsite.serving import is_slow
-from tradingsite.timeouts import Timeouts
+from tradingsite.postgresql import timeouts
+from tradingsite.postgresql.timeouts import Timeouts
+from tradingsite.supervision.serving import is_slow
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["btc", "nifty", "default"])
 QUICK = Timeouts(statement=2.0, lock=0.3, idle=15.0)
@@ -80,7 +80,7 @@ def test_what_became_of_an_order_waits_for_the_lock(desk: Desk) -> None:
 
 
 def test_a_lock_that_stays_loses_no_order(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "MOVE_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_ledger, "MOVE_PATIENCE_SECONDS", 0.2)
     venue = desk.venue
     assert isinstance(venue, Interrupted)
     order = desk.order({"btc-1h": 1})

@@ -9,17 +9,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
-from bots.bundle import HEAD
-from bots.keys import generate_keys, load_private_key
+from bots.decision.observation import ACCOUNT_SIZE, WINDOW
 from bots.live import policies as live_policies
 from bots.live.policies import Policies
-from bots.manifest import Golden, Manifest, Normalisation
 from bots.modelstore import services as modelstore
+from bots.modelstore.bundle import HEAD
+from bots.modelstore.keys import generate_keys, load_private_key
+from bots.modelstore.manifest import Golden, Manifest, Normalisation
 from bots.modelstore.models import ModelVersion
-from bots.observation import ACCOUNT_SIZE, WINDOW
-from markets import features
-from markets.features import schema_for
-from tests.bots import bundles
+from markets.domain import features
+from markets.domain.features import schema_for
+from tests.bots.modelstore import bundles
 from tradingsite.models import Notice
 from tradingsite.registry import BOTS, SLOTS
 

@@ -11,28 +11,29 @@ import psycopg
 import pytest
 from django.db import connections
 
-from bots.engine import SlotTape, align, replay_slot
-from bots.live import halting, runner
-from bots.live.agenda import Agenda
+from bots.decision.engine import SlotTape, align, replay_slot
+from bots.execution import kill_switch
+from bots.live import runner
+from bots.live.bar_schedule import Agenda
 from bots.live.policies import Loaded, Policies
 from bots.live.runner import Runner
 from bots.models import Decision, Fill, Order, PnlSnapshot, Position, RiskState
 from markets import store
-from markets.collecting import readings
-from markets.features import schema_for
-from markets.generator import Path
+from markets.capture import exogenous as exogenous_capture
+from markets.domain.features import schema_for
 from markets.models import Bar, Source
 from markets.simulator import history
 from markets.simulator.market import Feed
+from markets.simulator.price_path import Path
 from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tests.policies import NoisePolicy
 from tradingsite import clock, locks
 from tradingsite.errors import Retry
-from tradingsite.heartbeat import Beat
 from tradingsite.locks import LockHeld, ProcessLock
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS, SLOTS, Slot
+from tradingsite.supervision.heartbeat import Beat
 
 SetMarket = Callable[..., None]
 SHORT = {"15m": 0.4, "1h": 0.5, "4h": 0.5, "1d": 1.5}
@@ -200,7 +201,7 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
         stage.close_bar(now)
         # The collector has the payment of the hour when the hour is over.
         payment = (int(now.timestamp()), Decimal(repr(rate)))
-        readings.keep(readings.FUNDING, [payment], Source.GENERATED)
+        exogenous_capture.keep(exogenous_capture.FUNDING, [payment], Source.GENERATED)
 
     bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
@@ -444,7 +445,7 @@ def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path)
     assert {each.cause for each in decisions("btc-4h")} == {"no_model"}
     traded = [each for each in decisions("btc-1h") if each.lots_after != each.lots_before]
     assert traded and {each.cause for each in traded} == {"trade"}
-    halting.halt(stage.bot, "a test", "me")
+    kill_switch.halt(stage.bot, "a test", "me")
     stage.close_bar(start + dt.timedelta(hours=8))
     assert decisions("btc-1h")[-1].cause == "halted"
 

@@ -7,16 +7,16 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from bots.engine import SlotTape, align, replay_slot
+from bots.decision.engine import SlotTape, align, replay_slot
+from bots.decision.observation import Float32Array
 from bots.live import runner
 from bots.live.policies import Loaded
 from bots.models import Decision, Order, ShadowAccount, ShadowDecision
-from bots.observation import Float32Array
 from markets import store
-from markets.collecting import readings
-from markets.generator import Path
+from markets.capture import exogenous as exogenous_capture
 from markets.models import Source
 from markets.simulator import history
+from markets.simulator.price_path import Path
 from tests.bots.live.test_runner import SHORT, Chosen, Stage, calendar_of, unlocked
 from tests.desk import ist
 from tradingsite.registry import SLOTS
@@ -77,7 +77,7 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
         stage.close_bar(now)
         if hour:  # the collector has the payment of the hour when the hour is over
             payment = (int(now.timestamp()), Decimal(repr(rate)))
-            readings.keep(readings.FUNDING, [payment], Source.GENERATED)
+            exogenous_capture.keep(exogenous_capture.FUNDING, [payment], Source.GENERATED)
     made = list(ShadowDecision.on("btc").objects.order_by("bar_closes_at"))
     assert len(made) == 12
     assert {(row.slot, row.model) for row in made} == {("btc-1h", "btc-1h v1")}

@@ -5,7 +5,7 @@ import datetime as dt
 import numpy as np
 
 from markets.allocator.metrics import Series, day_number
-from markets.bars import FloatArray
+from markets.domain.bars import FloatArray
 
 AS_OF = dt.date(2026, 6, 1)
 

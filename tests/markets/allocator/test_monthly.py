@@ -17,8 +17,8 @@ from markets import store, tasks
 from markets.allocator import assets, monthly, weights
 from markets.allocator.models import AssetBar, AssetMetric, Correlation, MonthlyRun, Weight
 from markets.allocator.weights import Choice, Targets
-from markets.bars import Bars
-from markets.calendar import DAY_SECONDS
+from markets.domain.bars import Bars
+from markets.domain.calendar import DAY_SECONDS
 from markets.models import Source
 from tests import histories
 from tests.markets.allocator.pasts import AS_OF, walk

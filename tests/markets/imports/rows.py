@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from markets import timeframes
-from markets.bars import Bars
-from markets.calendar import CryptoCalendar, NseCalendar, nse_sessions
+from markets.domain import timeframes
+from markets.domain.bars import Bars
+from markets.domain.calendar import CryptoCalendar, NseCalendar, nse_sessions
 
 CALENDARS = {"nifty": NseCalendar(nse_sessions()), "btc": CryptoCalendar()}
 INDIA = ZoneInfo("Asia/Kolkata")

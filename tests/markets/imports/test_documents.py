@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from markets.imports.files import _REFUSED
+from markets.imports.foreign_files import OTHER_CELLS, OTHERS
 from markets.imports.format import INDIA, UTC, Format
 from markets.imports.formats import FORMATS, STATED
-from markets.imports.others import OTHER_CELLS, OTHERS
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "data.md").read_text()
 ZONES = {INDIA: "Indian time", UTC: "UTC", "Etc/GMT-3": ""}

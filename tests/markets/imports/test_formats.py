@@ -11,12 +11,12 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from markets import timeframes
-from markets.importing import read_files
+from markets.domain import timeframes
+from markets.imports.bars import read_files
 from markets.imports.files import parts_of
 from markets.imports.formats import FORMATS, STATED
 from markets.imports.reading import Asked
-from markets.imports.recognising import recognise
+from markets.imports.recognition import recognise
 from markets.imports.structures import grid_of
 from tests.markets.imports.cases import CASES
 from tests.markets.imports.rows import CALENDARS, INDIA, Case, as_rows, bars_of, joined

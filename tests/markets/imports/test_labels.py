@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from markets.importing import BadFile, Read, read_files
+from markets.imports.bars import BadFile, Read, read_files
 from markets.imports.reading import Asked
 from tests.markets.imports.rows import CALENDARS, INDIA, Row, bars_of
 

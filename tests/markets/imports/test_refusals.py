@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from markets.importing import BadFile, read_files
-from markets.imports.others import OTHERS
+from markets.imports.bars import BadFile, read_files
+from markets.imports.foreign_files import OTHERS
 from markets.imports.reading import Asked
 from tests.markets.imports.cases import CASES
 from tests.markets.imports.rows import CALENDARS

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from markets.calendar import NseCalendar, nse_sessions
+from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.options import partitions
 from markets.options.chain import Chain
 from markets.options.collector import Collector, Outcome
 from markets.options.models import Quote
-from tests.markets.kite_desk import KiteDesk, kite_desk
 from tests.markets.simulator.broker import ist
+from tests.markets.venues.kite.desk import KiteDesk, kite_desk
 from tradingsite import clock
 
 CALENDAR = NseCalendar(nse_sessions())

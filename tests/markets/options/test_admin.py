@@ -5,10 +5,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from markets.options import archive, storing
+from markets.options import archive, storage
 from markets.options.models import ArchivedDay, CollectedMinute, Gap, Instrument
 from tests.markets.options.desk import MONDAY
-from tests.markets.options.test_storing import NAMES, OPENS, batch
+from tests.markets.options.test_storage import NAMES, OPENS, batch
 
 pytestmark = pytest.mark.django_db(databases=["default", "options"])
 
@@ -18,7 +18,7 @@ def test_tables_are_shown_and_nothing_is_edited(
 ) -> None:
     settings.PC_DIR = tmp_path  # type: ignore[attr-defined]  # pytest-django's
     client.force_login(User.objects.create_superuser("owner"))
-    storing.store(batch(OPENS, (0, 1)), storing.Known())
+    storage.store(batch(OPENS, (0, 1)), storage.Known())
     archive.archive(MONDAY)
     for model, shown in (
         (Gap, NAMES[4]),

@@ -14,14 +14,15 @@ from django.core.management import CommandError, call_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from markets.options import archive, days, gaps, parquet, partitions, storing
-from markets.options.batch import Batch
+from markets.options import archive, days, gaps, parquet, partitions, storage
+from markets.options.minute_batch import Batch
 from markets.options.models import ArchivedDay, CollectedMinute, Gap, Instrument, Quote
 from tests.histories import seed_days
 from tests.markets.options.desk import CALENDAR, MONDAY
-from tests.markets.options.test_storing import NAMES, batch, described, truth
+from tests.markets.options.test_storage import NAMES, batch, described, truth
 from tests.markets.simulator.broker import ist
-from tradingsite import clock, remote
+from tradingsite import clock
+from tradingsite.machines import transfer
 
 pytestmark = pytest.mark.django_db(databases=["options", "nifty"])
 EVENING = int(ist("2026-06-01 18:00"))
@@ -36,10 +37,10 @@ def pc(tmp_path: Path, settings: Any) -> Iterator[Path]:
 def collect_day(day: dt.date, minutes: int = 3) -> None:
     """Store some minutes of a day, one quote of which is missing."""
     opens = int(ist(f"{day} 09:15"))
-    known = storing.Known()
+    known = storage.Known()
     for number in range(minutes):
         present = (0, 1, 2, 3, 4) if number else (0, 1, 2, 3)
-        storing.store(batch(opens + 60 * number, present), known)
+        storage.store(batch(opens + 60 * number, present), known)
 
 
 def plan(now: int = EVENING) -> archive.Plan:
@@ -54,7 +55,7 @@ def test_a_closed_day_is_archived_and_stays_until_its_time() -> None:
     row = ArchivedDay.objects.get()
     assert (row.date, row.rows, row.dropped_at) == (MONDAY, 14, None)
     assert (
-        row.sha256 == remote.sha256(Path(row.path)) and row.bytes == Path(row.path).stat().st_size
+        row.sha256 == transfer.sha256(Path(row.path)) and row.bytes == Path(row.path).stat().st_size
     )
     assert Quote.objects.count() == 14
     assert plan() == archive.Plan({}, {}, ())
@@ -128,9 +129,9 @@ def test_a_late_minute_of_a_closed_day_is_stored_once() -> None:
     collect_day(MONDAY)
     archive.carry_out(plan())
     late = int(ist("2026-06-01 09:20"))
-    assert storing.store(batch(late, (0, 1)), storing.Known()) == 2
-    assert storing.store(batch(late, (0, 1, 2)), storing.Known()) == 1
-    assert storing.store(batch(late, (0, 1, 2)), storing.Known()) == 0
+    assert storage.store(batch(late, (0, 1)), storage.Known()) == 2
+    assert storage.store(batch(late, (0, 1, 2)), storage.Known()) == 1
+    assert storage.store(batch(late, (0, 1, 2)), storage.Known()) == 0
     assert Quote.objects.count() == 17
 
 
@@ -150,7 +151,7 @@ def test_days_past_their_time_are_dropped_once_verified() -> None:
     assert ArchivedDay.objects.get(date=old).dropped_at is not None
     assert plan() == archive.Plan({}, {}, ())
     with pytest.raises(partitions.DayDropped):
-        storing.store(batch(int(ist(f"{old} 10:00")), (0,)), storing.Known())
+        storage.store(batch(int(ist(f"{old} 10:00")), (0,)), storage.Known())
 
 
 def test_nothing_is_dropped_whose_file_is_not_whole() -> None:
@@ -176,7 +177,7 @@ def test_nothing_is_dropped_whose_file_is_not_whole() -> None:
         {NAMES[0]: described(NAMES[0])},
     )
     path.write_bytes(whole)
-    storing.store(other, storing.Known())
+    storage.store(other, storage.Known())
     ArchivedDay.objects.update(rows=15)
     with pytest.raises(archive.NotArchived, match="holds 14 rows, the partition 15"):
         archive.carry_out(plan())
@@ -191,7 +192,7 @@ def test_one_days_trouble_does_not_keep_the_others(monkeypatch: pytest.MonkeyPat
 
     def write(day: days.Day, path: Path) -> None:
         if day.date == MONDAY:
-            raise remote.NoSpace("no disk space")
+            raise transfer.NoSpace("no disk space")
         real(day, path)
 
     monkeypatch.setattr(parquet, "write", write)

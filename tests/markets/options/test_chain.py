@@ -3,7 +3,7 @@
 import datetime as dt
 from decimal import Decimal
 
-from markets.calendar import ist_instant
+from markets.domain.calendar import ist_instant
 from markets.options.chain import CHAINS, MOST, Chain, indices, wanted
 from markets.venues.base import VenueInstrument
 from tests.markets.simulator.broker import shared_world

@@ -14,8 +14,8 @@ from markets.options.chain import CHAINS
 from markets.options.collector import Collector, TooLate
 from markets.options.models import CollectedMinute, Gap, Instrument, Quote
 from markets.simulator.listing import Listing
-from markets.venues import kite_calls
 from markets.venues.base import MarketQuote, TokenRefused
+from markets.venues.kite import calls as kite_calls
 from tests.markets.options.desk import (
     CALENDAR,
     FEW_OPTIONS,

@@ -13,7 +13,7 @@ from markets.options.models import ArchivedDay
 from tests.markets.options.desk import MONDAY
 from tests.markets.options.test_archive import collect_day
 from tests.sshd import RRSYNC, sshd
-from tradingsite import link, remote
+from tradingsite.machines import ssh, transfer
 
 pytestmark = pytest.mark.django_db(databases=["options", "nifty"])
 
@@ -34,7 +34,7 @@ def two_machines(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch)
     pc = tmp_path / "of PC" / "pc"
     for name in ("link", "archive"):
         (pc / name).mkdir(parents=True)
-    monkeypatch.setattr(link, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ssh, "PAUSE_SECONDS", 0.0)
     # rrsync's own line knows no quotes; a link gives its folder a name without a space.
     plain = tmp_path / "plain"
     plain.symlink_to(pc)
@@ -67,7 +67,7 @@ def test_a_day_is_dropped_once_pcs_archive_gives_it_back(
     assert asked == [MONDAY.isoformat()], "it was sent, and PC was asked"
     on_pc(two_machines, settings, asked[0])
     (filed,) = (two_machines / "archive" / "options" / MONDAY.isoformat()).iterdir()
-    assert remote.sha256(filed) == ArchivedDay.objects.get().sha256
+    assert transfer.sha256(filed) == ArchivedDay.objects.get().sha256
     assert list((two_machines / "link" / "options").iterdir()) == []
     archive.drop(MONDAY)
     assert MONDAY not in partitions.existing()

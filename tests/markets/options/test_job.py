@@ -15,8 +15,9 @@ from markets.options.models import CollectedMinute, Gap
 from tests.histories import seed_days
 from tests.markets.options.desk import OptionsDesk, options_desk, stored
 from tests.markets.simulator.broker import ist
-from tradingsite import clock, jobs
+from tradingsite import clock
 from tradingsite.models import JobRun, Notice
+from tradingsite.scheduling import jobs
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "options"])
 
@@ -83,7 +84,7 @@ def test_without_postgresql_the_minute_goes_into_the_spool(
     desk.go("2026-06-01 10:01")
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "perform", away)
-        patch.setattr("markets.options.storing.store", away)
+        patch.setattr("markets.options.storage.store", away)
         patch.setattr("markets.options.gaps.note", away)
         fire("2026-06-01 10:01")
         fire("2026-06-01 10:01")  # a second delivery

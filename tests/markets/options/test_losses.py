@@ -17,14 +17,15 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from markets.options import gaps, partitions, storing
+from markets.options import gaps, partitions, storage
 from markets.options.models import Gap, Quote
 from markets.options.spool import Spool
 from tests.markets.options.desk import MONDAY, OptionsDesk, drop_days, options_desk, stored
 from tests.markets.simulator.broker import ist
-from tradingsite import clock, databases, embedded
+from tradingsite import clock, databases
+from tradingsite.embedded import launcher
 from tradingsite.models import Notice
-from tradingsite.serving import DATABASE_ERRORS
+from tradingsite.supervision.serving import DATABASE_ERRORS
 
 pytestmark = pytest.mark.django_db(databases=["options", "default"], transaction=True)
 
@@ -84,13 +85,13 @@ def test_a_killed_postgresql_costs_no_minute(
     with private_server() as var:
         assert minute("2026-06-01 10:00").stored > 70
         with monkeypatch.context() as patch:
-            patch.setattr(storing, "copy_rows", then_kill_backend(storing.copy_rows))
+            patch.setattr(storage, "copy_rows", then_kill_backend(storage.copy_rows))
             assert minute("2026-06-01 10:01").waits  # killed between COPY and commit
         kill_server(var)
         for at in ("2026-06-01 10:02", "2026-06-01 10:03"):
             assert minute(at).waits
         assert len(desk.collector.spool.waiting()) == 3
-        embedded.ensure(var)
+        launcher.ensure(var)
         until_it_answers()
         outcome = minute("2026-06-01 10:04")
         assert (outcome.replayed, outcome.missing) == (3, 0)
@@ -129,7 +130,7 @@ def test_a_full_disk_costs_the_file_and_not_the_minute(
 
 def test_the_spool_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from markets.options import spool
-    from markets.options.batch import Batch
+    from markets.options.minute_batch import Batch
 
     monkeypatch.setattr(spool, "MOST_FILES", 2)
     kept = Spool(tmp_path)
@@ -150,7 +151,7 @@ def private_server() -> Iterator[Path]:
     connection = connections["options"]
     before = dict(connection.settings_dict)
     try:
-        address = embedded.ensure(folder / "var").postgres
+        address = launcher.ensure(folder / "var").postgres
         with psycopg.connect(address + "/postgres", autocommit=True) as server:
             server.execute("CREATE DATABASE private_options")
         connection.close()

@@ -16,7 +16,7 @@ from kiteconnect import KiteTicker
 from markets.simulator.faults import Faults
 from markets.simulator.kite.ticker import TICKER_FAULTS, Ticker
 from markets.simulator.world import World
-from markets.venues.kite_ticker import running_reactor
+from markets.venues.kite.ticker import running_reactor
 from tests.markets.simulator.served import served
 from tradingsite.clock import IST
 

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets.calendar import ist_instant
-from markets.contracts import expiries
-from markets.generator import Path
+from markets.domain.calendar import ist_instant
+from markets.domain.contracts import expiries
+from markets.domain.price_panel import build_tape
 from markets.simulator.board import Quoter
 from markets.simulator.listing import CALL, CHAINS, FUTURE, PUT, Exchange
 from markets.simulator.noise import key_of, uniform, wave
 from markets.simulator.options import black76, normal_cdf, smile
+from markets.simulator.price_path import Path
 from markets.simulator.prices import FOLLOWERS
 from markets.simulator.world import World
-from markets.tape import build_tape
 from tests.markets.simulator.broker import ist, shared_world
 
 SESSION = ist("2026-06-01 09:15"), ist("2026-06-01 15:30")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 
-from markets.calendar import trading_date
+from markets.domain.calendar import trading_date
 from markets.simulator import owner
 from markets.simulator.world import World
 from tests.markets.simulator.broker import Broker, broker, ist, shared_world

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kiteconnect import KiteTicker
 
-from markets.bars import IntArray
+from markets.domain.bars import IntArray
 from markets.simulator.board import Board
 from markets.simulator.kite.packets import Sheet
 from markets.simulator.listing import INDEX as INDEX_KIND
 from markets.venues.base import Tick
-from markets.venues.kite_packets import DIVISORS, INDEX, INSTRUMENT, BadFrame, parse
+from markets.venues.kite.packets import DIVISORS, INDEX, INSTRUMENT, BadFrame, parse
 from tests.markets.simulator.kite_client import ELEVEN, world_from
 
 NOW = dt.datetime(2026, 6, 1, 5, 30, tzinfo=dt.UTC)

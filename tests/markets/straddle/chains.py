@@ -3,7 +3,7 @@
 import datetime as dt
 from decimal import Decimal
 
-from markets.straddle.following import Chain, Follower, Row, SeriesKey, chain_of
+from markets.straddle.roller import Chain, Follower, Row, SeriesKey, chain_of
 from markets.straddle.underlyings import Underlying
 from markets.venues.base import Tick, VenueInstrument
 from tradingsite import clock

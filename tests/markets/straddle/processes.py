@@ -17,13 +17,13 @@ from typing import Any
 import psutil
 import pytest
 
-from markets.calendar import trading_date
+from markets.domain.calendar import trading_date
 from markets.simulator import credentials
 from markets.simulator.kite import ticker
 from markets.straddle.models import Series, TrackerState
 from markets.venues.base import Tick
-from markets.venues.kite_packets import parse
-from markets.venues.kite_token import TokenStore
+from markets.venues.kite.packets import parse
+from markets.venues.kite.token import TokenStore
 from tests.markets.simulator.broker import Broker, broker
 from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT

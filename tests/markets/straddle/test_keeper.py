@@ -12,7 +12,7 @@ import psutil
 import pytest
 from django.db import OperationalError, connections
 
-from markets.calendar import NseCalendar, nse_sessions
+from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.straddle import child, keeper
 from markets.straddle.keeper import Keeper, session_to_follow
 from markets.straddle.models import TrackerState, Wanted
@@ -20,8 +20,8 @@ from tests.histories import seed_days
 from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import load
 from tradingsite.clock import IST
-from tradingsite.heartbeat import Beat
 from tradingsite.models import Heartbeat, Notice
+from tradingsite.supervision.heartbeat import Beat
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "straddle"])
 

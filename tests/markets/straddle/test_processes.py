@@ -20,8 +20,8 @@ from tests.markets.simulator.broker import ist
 from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.processes import Tracker, tracking
 from tradingsite.clock import IST
-from tradingsite.migrating import open_server
 from tradingsite.models import Heartbeat, JobRun
+from tradingsite.postgresql.migrate import open_server
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "nifty", "straddle"])
 

@@ -10,8 +10,8 @@ from django.urls import reverse
 
 from markets import tasks
 from markets.straddle import retention
-from markets.straddle.following import Began, Ended, Missed
 from markets.straddle.models import Gap, Series, Tick, TrackerState, Wanted
+from markets.straddle.roller import Began, Ended, Missed
 from markets.straddle.storage import Buffer, Writer
 from tests.histories import seed_days
 from tests.markets.straddle.chains import TEN, key, row

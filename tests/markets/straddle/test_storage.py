@@ -9,8 +9,8 @@ import pytest
 from django.db import OperationalError, connections
 
 from markets.straddle import storage
-from markets.straddle.following import Began, Ended, Event, Missed, Row
 from markets.straddle.models import Gap, Series, Tick
+from markets.straddle.roller import Began, Ended, Event, Missed, Row
 from markets.straddle.storage import Buffer, Writer
 from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.chains import TEN, key, row

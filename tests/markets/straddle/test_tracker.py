@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from markets.straddle import tracker
-from markets.straddle.following import Began, Ended, Follower, Missed
 from markets.straddle.reports import Report
+from markets.straddle.roller import Began, Ended, Follower, Missed
 from markets.straddle.tracker import Tracker
 from markets.straddle.underlyings import Underlying
-from markets.venues.kite_ticker import State
+from markets.venues.kite.ticker import State
 from tests.markets.straddle.chains import TEN, chain, key, option, spot
 
 SECOND = dt.timedelta(seconds=1)

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from bots.live import halting
+from bots.execution import kill_switch
 from bots.models import Order, Position, RiskState
 from tests.desk import Desk
 from tests.monitoring import desks
@@ -57,7 +57,7 @@ def test_halting_waits_for_what_was_on_its_way_and_says_what_became_of_it(
         assert desk.risk().halted, "the flag comes first"
         Order.on("btc").objects.filter(pk=order.pk).update(state="filled")
 
-    monkeypatch.setattr(halting.time, "sleep", answered)
+    monkeypatch.setattr(kill_switch.time, "sleep", answered)
     act(staff, "btc/halt")
     text = words(staff.get("/trading/"))
     assert f"Order {order.tag} (+0.01 BTC-PERP) was on its way" in text
@@ -67,7 +67,7 @@ def test_halting_waits_for_what_was_on_its_way_and_says_what_became_of_it(
 def test_an_order_without_an_answer_is_named_and_the_wait_ends(
     staff: Client, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(halting, "ANSWERED_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(kill_switch, "ANSWERED_WITHIN_SECONDS", 0.0)
     on_its_way(desk)
     act(staff, "halt")
     page = staff.get("/trading/")

@@ -11,12 +11,12 @@ from django.contrib.auth.models import User
 from django.http import HttpResponseBase
 from django.test import Client
 
-from bots import bundle
-from bots.keys import generate_keys, load_private_key
+from bots.modelstore import bundle
 from bots.modelstore import services as modelstore
+from bots.modelstore.keys import generate_keys, load_private_key
 from bots.modelstore.models import Activation, ModelVersion
-from markets.features import schema_for
-from tests.bots.bundles import make_bundle
+from markets.domain.features import schema_for
+from tests.bots.modelstore.bundles import make_bundle
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 

@@ -15,11 +15,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from bots.models import AccountHolding, Order, Position, RiskState
-from markets.calendar import NseCalendar, nse_sessions
-from markets.collecting.expected import next_close
+from markets.domain.calendar import NseCalendar, nse_sessions
+from markets.domain.expected_bars import next_close
 from markets.models import Bar
 from markets.options.models import CollectedMinute, Gap
-from monitoring.dashboard import curve, freshness, machine, money, overview, rail
+from monitoring.dashboard import curve, freshness, machine, money, overview, timeline
 from monitoring.dashboard.books import Book, Mark
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import cut_off, seen, stopped
@@ -28,9 +28,9 @@ from tradingsite import clock, notices
 from tradingsite.format import GLUE
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.registry import MARKETS
-from tradingsite.schedules import JOBS
-from training import pipeline
+from tradingsite.scheduling.schedules import JOBS
 from training.models import TrainingRun
+from training.pipeline import runs as pipeline_runs
 
 pytestmark = pytest.mark.django_db(databases=desks.ALIASES)
 FUTURE = "NIFTY 2026-06-30 FUT"
@@ -262,7 +262,7 @@ def test_the_rail_follows_the_session_and_never_draws_the_unbuilt_as_done() -> N
     session = NseCalendar(nse_sessions()).session_on(NOW.date())
     not_built = JobRun(job="morning-brief", scheduled_for=at("07:00"), state="not_built")
     failed = JobRun(job="btc-training", scheduled_for=at("12:00"), state="failed")
-    drawn = rail.build(NOW, session, [not_built, failed], {"security-check": {"not_built": 55}})
+    drawn = timeline.build(NOW, session, [not_built, failed], {"security-check": {"not_built": 55}})
     ticks = {(tick.job.name, tick.at): tick for lane in drawn.lanes for tick in lane.ticks}
     assert ticks["morning-brief", at("07:00")].mark == "unbuilt"
     assert ticks["backups", at("20:30")].mark == "unbuilt"
@@ -275,7 +275,7 @@ def test_the_rail_follows_the_session_and_never_draws_the_unbuilt_as_done() -> N
     bands = {band.title: band for lane in drawn.lanes for band in lane.bands}
     assert bands["Security check"].kind == "unbuilt"
     assert bands["Options collector"].left_pct == pytest.approx(100 * 550 / 1440, abs=0.01)
-    holiday = rail.build(NOW, None, [], {})
+    holiday = timeline.build(NOW, None, [], {})
     assert not any(
         tick.job.name == "straddle-stop" for lane in holiday.lanes for tick in lane.ticks
     )
@@ -300,7 +300,7 @@ def test_the_curve_sums_slots_that_close_at_different_times_and_is_drawn_in_ist(
 
 
 def test_the_training_card_names_the_steps_as_the_pipeline_does() -> None:
-    assert machine.STEP_NAMES == pipeline.STEPS
+    assert machine.STEP_NAMES == pipeline_runs.STEPS
 
 
 def test_live_training_shows_its_step_and_progress(client: Client) -> None:
@@ -321,7 +321,7 @@ def test_live_training_shows_its_step_and_progress(client: Client) -> None:
         started_at=clock.real(),
     )
     began = clock.real() - dt.timedelta(seconds=5)
-    for number, name in enumerate(pipeline.STEPS[:3], start=1):
+    for number, name in enumerate(pipeline_runs.STEPS[:3], start=1):
         ended = began + dt.timedelta(seconds=2.1) if number < 3 else None
         run.steps.create(number=number, name=name, started_at=began, finished_at=ended)
     words = text_of(client.get("/live"))

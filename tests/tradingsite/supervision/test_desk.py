@@ -12,7 +12,7 @@ from pytest_django import Settings
 from monitoring.dashboard import machine, verdict
 from tradingsite import clock
 from tradingsite.models import Heartbeat, Notice
-from tradingsite.supervision import preparing
+from tradingsite.supervision import preparation
 from tradingsite.supervision.desk import Desk
 from tradingsite.supervision.supervisor import Program
 
@@ -55,7 +55,7 @@ def test_the_banner_comes_when_the_page_answers_however_late(
     desk = Desk(shown, ["dashboard"], train=False, only=False)
     desk._supervised_at = time.monotonic() - 100.0
     answers = iter([False, False, True])
-    monkeypatch.setattr(preparing, "answers", lambda address: next(answers))
+    monkeypatch.setattr(preparation, "answers", lambda address: next(answers))
     boss: Any = SimpleNamespace(say=said.append)
     assert [desk._greet(boss) for _ in range(3)] == [False, False, True]
     assert len(said) == 1 and "does not answer after 100 s" in said[0]

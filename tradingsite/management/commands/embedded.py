@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tradingsite import embedded
+from tradingsite.embedded import launcher
 
 
 class Command(BaseCommand):
@@ -23,17 +23,17 @@ class Command(BaseCommand):
         """Do it, then say how both servers stand and which of them this machine uses."""
         try:
             if options["action"] == "start" and settings.EMBEDDED:
-                embedded.ensure(settings.DATA_DIR)
+                launcher.ensure(settings.DATA_DIR)
             if options["action"] == "stop":
-                stopped = embedded.stop(settings.DATA_DIR)
+                stopped = launcher.stop(settings.DATA_DIR)
                 self.stdout.write(f"stopped {' and '.join(stopped)}" if stopped else "none ran")
             else:
                 self._show()
-        except embedded.EmbeddedError as error:
+        except launcher.EmbeddedError as error:
             raise CommandError(str(error)) from error
 
     def _show(self) -> None:
-        for server in embedded.status(settings.DATA_DIR):
+        for server in launcher.status(settings.DATA_DIR):
             if server.pid:
                 stands = f"runs on 127.0.0.1:{server.port} as process {server.pid}"
             else:

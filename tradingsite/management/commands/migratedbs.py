@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tradingsite.migrating import create_missing, migrate_all
+from tradingsite.postgresql.migrate import create_missing, migrate_all
 
 
 class Command(BaseCommand):

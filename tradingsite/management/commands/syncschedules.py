@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tradingsite.beat import sync
+from tradingsite.scheduling.beat import sync
 
 
 class Command(BaseCommand):

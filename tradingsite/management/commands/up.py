@@ -6,9 +6,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tradingsite.services import wanted
 from tradingsite.supervision.desk import Desk
-from tradingsite.supervision.preparing import CannotStart, UpLock
+from tradingsite.supervision.preparation import CannotStart, UpLock
+from tradingsite.supervision.services import wanted
 from tradingsite.supervision.supervisor import REFUSED
 
 

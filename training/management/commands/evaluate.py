@@ -17,14 +17,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from bots.engine import ReplayResult
-from tradingsite import clock, timeouts
+from bots.decision.engine import ReplayResult
+from tradingsite import clock
 from tradingsite.errors import Degraded, cause_in
 from tradingsite.format import money
-from tradingsite.heartbeat import is_alive
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS, SLOTS
-from training import evaluations, metrics, pipeline, recipes
+from tradingsite.supervision.heartbeat import is_alive
+from training import recipes
+from training.evaluation import metrics
 from training.models import Evaluation, Recipe
+from training.pipeline import runs as pipeline_runs
+from training.selection import evaluations
 
 WORKER = "gpu-worker"
 NETWORKS = ("tft", "mlp", "lstm")
@@ -79,7 +83,7 @@ class Command(BaseCommand):
 
     def _evaluate(self, options: Any) -> None:
         slot = SLOTS[options["slot"]]
-        reason = pipeline.trainable(slot)
+        reason = pipeline_runs.trainable(slot)
         if reason:
             raise CommandError(f"{slot.slug}: {reason}")
         if options["folds"] < 2 or options["seeds"] < 1 or options["timesteps"] < 1:

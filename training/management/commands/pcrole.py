@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from psycopg import sql
 
-from training import pcqueue, pcrole
+from training.pc_access import queue as pc_queue
+from training.pc_access import role as pc_role
 
 PASSWORD = "PC_ROLE_PASSWORD"  # noqa: S105 - the name of a variable
 QUEUE_PASSWORD = "PC_QUEUE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -19,7 +20,7 @@ class Command(BaseCommand):
 
     help = (
         f"Make the role {settings.PC_ROLE} by which PC reaches PROD's control database, and the "
-        f"user {pcqueue.USER} of the queue, with no more rights than they need; their "
+        f"user {pc_queue.USER} of the queue, with no more rights than they need; their "
         f"passwords are read from {PASSWORD} and {QUEUE_PASSWORD}. Without --apply it only prints. "
         f"Run it again after an upgrade that doctor complains about: rights are set anew."
     )
@@ -32,10 +33,10 @@ class Command(BaseCommand):
         """Print the statements, the passwords left out; with --apply, run them."""
         if settings.MACHINE == "pc":
             raise CommandError("the control database is PROD's: run this there")
-        statements = pcrole.statements()
+        statements = pc_role.statements()
         for statement in statements:
             self.stdout.write(statement.as_string(None) + ";")
-        self.stdout.write(" ".join(pcqueue.rule("PASSWORD")))
+        self.stdout.write(" ".join(pc_queue.rule("PASSWORD")))
         if not options["apply"]:
             return
         password, of_queue = (os.environ.get(name, "") for name in (PASSWORD, QUEUE_PASSWORD))
@@ -52,11 +53,11 @@ class Command(BaseCommand):
             cursor.execute(login.as_string(None))
             for statement in statements:
                 cursor.execute(statement.as_string(None))
-        pcrole.shut_functions()
-        shut = pcrole.shut_databases()
+        pc_role.shut_functions()
+        shut = pc_role.shut_databases()
         self.stdout.write(f"{len(shut)} databases are shut to everybody who was not let in.")
-        kept = pcqueue.apply(of_queue)
-        self.stdout.write(f"{settings.PC_ROLE} and {pcqueue.USER} may sign in.")
+        kept = pc_queue.apply(of_queue)
+        self.stdout.write(f"{settings.PC_ROLE} and {pc_queue.USER} may sign in.")
         if not kept:
             self.stdout.write(
                 "The queue's server has no ACL file, so it forgets its user when it is started "

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from bots.keys import generate_keys
+from bots.modelstore.keys import generate_keys
 
 
 class Command(BaseCommand):

@@ -13,14 +13,16 @@ from django.db import connections
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bots.actions import dead_actions
+from bots.decision.actions import dead_actions
 from bots.modelstore import services as modelstore
-from tradingsite import clock, timeouts
+from tradingsite import clock
 from tradingsite.errors import Degraded, cause_in
-from tradingsite.heartbeat import is_alive
+from tradingsite.postgresql import timeouts
 from tradingsite.registry import BOTS, SLOTS, Slot, find_slot
-from training import folders, pipeline
+from tradingsite.supervision.heartbeat import is_alive
 from training.models import TrainingRun, TrainingStep
+from training.pipeline import folders
+from training.pipeline import runs as pipeline_runs
 
 # Who must be up for a run to go through the queues.
 WORKERS = ("worker", "gpu-worker", "pc-worker")
@@ -75,7 +77,7 @@ class Command(BaseCommand):
 
     def _cancel(self, run_id: int) -> None:
         try:
-            run = pipeline.cancel(run_id, "manage.py trainbot")
+            run = pipeline_runs.cancel(run_id, "manage.py trainbot")
         except Degraded as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{run} is cancelled; its worker stops within seconds.")
@@ -111,7 +113,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         able = []
         for slot in wanted:
-            reason = pipeline.trainable(slot) or _still_going(slot, served=not dead)
+            reason = pipeline_runs.trainable(slot) or _still_going(slot, served=not dead)
             if reason is None:
                 able.append(slot)
             elif options["timeframe"]:
@@ -129,7 +131,7 @@ class Command(BaseCommand):
         return able
 
     def _enqueue(self, slot: Slot, options: Any, *, send: bool) -> TrainingRun:
-        run = pipeline.enqueue(
+        run = pipeline_runs.enqueue(
             slot,
             "trainbot",
             clock.real(),
@@ -195,7 +197,7 @@ def _run_here(console: Console, run: TrainingRun) -> TrainingRun:
 
     def work() -> None:
         try:
-            pipeline.run_in_place(run)
+            pipeline_runs.run_in_place(run)
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
             outcome.append(error)
         finally:
@@ -236,7 +238,7 @@ def _show_steps(
                     said.add(step.number)
                     progress.update(tasks[step.number], total=1, completed=1)
                     console.print(f"  {run.slot}  {_line(step)}", highlight=False)
-            if run.state not in pipeline.OPEN or not alive:
+            if run.state not in pipeline_runs.OPEN or not alive:
                 return
             time.sleep(FOLLOW_EVERY_SECONDS)
 
@@ -255,10 +257,12 @@ def _line(step: TrainingStep) -> str:
 
 def _still_going(slot: Slot, *, served: bool = True) -> str | None:
     """Return why a new run must wait; where no worker serves, a run left lying is ended."""
-    going = TrainingRun.objects.filter(slot=slot.slug, state__in=pipeline.OPEN).first()
+    going = TrainingRun.objects.filter(slot=slot.slug, state__in=pipeline_runs.OPEN).first()
     if going is None:
         return None
-    if not served and pipeline.end_unheld(going, "it was left lying; a new run takes its place"):
+    if not served and pipeline_runs.end_unheld(
+        going, "it was left lying; a new run takes its place"
+    ):
         return None
     return f"{going} is still going; wait for it, or see it in the admin"
 

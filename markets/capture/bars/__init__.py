@@ -1,0 +1,1 @@
+"""Bars from the venues, each minute and by backfill, and the gaps that are left."""

@@ -1,0 +1,163 @@
+"""Numbers that stand beside the bars: India VIX at each close, and what funding cost.
+
+A reading is upserted: asked for again it changes nothing, and a corrected one replaces the old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import connections, transaction
+from django.db.models import QuerySet
+
+from markets import store
+from markets.capture.bars import sources as bar_sources
+from markets.capture.bars.due import FRESH_SECONDS, OFTEN_MINUTES
+from markets.capture.bars.polling import Want, read
+from markets.domain.exogenous import FUNDING as FUNDING_NAME
+from markets.domain.exogenous import LONGEST_INTERVAL_SECONDS, SERIES_OF
+from markets.domain.expected_bars import newest
+from markets.models import Reading, Source
+from tradingsite import clock
+
+FIRST_DAYS = 30
+"""How far back the first readings reach; `manage.py bars backfill` reaches further."""
+FUNDING_WAIT_SECONDS = 60
+PLACES = Decimal("1e-10")
+
+Rows = Sequence[tuple[int, Decimal]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Name a series, the market whose database holds it, and for closes their timeframe."""
+
+    name: str
+    market: str
+    timeframe: str = ""
+
+
+VIX = tuple(
+    Series(f"{bar_sources.VOLATILITY} {timeframe}", "nifty", timeframe)
+    for timeframe in ("15m", "1h", "1d")
+)
+FUNDING = Series(FUNDING_NAME, "btc")
+ALL = (*VIX, FUNDING)
+
+
+def of_market(market: str) -> list[Series]:
+    """Return the series that a market's database holds."""
+    return [series for series in ALL if series.market == market]
+
+
+def due(series: Series, at: int) -> int | None:
+    """Return from when on readings are to be fetched now, in epoch seconds; None for not now."""
+    last = last_at(series)
+    # The last day again, for what the venue has corrected since.
+    start = at - FIRST_DAYS * 86_400 if last is None else last - 86_400
+    expected_at = _expected(series, last, at)
+    if expected_at is None or (last is not None and last >= expected_at):
+        return None
+    is_time = at - expected_at < FRESH_SECONDS or at // 60 % OFTEN_MINUTES == 0
+    return start if is_time else None
+
+
+def fetch(series: Series, start: int, end: int) -> list[tuple[int, Decimal]]:
+    """Return the readings in (start, end] as the venue has them; raises Retry and Degraded."""
+    if series == FUNDING:
+        return bar_sources.exchange().funding(start + 1, end + 1)
+    calendar = store.load_calendar(series.market)
+    # A day earlier, for a bar that closes after the start may open before it.
+    want = Want(bar_sources.VOLATILITY, series.timeframe, start - 86_400, end, start)
+    bars = read(bar_sources.venue_of(series.market), calendar, want)
+    return [
+        (closes_at, Decimal(repr(close)))
+        for closes_at, close in zip(bars.closes_at.tolist(), bars.close.tolist(), strict=True)
+        if start < closes_at <= end
+    ]
+
+
+def keep(series: Series, rows: Rows, source: str) -> int:
+    """Store readings and what follows from them; return how many are new or changed.
+
+    A venue's reading gives way to a venue's only. Raises WrongSource where the market's bars are
+    generated and the readings are not, or the other way round.
+    """
+    if not rows:
+        return 0
+    table = Reading._meta.db_table
+    values = [
+        (series.name, clock.from_seconds(at), value.quantize(PLACES), source) for at, value in rows
+    ]
+    with transaction.atomic(using=series.market), connections[series.market].cursor() as cursor:
+        _require_source(series.market, source)
+        cursor.execute(
+            f"CREATE TEMP TABLE said ON COMMIT DROP AS "  # noqa: S608
+            f"SELECT series, at, value, source FROM {table} WITH NO DATA"
+        )
+        with cursor.copy("COPY said (series, at, value, source) FROM STDIN") as copy:
+            for value in values:
+                copy.write_row(value)
+        cursor.execute(
+            f"INSERT INTO {table} (series, at, value, source) "  # noqa: S608
+            f"SELECT series, at, value, source FROM said ON CONFLICT (series, at) DO UPDATE "
+            f"SET value = excluded.value, source = excluded.source "
+            f"WHERE ({table}.value, {table}.source) IS DISTINCT FROM "
+            f"(excluded.value, excluded.source) "
+            f"AND (excluded.source = %s OR {table}.source <> %s) "
+            f"RETURNING extract(epoch FROM at)::bigint",
+            [Source.VENUE, Source.VENUE],
+        )
+        changed = [int(row[0]) for row in cursor.fetchall()]
+        cursor.execute("DROP TABLE said")
+        if changed and series.name in SERIES_OF[series.market]:
+            store.follow_readings(series.market, min(changed))
+    return len(changed)
+
+
+def may_stand_beside(market: str, source: str) -> bool:
+    """Return whether readings of a source are of the world that a market's bars are of."""
+    others = store.sources(market) - {source}
+    return not others or Source.GENERATED not in {source, *others}
+
+
+def _require_source(market: str, source: str) -> None:
+    store.lock_bars(market)
+    if not may_stand_beside(market, source):
+        raise store.WrongSource(
+            f"{market} holds {' and '.join(sorted(store.sources(market)))} bars, and {source} "
+            f"readings are of another world than those."
+        )
+
+
+def last_at(series: Series) -> int | None:
+    """Return when the newest reading is of."""
+    rows = _times(series)[:1]
+    return int(rows[0].timestamp()) if rows else None
+
+
+def interval(series: Series) -> int:
+    """Return the seconds between the last two readings, as long as it ever is where unknown."""
+    rows = _times(series)[:2]
+    if len(rows) < 2:
+        return LONGEST_INTERVAL_SECONDS
+    return int((rows[0] - rows[1]).total_seconds())
+
+
+def _times(series: Series) -> QuerySet:
+    rows = Reading.on(series.market).objects.filter(series=series.name).order_by("-at")
+    return rows.values_list("at", flat=True)
+
+
+def _expected(series: Series, last: int | None, at: int) -> int | None:
+    """Return the instant of the newest reading there should be."""
+    if series == FUNDING:
+        length = interval(series)
+        if last is None:
+            return at
+        paid = (at - last - FUNDING_WAIT_SECONDS) // length
+        return last + paid * length if paid > 0 else last
+    found = newest(store.load_calendar(series.market), series.timeframe, at)
+    return found[1] if found else None

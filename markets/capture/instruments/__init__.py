@@ -1,0 +1,1 @@
+"""The venues' lists of instruments: today's, and what they said on each day before."""

@@ -1,0 +1,1 @@
+"""The way between the machines: ssh, whole folders, and what PC wants told."""

@@ -1,0 +1,105 @@
+"""What could have been held instead: accounts that follow given lots, by the bots' own accounting.
+
+Whole columns at a time, because hundreds of them are compared. A test holds them to the replay,
+which goes order by order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bots.decision import accounting
+from markets.domain import indicators
+from markets.domain.bars import FloatArray, IntArray
+from markets.domain.price_panel import Tape
+
+EMA_FAST_BARS, EMA_SLOW_BARS = 12, 48
+RANDOM_PATHS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Hold what lots (..., n) came to: equities (..., n + 1) with the capital first, and sums."""
+
+    equity: FloatArray
+    turnover: FloatArray
+    charges: FloatArray
+    slippage: FloatArray
+
+
+def follow(tape: Tape, lots: IntArray, capital: float) -> Followed:
+    """Return the accounts that hold whole lots (..., n), decided at the closes of the first rows.
+
+    The tape has n + 1 rows: what is decided at a close is filled at the next row's open, with
+    charges, slippage and funding.
+    """
+    rows = slice(1, None)
+    held = lots * tape.lot_size[rows]
+    before = np.concatenate((np.zeros_like(held[..., :1]), held[..., :-1]), axis=-1)
+    closing, opening = accounting.split(
+        before, held, np.where(tape.roll[rows], 0.0, 1.0), np.minimum, np.maximum
+    )
+    turnover, charges, slippage, paid = 0.0, 0.0, 0.0, 0.0
+    for quantity, reference in (
+        (closing, tape.previous_open[rows]),
+        (opening, tape.open[rows]),
+    ):
+        price = accounting.fill_price(reference, np.sign(quantity), tape.slippage)
+        value = np.abs(quantity) * price
+        rate = np.where(quantity > 0.0, tape.buy_rate[rows], tape.sell_rate[rows])
+        costs = accounting.order_charges(
+            value, rate, tape.brokerage_rate[rows], tape.brokerage_cap[rows], np.minimum
+        )
+        turnover = turnover + value
+        charges = charges + costs
+        slippage = slippage + accounting.slippage_cost(quantity, price, reference)
+        paid = paid + quantity * price + costs
+    funding = held * accounting.funding_per_unit(tape.close, tape.funding_rate)[rows]
+    cash = capital - np.cumsum(paid + funding, axis=-1)
+    equity = accounting.equity(cash, held, tape.close[rows])
+    first = np.full_like(equity[..., :1], capital)
+    return Followed(
+        np.concatenate((first, equity), axis=-1),
+        *(np.sum(each, axis=-1) for each in (turnover, charges, slippage)),
+    )
+
+
+def always(lots: int, bars: int) -> IntArray:
+    """Return the same lots at every one of so many decisions."""
+    return np.full(bars, lots, dtype=np.int64)
+
+
+def ema_cross(close: FloatArray, limit_lots: int) -> IntArray:
+    """Return the limit, long while the fast average is above the slow one and short below.
+
+    close are all closes known, those of long before included; the first slow ones are flat.
+    """
+    fast = indicators.exponential_average(close, EMA_FAST_BARS)
+    slow = indicators.exponential_average(close, EMA_SLOW_BARS)
+    lots: IntArray = (limit_lots * np.sign(np.nan_to_num(fast - slow))).astype(np.int64)
+    return lots
+
+
+def other_times(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> IntArray:
+    """Return the same positions at random other times, (paths, n).
+
+    Each path is moved round by a random number of bars: it holds as much, as long and trades as
+    often, so all that it lacks is the timing.
+    """
+    shifts = np.random.default_rng(seed).integers(1, max(len(lots), 2), size=paths)
+    places = (np.arange(len(lots)) - shifts[:, None]) % len(lots)
+    return lots[places]
+
+
+def dearer(tape: Tape, times: float) -> Tape:
+    """Return a tape on which charges and slippage are so many times as high."""
+    return replace(
+        tape,
+        buy_rate=tape.buy_rate * times,
+        sell_rate=tape.sell_rate * times,
+        brokerage_rate=tape.brokerage_rate * times,
+        brokerage_cap=tape.brokerage_cap * times,
+        slippage=tape.slippage * times,
+    )

@@ -1,0 +1,1 @@
+"""The seven steps from PROD's bars to a model that trades, across two machines."""

@@ -1,0 +1,250 @@
+"""Train one slot on one dataset and leave an unsealed bundle: network, graphs, manifest.
+
+The holdout, the last bars after an embargo, is never trained on. It is replayed once with the final
+model, through the bots' own decision path with charges and slippage, for the figures that the
+manifest and the page show beside flat and buy-and-hold.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bots.decision.actions import DELTAS
+from bots.decision.engine import ReplayResult, SlotTape, replay_slot
+from bots.decision.observation import ACCOUNT_SIZE, WINDOW
+from bots.modelstore.manifest import Manifest, Span
+from markets.domain import charges
+from markets.domain.bars import IntArray
+from markets.domain.price_panel import BASIS_POINTS
+from tradingsite import clock, version
+from tradingsite.registry import BOTS, Slot
+from training.evaluation import metrics
+from training.evaluation.refit_gate import GateVerdict, RefitRange, judge_refit
+from training.evaluation.splits import Split, split_refit
+from training.pipeline.dataset import Dataset
+from training.recipes import hash_of
+from training.rl import cloning
+from training.rl.barppo import BarPPO, Progress
+from training.rl.checkpoints import Checkpoint
+from training.rl.env import BatchEnv, Episodes
+from training.rl.hyperparameters import Hyperparameters
+from training.rl.onnx_export import Exported, TorchPolicy, export_model
+from training.rl.reward import RewardSettings
+
+LIBRARIES = ("torch", "stable-baselines3", "numpy", "onnx", "onnxruntime", "ta-lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run asks for, beside its data; `trials` counts the slot's runs up to this one."""
+
+    run_id: int
+    recipe: dict[str, Any]
+    """Of training.recipes; its timesteps are what is trained for."""
+    seed: int
+    trials: int
+    parent: str | None
+    allowed: RefitRange | None = None
+    """What its recipe's walk forward earned, where the recipe is an approved one."""
+
+
+def fit(
+    slot: Slot,
+    data: Dataset,
+    rows: range,
+    recipe: dict[str, Any],
+    seed: int,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> BarPPO:
+    """Return a policy trained by a recipe on some rows and on nothing after them.
+
+    Raises TrainingDiverged, and ValueError where the rows are too few.
+    """
+    torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
+    settings = Hyperparameters.from_manifest(recipe["hyperparameters"])
+    episodes = Episodes(
+        recipe["limit_lots"],
+        rows.start,
+        rows.stop,
+        exploring_starts=True,
+        reward=RewardSettings(**recipe["reward"]),
+    )
+    values = data.features.values
+    environment = BatchEnv(data.tape, values, episodes, settings.accounts, settings.group, seed)
+    # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
+    model = BarPPO(environment, values, settings, seed=seed, device="auto")
+    if settings.clone_epochs:
+        become_the_owner(model, data, rows, seed)
+        # Cloning is quick and the same every time; what is kept half-way would not know the clone.
+        checkpoint = None
+    return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
+
+
+def as_assumed(data: Dataset, recipe: dict[str, Any]) -> Dataset:
+    """Return a dataset whose fills cost what a recipe assumes."""
+    slippage = recipe["slippage_bps"] / BASIS_POINTS
+    return replace(data, tape=replace(data.tape, slippage=slippage))
+
+
+def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
+    """Make a policy a clone of the owner, near which it stays as its settings say.
+
+    Raises TooFewTrades and TrainingDiverged.
+    """
+    owned = cloning.read_owner(data, model.batch_env.episodes.limit_lots, rows.stop)
+    cloning.require_enough(owned, rows)
+    model.forecast()
+    cloning.clone(model, owned, data.tape, rows, seed)
+    model.stay_near(model.hyperparameters.style_weight)
+
+
+def train(
+    slot: Slot,
+    data: Dataset,
+    folder: Path,
+    asked: Asked,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[Manifest, ReplayResult]:
+    """Train on all but the holdout, export into `folder`; return the manifest to seal.
+
+    The held-out bars' replay comes with it, for its charts.
+
+    A checkpoint is a file in which an interrupted training of the same data and settings is kept
+    and from which it goes on. Raises TooFewBars for a history too short, TrainingDiverged and
+    ParityFailed.
+    """
+    bot = BOTS[slot.bot]
+    data = as_assumed(data, asked.recipe)
+    features = data.features
+    split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
+    kept = Checkpoint(checkpoint) if checkpoint else None
+    model = fit(slot, data, split.train, asked.recipe, asked.seed, progress, kept)
+    exported = export_model(model, folder, features.values[: split.train.stop])
+    start = split.holdout.start - 1
+    held_out = replay_slot(
+        SlotTape(
+            slot.slug,
+            data.tape,
+            features.values,
+            TorchPolicy(model),
+            bot.limit_lots,
+            start,
+        )
+    )
+    figures = _figures(held_out)
+    if BOTS[slot.bot].learns_from_owner:
+        figures["owner"] = _likeness(data, split, asked, model, held_out)
+    learned = {
+        **asked.recipe["hyperparameters"],
+        "timesteps": model.num_timesteps,
+        "device": model.device.type,
+        "reward": asked.recipe["reward"],
+    }
+    return _manifest(slot, data, asked, split, learned, exported, held_out, figures), held_out
+
+
+def _manifest(
+    slot: Slot,
+    data: Dataset,
+    asked: Asked,
+    split: Split,
+    learned: dict[str, Any],
+    exported: Exported,
+    held_out: ReplayResult,
+    figures: dict[str, Any],
+) -> Manifest:
+    bot, features = BOTS[slot.bot], data.features
+    return Manifest(
+        slot=slot.slug,
+        bot=slot.bot,
+        market=slot.market,
+        timeframe=slot.timeframe,
+        run_id=str(asked.run_id),
+        feature_names=features.schema.names,
+        schema_hash=features.schema.hash,
+        window=WINDOW,
+        action_deltas=DELTAS,
+        limit_lots=bot.limit_lots,
+        account_size=ACCOUNT_SIZE,
+        normalisation=exported.normalisation,
+        training_span=_span(split.train, features.opens_at, features.closes_at),
+        embargo_bars=split.embargo_bars,
+        holdout_span=_span(split.holdout, features.opens_at, features.closes_at),
+        charge_table_version=charges.TABLE_VERSION,
+        slippage_bps=asked.recipe["slippage_bps"],
+        algorithm="BarPPO",
+        hyperparameters=learned,
+        seeds=(asked.seed,),
+        library_versions={name: metadata.version(name) for name in LIBRARIES},
+        commit=version.commit(),
+        data_fingerprint=data.fingerprint,
+        metrics=figures,
+        baselines=_baselines(held_out),
+        gate=_gate(asked, held_out).to_manifest(),
+        trial_count=asked.trials,
+        parent=asked.parent,
+        golden=exported.golden,
+        created_at=clock.real().isoformat(timespec="seconds"),
+    )
+
+
+def _likeness(
+    data: Dataset, split: Split, asked: Asked, model: BarPPO, held_out: ReplayResult
+) -> dict[str, Any]:
+    """Return how like the owner the clone and the model are on the held-out bars."""
+    limit, start = asked.recipe["limit_lots"], split.holdout.start - 1
+    owned = cloning.read_owner(data, limit, split.train.stop)
+    assert model.style is not None  # noqa: S101 - made when it became the owner
+    clone = TorchPolicy(model.style.kept)
+    path = replay_slot(
+        SlotTape(asked.recipe["slot"], data.tape, data.features.values, clone, limit, start)
+    )
+    return cloning.report(
+        cloning.likeness(clone, data, owned, path, start),
+        cloning.likeness(TorchPolicy(model), data, owned, held_out, start),
+        data,
+        owned,
+        split.holdout,
+    )
+
+
+def _gate(asked: Asked, held_out: ReplayResult) -> GateVerdict:
+    return judge_refit(
+        metrics.net_return(held_out.path.equity),
+        len(held_out.actions),
+        metrics.collapse_reason(held_out.actions, held_out.lots),
+        asked.allowed,
+        hash_of(asked.recipe),
+    )
+
+
+def _span(rows: range, opens_at: IntArray, closes_at: IntArray) -> Span:
+    return Span(int(opens_at[rows.start]), int(closes_at[rows.stop - 1]), len(rows))
+
+
+def _figures(result: ReplayResult) -> dict[str, Any]:
+    figures = asdict(metrics.summarise(result))
+    figures["net_pnl"] = result.path.net_pnl
+    figures["charges"] = result.path.charges
+    figures["slippage"] = result.path.slippage
+    figures["funding"] = result.path.funding
+    figures["trades"] = len(result.path.trades)
+    figures["decisions"] = len(result.actions)
+    return figures
+
+
+def _baselines(result: ReplayResult) -> dict[str, Any]:
+    return {
+        name: {
+            "net_return": metrics.net_return(path.equity),
+            "net_pnl": path.net_pnl,
+            "max_drawdown": path.max_drawdown,
+        }
+        for name, path in (("flat", result.flat), ("buy_and_hold", result.buy_and_hold))
+    }

@@ -1,0 +1,1 @@
+"""The environment, the algorithm and what is learned with them."""

@@ -1,0 +1,216 @@
+"""A policy that does as the owner did, and how like him a policy is.
+
+First it learns his decisions from the windows and the account he saw them with, the rare ones
+weighed up; then PPO may improve it, held near the clone by `BarPPO.stay_near`. That it trades when
+he did says little, for whoever trades all the time does: precision, sides and overlap are told too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+
+from bots.decision import owner
+from bots.decision.actions import DELTAS
+from bots.decision.engine import ReplayResult, TapeBroker
+from bots.decision.observation import WINDOW, Float32Array, limit_notional
+from bots.decision.owner import Owned
+from bots.decision.sleeve import Sleeve
+from markets.domain.bars import FloatArray, IntArray
+from markets.domain.price_panel import Tape
+from tradingsite.errors import Degraded
+from training.evaluation import baselines, metrics
+from training.pipeline.dataset import Dataset
+from training.rl.barppo import BarPPO
+from training.rl.onnx_export import TorchPolicy
+from training.rl.progress import TrainingDiverged
+
+MIN_DECISIONS = 30
+"""Changes of his position in the training span: of fewer nothing can be learned."""
+
+_BATCH = 128
+_WEIGHT_DECAY = 0.01
+_LOWEST_RATE_RATIO = 0.05
+
+
+class TooFewTrades(Degraded):
+    """The owner traded too little to learn from; the message says how much is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Say how like the owner a policy is on bars it was not trained on.
+
+    Recall is the share of his trades that it makes too, on the same bar and side, precision the
+    share of its trades that are his; both with his account before its eyes. The rest is of its own
+    path: overlap is the share of bars on which both stand on the same side or flat.
+    """
+
+    decisions: int
+    recall: float | None
+    precision: float | None
+    overlap: float
+    long_share: float
+    short_share: float
+    owner_long_share: float
+    owner_short_share: float
+    net_return: float
+
+
+def read_owner(data: Dataset, limit_lots: int, known_bars: int) -> Owned:
+    """Return what the owner held and decided on a dataset's bars."""
+    tape = data.tape
+    return owner.read(data.owner_trades, tape.closes_at, tape.lot_size, limit_lots, known_bars)
+
+
+def require_enough(owned: Owned, rows: range) -> None:
+    """Raise TooFewTrades unless the owner decided often enough within some rows."""
+    found = owned.decisions(rows)
+    if found < MIN_DECISIONS:
+        left = ", ".join(f"{count} {reason}" for reason, count in owned.left_out.items())
+        raise TooFewTrades(
+            f"the owner changed his position {found} times on the bars to learn from, at least "
+            f"{MIN_DECISIONS} are needed ({owned.trades} executions count"
+            + (f"; left out: {left}" if left else "")
+            + "): import his trade book with `manage.py importtrades`, or wait"
+        )
+
+
+def clone(model: BarPPO, owned: Owned, tape: Tape, rows: range, seed: int) -> float:
+    """Teach a policy the owner's decisions within the training rows; return the last loss.
+
+    Classes are weighed by the root of their rarity: weighed up fully, a policy trades all day.
+    Raises TooFewTrades, and TrainingDiverged.
+    """
+    require_enough(owned, rows)
+    settings = model.hyperparameters
+    first = max(owned.first, rows.start + WINDOW - 1)
+    bars = np.arange(first, rows.stop - 1)
+    states = account_states(tape, owned.lots, model.batch_env.episodes.limit_lots, first)[
+        : len(bars)
+    ]
+    device = model.device
+    shown = torch.from_numpy(states).to(device)
+    actions = torch.from_numpy(owned.actions[bars]).to(device)
+    places = torch.from_numpy(bars).to(device)
+    counts = torch.bincount(actions, minlength=len(DELTAS)).float()
+    weights = torch.where(counts > 0.0, (len(bars) / counts.clamp(min=1.0)).sqrt(), 0.0)
+    parameters = [each for each in model.policy.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.clone_learning_rate, weight_decay=_WEIGHT_DECAY
+    )
+    random = torch.Generator().manual_seed(seed)
+    batches = math.ceil(len(bars) / _BATCH)
+    total, done, last = settings.clone_epochs * batches, 0, math.nan
+    model.policy.set_training_mode(True)
+    for _ in range(settings.clone_epochs):
+        losses = []
+        for batch in torch.randperm(len(bars), generator=random).to(device).split(_BATCH):
+            ratio = max(1.0 - done / total, _LOWEST_RATE_RATIO)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.clone_learning_rate * ratio
+            logits, _ = model.head(model.extractor.codes(places[batch]), shown[batch])
+            loss = functional.cross_entropy(logits, actions[batch], weights)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            clip_grad_norm_(parameters, settings.max_gradient_norm)
+            optimizer.step()
+            losses.append(loss.detach())
+            done += 1
+        last = float(torch.stack(losses).mean())
+    model.policy.set_training_mode(False)
+    if not math.isfinite(last):
+        raise TrainingDiverged(f"the cloning loss is {last}: lower clone_learning_rate")
+    return last
+
+
+def account_states(tape: Tape, lots: IntArray, limit_lots: int, first: int) -> Float32Array:
+    """Return what an account that holds given lots looks like at each close from `first` on.
+
+    (T - first, 4): flat before, and every fill paid for as a bot's.
+    """
+    lot_size, price = float(tape.lot_size[first]), float(tape.close[first])
+    sleeve = Sleeve(limit_lots, limit_notional(limit_lots, lot_size, price), lot_size)
+    broker = TapeBroker(tape)
+    states = np.zeros((len(tape) - first, 4), dtype=np.float32)
+    for row in range(first, len(tape)):
+        broker.fund(sleeve, row)
+        states[row - first] = sleeve.observe(float(tape.close[row]), float(tape.lot_size[row]))[0]
+        if row + 1 < len(tape):
+            broker.rebalance(sleeve, row + 1, int(lots[row + 1]))
+    return states
+
+
+def likeness(
+    policy: TorchPolicy, data: Dataset, owned: Owned, result: ReplayResult, first: int
+) -> Likeness:
+    """Return how like the owner a policy is, given its own path from the decision at `first`."""
+    limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
+    bars = np.arange(first, first + len(result.actions))
+    states = account_states(data.tape, owned.lots, limit, max(owned.first, WINDOW - 1))
+    seen = states[bars - max(owned.first, WINDOW - 1)]
+    windows = np.lib.stride_tricks.sliding_window_view(data.features.values, WINDOW, axis=0)
+    codes = policy.encode(np.ascontiguousarray(windows[bars - WINDOW + 1].transpose(0, 2, 1)))
+    chosen = policy.act(codes, seen).argmax(axis=1)
+    his = _sides(owned.actions[bars])
+    its = _sides(chosen)
+    together = int(np.count_nonzero((his == its) & (his != 0)))
+    his_path, its_path = np.sign(owned.lots[bars + 1]), np.sign(result.lots)
+    return Likeness(
+        decisions=int(np.count_nonzero(his)),
+        recall=_share(together, np.count_nonzero(his)),
+        precision=_share(together, np.count_nonzero(its)),
+        overlap=float(np.mean(his_path == its_path)),
+        long_share=float(np.mean(its_path > 0)),
+        short_share=float(np.mean(its_path < 0)),
+        owner_long_share=float(np.mean(his_path > 0)),
+        owner_short_share=float(np.mean(his_path < 0)),
+        net_return=metrics.net_return(result.path.equity),
+    )
+
+
+def report(
+    clone_is: Likeness, model_is: Likeness, data: Dataset, owned: Owned, rows: range
+) -> dict[str, Any]:
+    """Return the figures of a personal model for its manifest, beside doing nothing and copying.
+
+    Just copying him cannot be done, for it knows his trades before he makes them; it is what he
+    himself earned.
+    """
+    copied = _copied(data.tape, owned, rows)
+    return {
+        "clone": asdict(clone_is),
+        "model": asdict(model_is),
+        "just_copy_me": {"net_return": copied, "recall": 1.0, "precision": 1.0, "overlap": 1.0},
+        "always_hold": {
+            "net_return": 0.0,
+            "recall": 0.0,
+            "precision": None,
+            "overlap": float(np.mean(owned.lots[rows.start : rows.stop] == 0)),
+        },
+        "executions": owned.trades,
+        "left_out": owned.left_out,
+    }
+
+
+def _copied(tape: Tape, owned: Owned, rows: range) -> float:
+    cut = tape.slice(rows.start - 1, rows.stop)
+    limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
+    capital = limit_notional(limit, float(cut.lot_size[0]), float(cut.close[0]))
+    followed = baselines.follow(cut, owned.lots[rows.start : rows.stop], capital)
+    return metrics.net_return(followed.equity)
+
+
+def _sides(actions: IntArray) -> FloatArray:
+    sides: FloatArray = np.sign(np.array(DELTAS)[actions])
+    return sides
+
+
+def _share(part: int, whole: Any) -> float | None:
+    return part / int(whole) if whole else None

@@ -1,0 +1,253 @@
+"""Turn a trained policy into the files of a bundle, and prove that they answer alike.
+
+Two ONNX graphs, because a bar's code does not depend on the account: `encoder` runs once per bar,
+`head` once per decision. The weights are for later fine-tuning here and never read by a bot. The
+older, TorchScript based exporter is used: it is 20 to 50 times quicker than the newer one, and
+every export is held to onnxruntime's own answers anyway.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bots.decision.observation import (
+    ACCOUNT_HIGH,
+    ACCOUNT_LOW,
+    ACCOUNT_SIZE,
+    WINDOW,
+    Float32Array,
+    windows,
+)
+from bots.modelstore.bundle import ENCODER, HEAD, TOLERANCE, WEIGHTS, OnnxPolicy
+from bots.modelstore.manifest import Golden, Normalisation
+from tradingsite.errors import Degraded
+from training.nets.encoder import CLIP
+from training.nets.head import Head
+from training.rl.barppo import BarPPO
+from training.rl.kl_anchor import Kept
+
+PARITY_WINDOWS = 256
+_OPSET = 17
+_ACCOUNTS_PER_WINDOW = 4
+# stable-baselines3 names the one shared extractor three times.
+_ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
+# Two logits nearer than this are a tie, and either may win after another rounding.
+_TIE = 1e-5
+# Exposure, open profit, bars held, drawdown: flat, long in profit, short under water.
+_GOLDEN_ACCOUNTS = ((0.0, 0.0, 0.0, 0.0), (0.5, 1.0, 0.25, 0.0), (-1.0, -1.5, 0.75, 0.5))
+
+
+class ParityFailed(Degraded):
+    """An export whose graphs do not answer like the trained policy; the champion stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Say how closely onnxruntime repeated torch, over how many inputs."""
+
+    inputs: int
+    largest_code_difference: float
+    largest_logit_difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Hold what the manifest says about the files: golden vectors, normalisation, parity."""
+
+    golden: tuple[Golden, ...]
+    normalisation: Normalisation
+    parity: Parity
+
+
+class TorchPolicy:
+    """Answer like a bot's policy, straight from torch: for evaluation without an export."""
+
+    def __init__(self, model: BarPPO | Kept) -> None:
+        self._encoder = copy.deepcopy(model.encoder).cpu().eval()
+        self._head = copy.deepcopy(model.head).cpu().eval()
+
+    @torch.inference_mode()
+    def encode(self, windows: Float32Array) -> Float32Array:
+        """Return the codes (B, H) of raw feature windows (B, window, features)."""
+        codes: Float32Array = self._encoder(_tensor(windows)).numpy()
+        return codes
+
+    @torch.inference_mode()
+    def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
+        """Return the logits (B, 7) of codes (B, H) and account states (B, 4)."""
+        logits: Float32Array = self._head(_tensor(code), _tensor(account))[0].numpy()
+        return logits
+
+
+def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> Exported:
+    """Write encoder.onnx, head.onnx and weights.safetensors into a folder, and check them.
+
+    rows (T, features) are raw feature rows of the training span; its last 256 windows are the
+    inputs of the parity check and the golden vectors. Raises ParityFailed, and ValueError when
+    there are too few rows.
+    """
+    if len(rows) < WINDOW:
+        raise ValueError(f"{len(rows)} rows do not fill one window of {WINDOW}")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_graphs(model, folder)
+    save_weights(model, folder / WEIGHTS)
+    policy = TorchPolicy(model)
+    tail = np.ascontiguousarray(windows(rows)[-PARITY_WINDOWS:], dtype=np.float32)
+    onnx_policy = OnnxPolicy((folder / ENCODER).read_bytes(), (folder / HEAD).read_bytes())
+    parity = check_parity(policy, onnx_policy, tail)
+    encoder = model.encoder
+    normalisation = Normalisation(tuple(encoder.mean.tolist()), tuple(encoder.std.tolist()), CLIP)
+    return Exported(_golden(policy, tail), normalisation, parity)
+
+
+def check_parity(policy: TorchPolicy, onnx_policy: OnnxPolicy, inputs: Float32Array) -> Parity:
+    """Raise ParityFailed unless onnxruntime gives torch's codes, logits and actions.
+
+    inputs (B, window, features) are raw windows, each tried with several account states, fixed by
+    a seed. Codes and logits may differ by 1e-4, the best action only where two are tied.
+    """
+    low, high = np.array(ACCOUNT_LOW), np.array(ACCOUNT_HIGH)
+    shape = (len(inputs) * _ACCOUNTS_PER_WINDOW, ACCOUNT_SIZE)
+    accounts = np.random.default_rng(17).uniform(low, high, shape).astype(np.float32)
+    codes, onnx_codes = policy.encode(inputs), onnx_policy.encode(inputs)
+    expected = policy.act(np.repeat(codes, _ACCOUNTS_PER_WINDOW, axis=0), accounts)
+    # The graphs in a row, as a bot runs them, so that an encoder's error reaches the logits.
+    logits = onnx_policy.act(np.repeat(onnx_codes, _ACCOUNTS_PER_WINDOW, axis=0), accounts)
+    if codes.shape != onnx_codes.shape or expected.shape != logits.shape:
+        raise ParityFailed(f"the graphs answer {onnx_codes.shape} and {logits.shape}")
+    parity = Parity(
+        len(accounts), _largest_difference(codes, onnx_codes), _largest_difference(expected, logits)
+    )
+    for name, difference in (
+        (ENCODER, parity.largest_code_difference),
+        (HEAD, parity.largest_logit_difference),
+    ):
+        if not difference <= TOLERANCE:
+            raise ParityFailed(
+                f"{name}: onnxruntime differs from torch by {difference:.2g} over the last "
+                f"{len(inputs)} windows, allowed {TOLERANCE:g}"
+            )
+    best = np.sort(expected, axis=1)
+    decided = best[:, -1] - best[:, -2] > _TIE
+    other = int(np.sum((expected.argmax(axis=1) != logits.argmax(axis=1)) & decided))
+    if other:
+        raise ParityFailed(f"onnxruntime chooses another action on {other} of {len(accounts)}")
+    return parity
+
+
+def save_weights(model: BarPPO, path: Path) -> None:
+    """Write the policy's tensors, the normalisation among them, as safetensors."""
+    state = model.policy.state_dict()
+    kept = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in state.items()
+        if not name.startswith(_ALIASES)
+    }
+    save_file(kept, path)
+
+
+def load_weights(model: BarPPO, path: Path) -> None:
+    """Start a model from saved weights of the same networks, for fine-tuning.
+
+    The normalisation comes along, since the weights mean nothing without it. Raises ValueError
+    naming the tensors that are missing, unknown, of another shape or not finite.
+    """
+    saved = load_file(path)
+    expected = {
+        name: tensor
+        for name, tensor in model.policy.state_dict().items()
+        if not name.startswith(_ALIASES)
+    }
+    problems = [f"{name} is missing" for name in expected.keys() - saved.keys()]
+    problems += [f"{name} is unknown" for name in saved.keys() - expected.keys()]
+    for name in expected.keys() & saved.keys():
+        if saved[name].shape != expected[name].shape:
+            problems.append(f"{name} is {list(saved[name].shape)}")
+        elif not bool(torch.isfinite(saved[name]).all()):
+            problems.append(f"{name} is not finite")
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(sorted(problems))}")
+    model.set_weights(saved)
+
+
+class _Logits(nn.Module):
+    """Answer a head's logits from fewer nodes: for one row each costs more than its arithmetic."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        mix: Any = head.mix
+        self.enter, self.context, self.norm = mix.enter, mix.context, mix.norm
+        self.logits = head.logits
+        # Two linear layers in a row are one, and the gated unit multiplies its halves.
+        weights = (mix.gate.weight.double() @ mix.leave.weight.double()).float().detach()
+        biases = mix.gate(mix.leave.bias).detach()
+        self.value, self.gate = zip(weights.chunk(2), biases.chunk(2), strict=True)
+
+    def forward(self, code: Tensor, account: Tensor) -> Tensor:
+        mixed = functional.elu(self.enter(code) + self.context(account))
+        gate = functional.linear(mixed, *self.gate).sigmoid()
+        gated = functional.linear(mixed, *self.value) * gate
+        logits: Tensor = self.logits(self.norm(gated + code))
+        return logits
+
+
+def _write_graphs(model: BarPPO, folder: Path) -> None:
+    encoder = copy.deepcopy(model.encoder).cpu().eval()
+    head = _Logits(copy.deepcopy(model.head).cpu()).eval()
+    # A batch of two: sizes of one invite the tracer to take them for constants.
+    window = torch.zeros(2, encoder.window, encoder.feature_count)
+    code, account = torch.zeros(2, encoder.hidden), torch.zeros(2, ACCOUNT_SIZE)
+    _write_graph(encoder, (window,), folder / ENCODER, ["windows"], "codes")
+    _write_graph(head, (code, account), folder / HEAD, ["code", "account"], "logits")
+
+
+def _write_graph(
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: list[str], output: str
+) -> None:
+    with warnings.catch_warnings():
+        # It announces its own retirement, and doubts that an LSTM takes another number of windows;
+        # parity is checked over another number, whatever writes the graph.
+        for category in (DeprecationWarning, UserWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", category)
+        torch.onnx.export(
+            module,
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=[output],
+            dynamic_axes={name: {0: "batch"} for name in (*names, output)},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _golden(policy: TorchPolicy, inputs: Float32Array) -> tuple[Golden, ...]:
+    chosen = np.linspace(0, len(inputs) - 1, len(_GOLDEN_ACCOUNTS)).astype(int)
+    found = []
+    for place, account in zip(chosen.tolist(), _GOLDEN_ACCOUNTS, strict=True):
+        code = policy.encode(inputs[place : place + 1])
+        logits = policy.act(code, np.asarray([account], dtype=np.float32))
+        window = tuple(tuple(row) for row in inputs[place].tolist())
+        found.append(Golden(window, account, tuple(code[0].tolist()), tuple(logits[0].tolist())))
+    return tuple(found)
+
+
+def _largest_difference(one: Float32Array, other: Float32Array) -> float:
+    difference = float(np.max(np.abs(one - other)))
+    return difference if math.isfinite(difference) else math.inf
+
+
+def _tensor(array: Float32Array) -> Tensor:
+    # torch shares the memory and warns of what it could not write to.
+    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))

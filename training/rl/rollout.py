@@ -1,0 +1,122 @@
+"""One rollout of BarPPO as tensors on the device: codes of its bars, its steps, its minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from markets.domain.bars import IntArray
+
+_ENCODE_CHUNK = 1024
+
+
+class CodeCache:
+    """Encode each bar once per rollout, however many accounts and windows look at it.
+
+    Weights stand still during a rollout, so a code stays right until `clear`, and those of a frozen
+    encoder for ever. Bars are asked for along paths: an unknown one is encoded with those that
+    follow it, in large batches.
+    """
+
+    def __init__(
+        self, encode: Callable[[Tensor], Tensor], bars: int, hidden: int, device: torch.device
+    ) -> None:
+        self._encode = encode
+        self._device = device
+        self._codes = torch.zeros(bars, hidden, device=device)
+        # On the host: asking the device whether a bar is known would wait for it at every step.
+        self._known = np.zeros(bars, dtype=np.bool_)
+
+    def clear(self) -> None:
+        """Forget the codes: the encoder has changed."""
+        self._known[:] = False
+
+    def fill(self, bars: range) -> None:
+        """Encode all of these bars now, as long runs, in which windows share the most work."""
+        self._add(np.array([bars.start]), len(bars) - 1)
+
+    def known(self, bars: Tensor) -> Tensor:
+        """Return the codes (B, hidden) of bars (B,) on the device that were encoded before."""
+        return self._codes[bars]
+
+    def of(self, bars: IntArray, ahead: int) -> Tensor:
+        """Return the codes (B, hidden) of bars (B,); unknown ones bring the next `ahead` along."""
+        unknown = bars[~self._known[bars]]
+        if len(unknown):
+            self._add(unknown, ahead)
+        return self._codes[torch.from_numpy(bars).to(self._device)]
+
+    def _add(self, unknown: IntArray, ahead: int) -> None:
+        wanted = np.zeros_like(self._known)
+        steps = np.unique(unknown)[:, None] + np.arange(ahead + 1)
+        wanted[steps[steps < len(wanted)]] = True
+        missing = np.flatnonzero(wanted & ~self._known)
+        for start in range(0, len(missing), _ENCODE_CHUNK):
+            chunk = torch.from_numpy(missing[start : start + _ENCODE_CHUNK]).to(self._device)
+            self._codes[chunk] = self._encode(chunk)
+        self._known[missing] = True
+
+
+class Rollout:
+    """Hold the steps of all accounts between two updates, each tensor (rollout_steps, accounts)."""
+
+    def __init__(
+        self, steps: int, accounts: int, account_size: int, device: torch.device | str
+    ) -> None:
+        self.steps, self.accounts = steps, accounts
+        shape = (steps, accounts)
+        self.bars = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.account_states = torch.zeros((*shape, account_size), device=device)
+        self.actions = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.log_probs = torch.zeros(shape, device=device)
+        self.values = torch.zeros(shape, device=device)
+        self.rewards = torch.zeros(shape, device=device)
+        self.ends = torch.zeros(shape, device=device)
+        self.bootstraps = torch.zeros(shape, device=device)
+        self.advantages = torch.zeros(shape, device=device)
+        self.returns = torch.zeros(shape, device=device)
+
+    def credit(self, last_values: Tensor, gamma: float, gae_lambda: float) -> None:
+        """Fill advantages and returns from the values (accounts,) after the last step.
+
+        An episode that ended in time alone goes on in truth: `bootstraps` holds the value of where
+        it was cut off, 0 where it ended for good.
+        """
+        advantage = torch.zeros_like(last_values)
+        next_values = last_values
+        goes_on = 1.0 - self.ends
+        rewards = self.rewards + gamma * self.bootstraps
+        for step in range(self.steps - 1, -1, -1):
+            alive = goes_on[step]
+            delta = rewards[step] + gamma * alive * next_values - self.values[step]
+            advantage = delta + gamma * gae_lambda * alive * advantage
+            self.advantages[step] = advantage
+            next_values = self.values[step]
+        torch.add(self.advantages, self.values, out=self.returns)
+
+    def minibatches(
+        self, batch_size: int, segment_bars: int, group: int, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield each step once, as row numbers (up to batch_size,) into the flattened tensors.
+
+        Blocks of `segment_bars` steps by the `group` accounts of one path are shuffled whole, so
+        that the bars in them are shared.
+        """
+        rows = torch.arange(self.steps * self.accounts, device=generator.device)
+        blocks = (
+            rows.view(self.steps // segment_bars, segment_bars, self.accounts // group, group)
+            .transpose(1, 2)
+            .reshape(-1, segment_bars * group)
+        )
+        order = torch.randperm(len(blocks), generator=generator, device=generator.device)
+        yield from blocks[order].view(-1).split(batch_size)
+
+    def explained_variance(self) -> float:
+        """Return the share of the returns' variance the critic foresaw; below 0 it misleads."""
+        variance = self.returns.var()
+        if not float(variance) > 0.0:
+            return 0.0
+        return float(1.0 - (self.returns - self.values).var() / variance)
