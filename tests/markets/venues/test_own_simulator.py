@@ -106,10 +106,16 @@ def test_a_program_that_is_no_simulator_is_none_of_ours(
         ensure(anybodys.addresses["news"], OURS)
 
 
-def test_a_second_desk_finds_other_ports_and_its_commands_find_them(tmp_path: Path) -> None:
+def test_a_second_desk_finds_other_ports_and_its_commands_find_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row that is wished for holds one taken port; other programs' ports play no part."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    really_free = simulator_ports.is_free
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
+        assert not really_free(taken)
+        monkeypatch.setattr(simulator_ports, "is_free", lambda port: port != taken)
         first = simulator_ports.choose(ours, taken - 2)
         assert first == taken + 2
     assert simulator_ports.first_port(ours, taken - 2) == first
