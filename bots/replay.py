@@ -50,7 +50,7 @@ def replay_bot(
     prepared = [_prepare(slot, start, end, in_sample) for slot in slots]
     # The same gate as live: the position limit, and the daily loss that latches for the date.
     gate = RiskGate(float(bot.daily_loss_limit))
-    results = replay([tape for tape, _, _ in prepared], gate)
+    results = replay([panel for panel, _, _ in prepared], gate)
     return [
         Replayed(slot, version, seen, result, _notes(slot, result))
         for slot, (_, version, seen), result in zip(slots, prepared, results, strict=True)
@@ -64,8 +64,8 @@ def replay_version(
 
     No gate is in its way but the position limit: the model is judged, not the account's day.
     """
-    tape, _, seen = _prepare(slot, start, end, False, version)
-    [result] = replay([tape])
+    panel, _, seen = _prepare(slot, start, end, False, version)
+    [result] = replay([panel])
     return Replayed(slot, version, seen, result, _notes(slot, result))
 
 
@@ -104,13 +104,13 @@ def _prepare(
         store.require_lawful(slot.market, slot.timeframe, bars, calendar)
     except store.UnlawfulTable as error:
         raise CannotReplay(str(error)) from error
-    tape = align(store.load_tape(slot, bars, calendar), features.opens_at)
+    panel = align(store.load_price_panel(slot, bars, calendar), features.opens_at)
     folder = modelstore.folder(version)
     if not folder.is_dir():
         raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")
     policy = bundle.load(folder, modelstore.verify_version(version))
     limit_lots = BOTS[slot.bot].limit_lots
-    return SlotTape(slot.slug, tape, features.values, policy, limit_lots, first), version, seen
+    return SlotTape(slot.slug, panel, features.values, policy, limit_lots, first), version, seen
 
 
 def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:

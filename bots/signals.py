@@ -26,7 +26,7 @@ from markets import store
 from markets.domain.bars import FloatArray
 from markets.domain.calendar import Calendar
 from markets.domain.features import Features
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded
 from tradingsite.format import percent
@@ -99,9 +99,9 @@ def neighbours(
     """
     features = store.load_features(slot.market, slot.timeframe, 0, closes_at)
     bars = store.load_bars(slot.market, slot.timeframe, 0, closes_at)
-    tape = align(store.load_tape(slot, bars, calendar), features.opens_at)
+    panel = align(store.load_price_panel(slot, bars, calendar), features.opens_at)
     limit_lots = BOTS[slot.bot].limit_lots
-    owned = owner.read(own_trades(slot.market), tape.closes_at, tape.lot_size, limit_lots)
+    owned = owner.read(own_trades(slot.market), panel.closes_at, panel.lot_size, limit_lots)
     places = np.flatnonzero(owned.actions != HOLD)
     places = places[places >= max(owned.first, WINDOW - 1)]
     if not len(places):
@@ -110,7 +110,7 @@ def neighbours(
     spread = np.maximum(codes.std(axis=0), 1e-6)
     distance = np.linalg.norm((codes[:-1] - codes[-1]) / spread, axis=1)
     nearest = places[np.argsort(distance, kind="stable")[:NEIGHBOURS]]
-    return [_told(owned, tape, int(place)) for place in nearest]
+    return [_told(owned, panel, int(place)) for place in nearest]
 
 
 def sentence(signal: Signal) -> str:
@@ -141,11 +141,11 @@ def _codes(policy: Policy, features: Features, places: list[int]) -> FloatArray:
     return codes
 
 
-def _told(owned: Owned, tape: Tape, place: int) -> dict[str, Any]:
+def _told(owned: Owned, panel: PricePanel, place: int) -> dict[str, Any]:
     later = np.flatnonzero(owned.actions[place + 1 :] != HOLD)
-    end = place + 1 + int(later[0]) if len(later) else len(tape) - 1
+    end = place + 1 + int(later[0]) if len(later) else len(panel) - 1
     lots = int(owned.lots[place + 1])
-    moved = float(tape.close[end] / tape.open[place + 1] - 1.0) if end > place else 0.0
+    moved = float(panel.close[end] / panel.open[place + 1] - 1.0) if end > place else 0.0
     days = end - place
     if lots:
         earned = moved * (1.0 if lots > 0 else -1.0)
@@ -155,7 +155,7 @@ def _told(owned: Owned, tape: Tape, place: int) -> dict[str, Any]:
     else:
         ended = f"flat, and the market went {percent(moved, signed=True)}"
     return {
-        "date": clock.trading_date(clock.from_seconds(int(tape.closes_at[place + 1]))).isoformat(),
+        "date": clock.trading_date(clock.from_seconds(int(panel.closes_at[place + 1]))).isoformat(),
         "action": NAMES[int(owned.actions[place])],
         "lots": lots,
         "days": days,

@@ -24,7 +24,7 @@ from markets.domain.exogenous import (
     Readings,
 )
 from markets.domain.features import Features, compute, history_start, schema_for
-from markets.domain.price_panel import Tape, build_tape
+from markets.domain.price_panel import PricePanel, build_price_panel
 from markets.models import Bar, Feature, Quote, Reading, TradingDay
 from markets.recent import RecentBars
 from tradingsite import clock
@@ -276,13 +276,17 @@ def load_calendar(market: str, alias: str | None = None) -> Calendar:
     return kept[1]
 
 
-def load_tape(slot: Slot, bars: Bars, calendar: Calendar, alias: str | None = None) -> Tape:
+def load_price_panel(
+    slot: Slot, bars: Bars, calendar: Calendar, alias: str | None = None
+) -> PricePanel:
     """Return a slot's tradable prices over some bars, with its bot's slippage and its funding."""
     funding = None
     if FUNDING in SERIES_OF[slot.market] and len(bars):
         start = int(bars.opens_at[0]) - 2 * LONGEST_INTERVAL_SECONDS
         funding = load_readings(alias or slot.market, FUNDING, start)
-    return build_tape(slot.market, bars, calendar, BOTS[slot.bot].slippage_bps, funding=funding)
+    return build_price_panel(
+        slot.market, bars, calendar, BOTS[slot.bot].slippage_bps, funding=funding
+    )
 
 
 def sources(alias: str) -> set[str]:

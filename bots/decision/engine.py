@@ -1,7 +1,7 @@
 """The one decision path: account, policy, risk, lots; and the replay of it over stored bars.
 
 Live, a bot calls `sleeve.observe`, `policy.act`, `decide` and later `sleeve.fill`. The replay calls
-the very same functions, with a tape for a broker: a decision at the close of a row, from that row
+the very same functions, with a panel for a broker: a decision at the close of a row, from that row
 and the ones before it, is filled at the open of the next and marked at its close.
 """
 
@@ -20,7 +20,7 @@ from bots.decision.observation import WINDOW, Float32Array, limit_notional, wind
 from bots.decision.risk import RiskGate, bounded_lots
 from bots.decision.sleeve import Sleeve, SleeveState
 from markets.domain.bars import FloatArray, IntArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tradingsite.errors import Degraded
 
 __all__ = [
@@ -98,7 +98,7 @@ class Trade(NamedTuple):
 
 
 class TapeBroker:
-    """Fill sleeves' orders at the opens of a tape, at once and whole."""
+    """Fill sleeves' orders at the opens of a panel, at once and whole."""
 
     __slots__ = (
         "_brokerage_cap",
@@ -114,19 +114,19 @@ class TapeBroker:
         "_slippage",
     )
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, panel: PricePanel) -> None:
         # A memoryview gives plain Python numbers, several times quicker than numpy's scalars.
-        self._opens_at = tape.opens_at.data
-        self._open = tape.open.data
-        self._previous_open = tape.previous_open.data
-        self._roll = tape.roll.data
-        self._lot_size = tape.lot_size.data
-        self._buy_rate = tape.buy_rate.data
-        self._sell_rate = tape.sell_rate.data
-        self._brokerage_rate = tape.brokerage_rate.data
-        self._brokerage_cap = tape.brokerage_cap.data
-        self._slippage = tape.slippage
-        self._funding = accounting.funding_per_unit(tape.close, tape.funding_rate).data
+        self._opens_at = panel.opens_at.data
+        self._open = panel.open.data
+        self._previous_open = panel.previous_open.data
+        self._roll = panel.roll.data
+        self._lot_size = panel.lot_size.data
+        self._buy_rate = panel.buy_rate.data
+        self._sell_rate = panel.sell_rate.data
+        self._brokerage_rate = panel.brokerage_rate.data
+        self._brokerage_cap = panel.brokerage_cap.data
+        self._slippage = panel.slippage
+        self._funding = accounting.funding_per_unit(panel.close, panel.funding_rate).data
 
     def rebalance(self, sleeve: Sleeve, row: int, lots: int) -> Sequence[Trade]:
         """Bring a sleeve to whole lots at the open of a row and return the orders it took.
@@ -172,46 +172,46 @@ class TapeBroker:
         return Trade(self._opens_at[row], quantity, price, charges, lost)
 
 
-def align(tape: Tape, opens_at: IntArray) -> Tape:
-    """Return the rows of a tape that have features, those of opens_at; ValueError if one has none.
+def align(panel: PricePanel, opens_at: IntArray) -> PricePanel:
+    """Return the rows of a panel that have features, those of opens_at; ValueError if one has none.
 
     A bar without features has no decision and is passed over: an order given before it is filled
     at the open of the next row kept. A roll in a bar passed over moves to that row too, the old
     contract keeping the ratio to the new one that it had at its roll, and so does its funding.
     """
-    rows = np.searchsorted(tape.opens_at, opens_at)
-    known = rows < len(tape)
-    known[known] = tape.opens_at[rows[known]] == opens_at[known]
+    rows = np.searchsorted(panel.opens_at, opens_at)
+    known = rows < len(panel)
+    known[known] = panel.opens_at[rows[known]] == opens_at[known]
     if not known.all():
         missing = int(np.flatnonzero(~known)[0])
         raise ValueError(
-            f"feature row {missing} opens at {int(opens_at[missing])}, where the tape has no bar: "
-            "build the tape from the bars the features were computed from"
+            f"feature row {missing} opens at {int(opens_at[missing])}, where the panel has no bar: "
+            "build the panel from the bars the features were computed from"
         )
     columns = {
-        name: getattr(tape, name)[rows]
-        for name in Tape.__dataclass_fields__
+        name: getattr(panel, name)[rows]
+        for name in PricePanel.__dataclass_fields__
         if name not in ("slippage", "roll", "previous_open", "funding_rate")
     }
     first = np.concatenate((rows[:1], rows[:-1] + 1))
     stop = int(rows[-1]) + 1 if len(rows) else 0
-    roll = np.logical_or.reduceat(tape.roll[:stop], first) if stop else tape.roll[rows]
-    ratio = (tape.previous_open / tape.open)[:stop]
-    moved = np.multiply.reduceat(ratio, first) * tape.open[rows] if stop else ratio
-    previous_open = np.where(first == rows, tape.previous_open[rows], moved)
-    funding = np.add.reduceat(tape.funding_rate[:stop], first) if stop else ratio
-    return replace(tape, **columns, roll=roll, previous_open=previous_open, funding_rate=funding)
+    roll = np.logical_or.reduceat(panel.roll[:stop], first) if stop else panel.roll[rows]
+    ratio = (panel.previous_open / panel.open)[:stop]
+    moved = np.multiply.reduceat(ratio, first) * panel.open[rows] if stop else ratio
+    previous_open = np.where(first == rows, panel.previous_open[rows], moved)
+    funding = np.add.reduceat(panel.funding_rate[:stop], first) if stop else ratio
+    return replace(panel, **columns, roll=roll, previous_open=previous_open, funding_rate=funding)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotTape:
-    """Hold what one slot's replay needs; values (rows, F) float32 has one row a row of the tape.
+    """Hold what one slot's replay needs; values (rows, F) float32 has one row a row of the panel.
 
     start is the row of the first decision. capital defaults to the value of the limit there.
     """
 
     slot: str
-    tape: Tape
+    panel: PricePanel
     values: Float32Array
     policy: Policy
     limit_lots: int
@@ -219,15 +219,15 @@ class SlotTape:
     capital: float | None = None
 
     def __post_init__(self) -> None:
-        if len(self.values) != len(self.tape):
+        if len(self.values) != len(self.panel):
             raise ValueError(
-                f"{self.slot}: {len(self.values)} feature rows for {len(self.tape)} bars; "
-                "align the tape first"
+                f"{self.slot}: {len(self.values)} feature rows for {len(self.panel)} bars; "
+                "align the panel first"
             )
-        if not WINDOW - 1 <= self.start < len(self.tape) - 1:
+        if not WINDOW - 1 <= self.start < len(self.panel) - 1:
             raise ValueError(
                 f"{self.slot}: the first decision cannot be at row {self.start}: it needs "
-                f"{WINDOW} rows up to it and one after it, of {len(self.tape)}"
+                f"{WINDOW} rows up to it and one after it, of {len(self.panel)}"
             )
 
 
@@ -286,7 +286,7 @@ class ReplayResult:
 
 @dataclass(slots=True)
 class _Account:
-    """Play one sleeve along a tape, row by row, and keep what is asked for in the end."""
+    """Play one sleeve along a panel, row by row, and keep what is asked for in the end."""
 
     slot: SlotTape
     broker: TapeBroker
@@ -299,28 +299,28 @@ class _Account:
 
     @classmethod
     def open(cls, slot: SlotTape) -> _Account:
-        lot_size = float(slot.tape.lot_size[slot.start])
-        price = float(slot.tape.close[slot.start])
+        lot_size = float(slot.panel.lot_size[slot.start])
+        price = float(slot.panel.close[slot.start])
         capital = slot.capital
         if capital is None:
             capital = limit_notional(slot.limit_lots, lot_size, price)
-        return cls(slot, TapeBroker(slot.tape), Sleeve(slot.limit_lots, capital, lot_size))
+        return cls(slot, TapeBroker(slot.panel), Sleeve(slot.limit_lots, capital, lot_size))
 
     def play(self, lots: int) -> Path:
         """Hold the same lots from the first decision to the end: it trades first and at rolls."""
-        tape, sleeve, first = self.slot.tape, self.sleeve, self.slot.start + 1
-        per_unit = accounting.funding_per_unit(tape.close, tape.funding_rate)
-        traded = [first, *(np.flatnonzero(tape.roll[first + 1 :]) + first + 1).tolist()]
+        panel, sleeve, first = self.slot.panel, self.sleeve, self.slot.start + 1
+        per_unit = accounting.funding_per_unit(panel.close, panel.funding_rate)
+        traded = [first, *(np.flatnonzero(panel.roll[first + 1 :]) + first + 1).tolist()]
         self.equity.append(sleeve.equity)
-        for row, stop in zip(traded, [*traded[1:], len(tape)], strict=True):
+        for row, stop in zip(traded, [*traded[1:], len(panel)], strict=True):
             self.trades += self.broker.rebalance(sleeve, row, lots)
-            marks = tape.close[row:stop]
+            marks = panel.close[row:stop]
             paid = np.concatenate(([sleeve.cash], sleeve.quantity * per_unit[row:stop]))
             cash = np.subtract.accumulate(paid)[1:]
             self.equity += accounting.equity(cash, sleeve.quantity, marks).tolist()
             self.funding += sleeve.cash - float(cash[-1])
             sleeve.cash = float(cash[-1])
-            sleeve.mark(float(marks[-1]), float(tape.lot_size[row]))
+            sleeve.mark(float(marks[-1]), float(panel.lot_size[row]))
         return self.path()
 
     def path(self) -> Path:
@@ -330,7 +330,7 @@ class _Account:
 def replay_slot(
     slot: SlotTape, gate: RiskGate | None = None, *, sequential: bool = False
 ) -> ReplayResult:
-    """Return how one slot would have traded its tape."""
+    """Return how one slot would have traded its panel."""
     return replay([slot], gate, sequential=sequential)[0]
 
 
@@ -344,7 +344,7 @@ def replay(
     """
     accounts = [_Account.open(slot) for slot in slots]
     codes = [_codes(slot, ENCODE_ROWS if not sequential else 1) for slot in slots]
-    marks = [(slot.tape.close.data, slot.tape.lot_size.data) for slot in slots]
+    marks = [(slot.panel.close.data, slot.panel.lot_size.data) for slot in slots]
     total = sum(account.sleeve.equity for account in accounts)
     for at, index, row in _in_time_order(slots):
         account, slot = accounts[index], slots[index]
@@ -357,7 +357,7 @@ def replay(
         if gate is not None:
             total += sleeve.equity - before
             gate.observe(at, total)
-        if row + 1 == len(slot.tape):
+        if row + 1 == len(slot.panel):
             continue
         decision = decide(sleeve, slot.policy.act(next(codes[index]), observed), gate)
         account.actions.append(decision.action)
@@ -367,7 +367,7 @@ def replay(
 
 
 def _in_time_order(slots: Sequence[SlotTape]) -> Iterator[tuple[int, int, int]]:
-    closes = [slot.tape.closes_at[slot.start :] for slot in slots]
+    closes = [slot.panel.closes_at[slot.start :] for slot in slots]
     index = np.repeat(np.arange(len(slots)), [len(each) for each in closes])
     row = np.concatenate(
         [
@@ -392,8 +392,8 @@ def _result(account: _Account) -> ReplayResult:
     slot = account.slot
     return ReplayResult(
         slot.slot,
-        slot.tape.opens_at[slot.start :],
-        slot.tape.closes_at[slot.start :],
+        slot.panel.opens_at[slot.start :],
+        slot.panel.closes_at[slot.start :],
         account.path(),
         np.array(account.actions, dtype=np.int64),
         np.array(account.lots, dtype=np.int64),

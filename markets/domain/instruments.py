@@ -1,6 +1,6 @@
 """The contracts we trade by name, and what each is worth for a price of the underlying.
 
-Prices come from the tape's own arithmetic: the tape of a bar that stands at 1 gives the day's
+Prices come from the panel's own arithmetic: the panel of a bar that stands at 1 gives the day's
 factor, so that a live quote and a replayed bar cannot differ.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, trading_date
 from markets.domain.contracts import EXPIRY_REACH, expiries, front_expiry, lot_size
-from markets.domain.price_panel import build_tape
+from markets.domain.price_panel import build_price_panel
 from tradingsite.registry import MARKETS
 
 
@@ -58,7 +58,7 @@ class Instruments:
         """Return what a contract is worth, None for one beyond the front, which is not traded.
 
         A contract that expires today or has expired is worth the underlying itself, as in the
-        tape, so that whoever still holds one can leave it.
+        panel, so that whoever still holds one can leave it.
         """
         front, factor = self._front(at)
         if instrument == front:
@@ -86,12 +86,12 @@ class Instruments:
         if found is None:
             times, ones = np.array([at], dtype=np.int64), np.ones(1)
             bar = Bars(times, times + 1, ones, ones, ones, ones, ones)
-            tape = build_tape(self.market, bar, self.calendar, slippage_bps=0.0)
+            panel = build_price_panel(self.market, bar, self.calendar, slippage_bps=0.0)
             expiry = None
             if self.market == "nifty":
                 known = expiries(self.calendar, date, date + EXPIRY_REACH)
                 expiry = front_expiry(date, known)
-            found = self._fronts[date] = (self._instrument(expiry), float(tape.open[0]))
+            found = self._fronts[date] = (self._instrument(expiry), float(panel.open[0]))
         return found
 
     def _instrument(self, expiry: dt.date | None) -> Instrument:

@@ -26,7 +26,7 @@ BASIS_POINTS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tape:
+class PricePanel:
     """Hold the tradable side of a slot's bars as equally long columns."""
 
     opens_at: IntArray
@@ -54,10 +54,10 @@ class Tape:
     def __len__(self) -> int:
         return len(self.opens_at)
 
-    def slice(self, start: int, stop: int | None = None) -> Tape:
+    def slice(self, start: int, stop: int | None = None) -> PricePanel:
         """Return the rows from start to stop as views, by Python's rules for slices."""
         rows = slice(start, stop)
-        return Tape(
+        return PricePanel(
             opens_at=self.opens_at[rows],
             closes_at=self.closes_at[rows],
             open=self.open[rows],
@@ -74,15 +74,15 @@ class Tape:
         )
 
 
-def build_tape(
+def build_price_panel(
     market: str,
     bars: Bars,
     calendar: Calendar,
     slippage_bps: float,
     carry_per_year: float | None = None,
     funding: Readings | None = None,
-) -> Tape:
-    """Return the tape of a slot's bars; the carry is the market's own unless given.
+) -> PricePanel:
+    """Return the panel of a slot's bars; the carry is the market's own unless given.
 
     `funding` holds the payments of a perpetual; a future has none.
 
@@ -100,7 +100,7 @@ def build_tape(
     factor = 1.0 + carry * contracts.days_to_expiry / YEAR_DAYS
     previous_factor = 1.0 + carry * contracts.previous_days_to_expiry / YEAR_DAYS
     rates = rates_for(market, bars.opens_at)
-    return Tape(
+    return PricePanel(
         opens_at=bars.opens_at,
         closes_at=bars.closes_at,
         open=bars.open * factor,

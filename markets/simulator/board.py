@@ -1,7 +1,7 @@
 """The quotes of everything that is listed, at one instant: a function of time, in columns.
 
 A board row has the place of its instrument in the day's list. Futures carry the spot to their
-expiry by the tape's own arithmetic; options are priced on their chain's smile; spreads, depth,
+expiry by the panel's own arithmetic; options are priced on their chain's smile; spreads, depth,
 volumes and open interest follow stated rules and the instrument's own random numbers.
 """
 

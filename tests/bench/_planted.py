@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from bots.decision.observation import Float32Array
 from markets.domain.bars import FloatArray, IntArray
-from markets.domain.price_panel import Tape
-from tests.tapes import make_tape
+from markets.domain.price_panel import PricePanel
+from tests.panels import make_panel
 
 LIMIT_LOTS = 4
 LEVELS = np.arange(-LIMIT_LOTS, LIMIT_LOTS + 1) / LIMIT_LOTS
@@ -74,9 +74,9 @@ class Market:
         return (PERSISTENCE - 1.0) * self.deviation
 
     @cached_property
-    def tape(self) -> Tape:
+    def panel(self) -> PricePanel:
         """Return what the environment trades: one unit a lot, the cost as slippage."""
-        return make_tape(self.close, self.open, lot_sizes=(1.0,), slippage=COST)
+        return make_panel(self.close, self.open, lot_sizes=(1.0,), slippage=COST)
 
     @cached_property
     def gap(self) -> FloatArray:

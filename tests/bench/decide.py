@@ -108,7 +108,7 @@ def _measured(module: str, folder: Path, checkout: Path = CHECKOUT) -> dict[str,
 def _export(folder: Path) -> None:
     """Write the graphs of each slot's network."""
     from markets.domain.features import schema_for
-    from tests.tapes import random_features, random_tape
+    from tests.panels import random_features, random_panel
     from tradingsite.registry import BOTS
     from training.rl.barppo import BarPPO
     from training.rl.env import BatchEnv, Episodes
@@ -117,10 +117,10 @@ def _export(folder: Path) -> None:
 
     bot = BOTS[BOT]
     settings = Hyperparameters.of(bot.network)
-    tape = random_tape(2_000)
+    panel = random_panel(2_000)
     for slot in bot.slots:
         values = random_features(2_000, len(schema_for(slot.market, slot.timeframe).names))
-        env = BatchEnv(tape, values, Episodes(bot.limit_lots), settings.accounts, settings.group)
+        env = BatchEnv(panel, values, Episodes(bot.limit_lots), settings.accounts, settings.group)
         export_model(BarPPO(env, values, settings), folder / slot.slug, values)
 
 

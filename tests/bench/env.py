@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.tapes import random_features, random_funding, random_tape
+from tests.panels import random_features, random_funding, random_panel
 from training.rl.env import BatchEnv, Episodes, SingleEnv
 
 ROWS = 20_000
@@ -38,7 +38,7 @@ def _best(measure: Callable[[], float]) -> float:
 
 
 def _single_steps() -> float:
-    env = SingleEnv(random_tape(ROWS), random_features(ROWS, FEATURES), Episodes(limit_lots=4))
+    env = SingleEnv(random_panel(ROWS), random_features(ROWS, FEATURES), Episodes(limit_lots=4))
     actions = np.random.default_rng(0).integers(0, 7, SINGLE_STEPS).tolist()
     env.reset(seed=0)
     began = time.process_time()
@@ -51,7 +51,7 @@ def _single_steps() -> float:
 
 def _batch_steps(accounts: int, *, as_rows: bool = True, funded: bool = False) -> float:
     env = BatchEnv(
-        random_tape(ROWS, funding_rate=random_funding(ROWS) if funded else 0.0),
+        random_panel(ROWS, funding_rate=random_funding(ROWS) if funded else 0.0),
         random_features(ROWS, FEATURES),
         Episodes(limit_lots=4),
         accounts=accounts,

@@ -196,7 +196,7 @@ def train(
         exploring_starts=True,
         reward=RewardSettings(sharpe_weight=sharpe_weight),
     )
-    env = BatchEnv(market.tape, market.features, episodes, settings.accounts, settings.group, seed)
+    env = BatchEnv(market.panel, market.features, episodes, settings.accounts, settings.group, seed)
     if policy == "stock":
         return stock_ppo(env, market, settings, seed).learn(timesteps)
     return BarPPO(env, market.features, settings, seed=seed, device=device).learn(timesteps)
@@ -248,7 +248,7 @@ def evaluate(
     codes = torch.cat([extractor.encode_distinct(each) for each in distinct.split(_ENCODE_BARS)])
     codes = codes.view(len(starts), bars, -1).transpose(0, 1)
     env = BatchEnv(
-        market.tape,
+        market.panel,
         market.features,
         Episodes(planted.LIMIT_LOTS, bars=bars),
         accounts=len(starts),

@@ -13,7 +13,7 @@ from pathlib import Path
 from bots.decision.engine import SlotTape, replay_slot
 from bots.decision.risk import RiskGate
 from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
-from tests.tapes import random_features, random_tape
+from tests.panels import random_features, random_panel
 from training.rl.barppo import BarPPO
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
@@ -41,8 +41,8 @@ def run() -> dict[str, float]:
 def _policy() -> OnnxPolicy:
     # Untrained weights answer as quickly as trained ones.
     settings = Hyperparameters(network="mlp")
-    tape, values = random_tape(2_000), random_features(2_000, FEATURES)
-    env = BatchEnv(tape, values, Episodes(LIMIT_LOTS), settings.accounts, settings.group)
+    panel, values = random_panel(2_000), random_features(2_000, FEATURES)
+    env = BatchEnv(panel, values, Episodes(LIMIT_LOTS), settings.accounts, settings.group)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export_model(BarPPO(env, values, settings), folder, values)
@@ -51,7 +51,7 @@ def _policy() -> OnnxPolicy:
 
 def _slot(rows: int, policy: OnnxPolicy) -> SlotTape:
     return SlotTape(
-        "nifty-15m", random_tape(rows), random_features(rows, FEATURES), policy, LIMIT_LOTS
+        "nifty-15m", random_panel(rows), random_features(rows, FEATURES), policy, LIMIT_LOTS
     )
 
 

@@ -139,7 +139,7 @@ def _stock_default(
 
 def _env(market: planted.Market, accounts: int, group: int) -> BatchEnv:
     episodes = Episodes(planted.LIMIT_LOTS, stop=planted.TRAIN_STOP, exploring_starts=True)
-    return BatchEnv(market.tape, market.features, episodes, accounts, group, seed=0)
+    return BatchEnv(market.panel, market.features, episodes, accounts, group, seed=0)
 
 
 def _stock_network() -> dict[str, Any]:

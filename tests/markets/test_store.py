@@ -148,25 +148,27 @@ def test_the_calendar_is_the_one_that_people_edit() -> None:
     assert store.load_calendar("btc").session_on(day) is not None
 
 
-def test_the_tape_carries_the_bots_slippage() -> None:
-    tape = store.load_tape(SLOTS["btc-4h"], histories.four_hours(5), store.load_calendar("btc"))
-    assert len(tape) == 5
-    assert tape.slippage == pytest.approx(BOTS["btc"].slippage_bps / 10_000)
+def test_the_panel_carries_the_bots_slippage() -> None:
+    panel = store.load_price_panel(
+        SLOTS["btc-4h"], histories.four_hours(5), store.load_calendar("btc")
+    )
+    assert len(panel) == 5
+    assert panel.slippage == pytest.approx(BOTS["btc"].slippage_bps / 10_000)
     # Nothing is stored of funding, and holding is not free for that.
-    assert tape.funding_rate == pytest.approx([0.0001 / 2] * 5)
+    assert panel.funding_rate == pytest.approx([0.0001 / 2] * 5)
 
 
-def test_the_tape_carries_the_funding_of_each_bar_its_close_included() -> None:
+def test_the_panel_carries_the_funding_of_each_bar_its_close_included() -> None:
     bars = histories.four_hours(13)
     paid = histories.put_funding(bars)
-    tape = store.load_tape(SLOTS["btc-4h"], bars, store.load_calendar("btc"))
-    assert np.flatnonzero(tape.funding_rate).tolist() == [0, 1, 3, 5, 7, 9, 11]
-    assert tape.funding_rate[3::2] == pytest.approx(paid.value[1:])
+    panel = store.load_price_panel(SLOTS["btc-4h"], bars, store.load_calendar("btc"))
+    assert np.flatnonzero(panel.funding_rate).tolist() == [0, 1, 3, 5, 7, 9, 11]
+    assert panel.funding_rate[3::2] == pytest.approx(paid.value[1:])
     # Before the first payment that is known, the rate of interest is.
-    assert tape.funding_rate[:2] == pytest.approx([0.00005, 0.00005 + paid.value[0]])
+    assert panel.funding_rate[:2] == pytest.approx([0.00005, 0.00005 + paid.value[0]])
     # A bar that is missing leaves its payments to the next, so that none is lost.
     kept = Bars(*(np.delete(getattr(bars, each.name), 5) for each in dataclasses.fields(Bars)))
-    short = store.load_tape(SLOTS["btc-4h"], kept, store.load_calendar("btc"))
+    short = store.load_price_panel(SLOTS["btc-4h"], kept, store.load_calendar("btc"))
     assert short.funding_rate[5] == pytest.approx(paid.value[2])
     assert short.funding_rate.sum() == pytest.approx(paid.value.sum() + 0.0001)
 

@@ -13,7 +13,7 @@ import numpy as np
 from bots.decision import accounting
 from markets.domain import indicators
 from markets.domain.bars import FloatArray, IntArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 
 EMA_FAST_BARS, EMA_SLOW_BARS = 12, 48
 RANDOM_PATHS = 200
@@ -29,36 +29,36 @@ class Followed:
     slippage: FloatArray
 
 
-def follow(tape: Tape, lots: IntArray, capital: float) -> Followed:
+def follow(panel: PricePanel, lots: IntArray, capital: float) -> Followed:
     """Return the accounts that hold whole lots (..., n), decided at the closes of the first rows.
 
-    The tape has n + 1 rows: what is decided at a close is filled at the next row's open, with
+    The panel has n + 1 rows: what is decided at a close is filled at the next row's open, with
     charges, slippage and funding.
     """
     rows = slice(1, None)
-    held = lots * tape.lot_size[rows]
+    held = lots * panel.lot_size[rows]
     before = np.concatenate((np.zeros_like(held[..., :1]), held[..., :-1]), axis=-1)
     closing, opening = accounting.split(
-        before, held, np.where(tape.roll[rows], 0.0, 1.0), np.minimum, np.maximum
+        before, held, np.where(panel.roll[rows], 0.0, 1.0), np.minimum, np.maximum
     )
     turnover, charges, slippage, paid = 0.0, 0.0, 0.0, 0.0
     for quantity, reference in (
-        (closing, tape.previous_open[rows]),
-        (opening, tape.open[rows]),
+        (closing, panel.previous_open[rows]),
+        (opening, panel.open[rows]),
     ):
-        price = accounting.fill_price(reference, np.sign(quantity), tape.slippage)
+        price = accounting.fill_price(reference, np.sign(quantity), panel.slippage)
         value = np.abs(quantity) * price
-        rate = np.where(quantity > 0.0, tape.buy_rate[rows], tape.sell_rate[rows])
+        rate = np.where(quantity > 0.0, panel.buy_rate[rows], panel.sell_rate[rows])
         costs = accounting.order_charges(
-            value, rate, tape.brokerage_rate[rows], tape.brokerage_cap[rows], np.minimum
+            value, rate, panel.brokerage_rate[rows], panel.brokerage_cap[rows], np.minimum
         )
         turnover = turnover + value
         charges = charges + costs
         slippage = slippage + accounting.slippage_cost(quantity, price, reference)
         paid = paid + quantity * price + costs
-    funding = held * accounting.funding_per_unit(tape.close, tape.funding_rate)[rows]
+    funding = held * accounting.funding_per_unit(panel.close, panel.funding_rate)[rows]
     cash = capital - np.cumsum(paid + funding, axis=-1)
-    equity = accounting.equity(cash, held, tape.close[rows])
+    equity = accounting.equity(cash, held, panel.close[rows])
     first = np.full_like(equity[..., :1], capital)
     return Followed(
         np.concatenate((first, equity), axis=-1),
@@ -93,13 +93,13 @@ def other_times(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> IntArra
     return lots[places]
 
 
-def dearer(tape: Tape, times: float) -> Tape:
-    """Return a tape on which charges and slippage are so many times as high."""
+def dearer(panel: PricePanel, times: float) -> PricePanel:
+    """Return a panel on which charges and slippage are so many times as high."""
     return replace(
-        tape,
-        buy_rate=tape.buy_rate * times,
-        sell_rate=tape.sell_rate * times,
-        brokerage_rate=tape.brokerage_rate * times,
-        brokerage_cap=tape.brokerage_cap * times,
-        slippage=tape.slippage * times,
+        panel,
+        buy_rate=panel.buy_rate * times,
+        sell_rate=panel.sell_rate * times,
+        brokerage_rate=panel.brokerage_rate * times,
+        brokerage_cap=panel.brokerage_cap * times,
+        slippage=panel.slippage * times,
     )

@@ -28,7 +28,7 @@ from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar
 from markets.domain.exogenous import FUNDING
 from markets.domain.features import Features, schema_for
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from markets.models import Bar, Feature, OwnerTrade, Reading, TradingDay
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
@@ -128,10 +128,10 @@ def tables_of(slot: Slot) -> tuple[Table, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Feature rows and the tape they are traded on, one row each a bar."""
+    """Feature rows and the panel they are traded on, one row each a bar."""
 
     features: Features
-    tape: Tape
+    panel: PricePanel
     fingerprint: str
     missing_rows: int = 0
     """How many rows that the calendar expects are not there."""
@@ -208,9 +208,9 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     bars = store.load_bars(alias, slot.timeframe)
     calendar = store.load_calendar(slot.market, alias)
     _require_lawful(alias, slot.timeframe, bars, calendar)
-    tape = align(store.load_tape(slot, bars, calendar, alias), features.opens_at)
+    panel = align(store.load_price_panel(slot, bars, calendar, alias), features.opens_at)
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
-    return Dataset(features, tape, fingerprint, missing_rows(features, calendar), trades)
+    return Dataset(features, panel, fingerprint, missing_rows(features, calendar), trades)
 
 
 def cut(data: Dataset, first: int, stop: int) -> Dataset:
@@ -219,7 +219,7 @@ def cut(data: Dataset, first: int, stop: int) -> Dataset:
     kept = Features(
         features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
     )
-    return replace(data, features=kept, tape=data.tape.slice(first, stop))
+    return replace(data, features=kept, panel=data.panel.slice(first, stop))
 
 
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def fit(
         reward=RewardSettings(**recipe["reward"]),
     )
     values = data.features.values
-    environment = BatchEnv(data.tape, values, episodes, settings.accounts, settings.group, seed)
+    environment = BatchEnv(data.panel, values, episodes, settings.accounts, settings.group, seed)
     # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
     model = BarPPO(environment, values, settings, seed=seed, device="auto")
     if settings.clone_epochs:
@@ -88,7 +88,7 @@ def fit(
 def as_assumed(data: Dataset, recipe: dict[str, Any]) -> Dataset:
     """Return a dataset whose fills cost what a recipe assumes."""
     slippage = recipe["slippage_bps"] / BASIS_POINTS
-    return replace(data, tape=replace(data.tape, slippage=slippage))
+    return replace(data, panel=replace(data.panel, slippage=slippage))
 
 
 def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
@@ -99,7 +99,7 @@ def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> No
     owned = cloning.read_owner(data, model.batch_env.episodes.limit_lots, rows.stop)
     cloning.require_enough(owned, rows)
     model.forecast()
-    cloning.clone(model, owned, data.tape, rows, seed)
+    cloning.clone(model, owned, data.panel, rows, seed)
     model.stay_near(model.hyperparameters.style_weight)
 
 
@@ -130,7 +130,7 @@ def train(
     held_out = replay_slot(
         SlotTape(
             slot.slug,
-            data.tape,
+            data.panel,
             features.values,
             TorchPolicy(model),
             bot.limit_lots,
@@ -203,7 +203,7 @@ def _likeness(
     assert model.style is not None  # noqa: S101 - made when it became the owner
     clone = TorchPolicy(model.style.kept)
     path = replay_slot(
-        SlotTape(asked.recipe["slot"], data.tape, data.features.values, clone, limit, start)
+        SlotTape(asked.recipe["slot"], data.panel, data.features.values, clone, limit, start)
     )
     return cloning.report(
         cloning.likeness(clone, data, owned, path, start),

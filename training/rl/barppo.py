@@ -218,7 +218,7 @@ class BarPPO(PPO):
         bars = range(episodes.start + settings.window - 1, stop)
         if settings.forecast_epochs and not self._has_forecast:
             self.policy.set_training_mode(True)
-            targets = forecast_targets(self.batch_env.tape.slice(0, stop))
+            targets = forecast_targets(self.batch_env.panel.slice(0, stop))
             forecaster = Forecaster(
                 self.encoder,
                 self.extractor.rows,

@@ -116,11 +116,11 @@ class Checkpoint:
 
 def _identity(model: BarPPO, total_timesteps: int) -> str:
     """Return a hash of all that decides how a training goes."""
-    tape = model.batch_env.tape
+    panel = model.batch_env.panel
     settings = model.hyperparameters.to_manifest()
     asked = [settings, model.seed, total_timesteps, repr(model.batch_env.episodes)]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
-    for array in (model.features, tape.open, tape.close, tape.previous_open):
+    for array in (model.features, panel.open, panel.close, panel.previous_open):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

@@ -23,7 +23,7 @@ from bots.decision.observation import WINDOW, Float32Array, limit_notional
 from bots.decision.owner import Owned
 from bots.decision.sleeve import Sleeve
 from markets.domain.bars import FloatArray, IntArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tradingsite.errors import Degraded
 from training.evaluation import baselines, metrics
 from training.pipeline.dataset import Dataset
@@ -65,8 +65,8 @@ class Likeness:
 
 def read_owner(data: Dataset, limit_lots: int, known_bars: int) -> Owned:
     """Return what the owner held and decided on a dataset's bars."""
-    tape = data.tape
-    return owner.read(data.owner_trades, tape.closes_at, tape.lot_size, limit_lots, known_bars)
+    panel = data.panel
+    return owner.read(data.owner_trades, panel.closes_at, panel.lot_size, limit_lots, known_bars)
 
 
 def require_enough(owned: Owned, rows: range) -> None:
@@ -82,7 +82,7 @@ def require_enough(owned: Owned, rows: range) -> None:
         )
 
 
-def clone(model: BarPPO, owned: Owned, tape: Tape, rows: range, seed: int) -> float:
+def clone(model: BarPPO, owned: Owned, panel: PricePanel, rows: range, seed: int) -> float:
     """Teach a policy the owner's decisions within the training rows; return the last loss.
 
     Classes are weighed by the root of their rarity: weighed up fully, a policy trades all day.
@@ -92,7 +92,7 @@ def clone(model: BarPPO, owned: Owned, tape: Tape, rows: range, seed: int) -> fl
     settings = model.hyperparameters
     first = max(owned.first, rows.start + WINDOW - 1)
     bars = np.arange(first, rows.stop - 1)
-    states = account_states(tape, owned.lots, model.batch_env.episodes.limit_lots, first)[
+    states = account_states(panel, owned.lots, model.batch_env.episodes.limit_lots, first)[
         : len(bars)
     ]
     device = model.device
@@ -130,19 +130,19 @@ def clone(model: BarPPO, owned: Owned, tape: Tape, rows: range, seed: int) -> fl
     return last
 
 
-def account_states(tape: Tape, lots: IntArray, limit_lots: int, first: int) -> Float32Array:
+def account_states(panel: PricePanel, lots: IntArray, limit_lots: int, first: int) -> Float32Array:
     """Return what an account that holds given lots looks like at each close from `first` on.
 
     (T - first, 4): flat before, and every fill paid for as a bot's.
     """
-    lot_size, price = float(tape.lot_size[first]), float(tape.close[first])
+    lot_size, price = float(panel.lot_size[first]), float(panel.close[first])
     sleeve = Sleeve(limit_lots, limit_notional(limit_lots, lot_size, price), lot_size)
-    broker = TapeBroker(tape)
-    states = np.zeros((len(tape) - first, 4), dtype=np.float32)
-    for row in range(first, len(tape)):
+    broker = TapeBroker(panel)
+    states = np.zeros((len(panel) - first, 4), dtype=np.float32)
+    for row in range(first, len(panel)):
         broker.fund(sleeve, row)
-        states[row - first] = sleeve.observe(float(tape.close[row]), float(tape.lot_size[row]))[0]
-        if row + 1 < len(tape):
+        states[row - first] = sleeve.observe(float(panel.close[row]), float(panel.lot_size[row]))[0]
+        if row + 1 < len(panel):
             broker.rebalance(sleeve, row + 1, int(lots[row + 1]))
     return states
 
@@ -153,7 +153,7 @@ def likeness(
     """Return how like the owner a policy is, given its own path from the decision at `first`."""
     limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
     bars = np.arange(first, first + len(result.actions))
-    states = account_states(data.tape, owned.lots, limit, max(owned.first, WINDOW - 1))
+    states = account_states(data.panel, owned.lots, limit, max(owned.first, WINDOW - 1))
     seen = states[bars - max(owned.first, WINDOW - 1)]
     windows = np.lib.stride_tricks.sliding_window_view(data.features.values, WINDOW, axis=0)
     codes = policy.encode(np.ascontiguousarray(windows[bars - WINDOW + 1].transpose(0, 2, 1)))
@@ -183,7 +183,7 @@ def report(
     Just copying him cannot be done, for it knows his trades before he makes them; it is what he
     himself earned.
     """
-    copied = _copied(data.tape, owned, rows)
+    copied = _copied(data.panel, owned, rows)
     return {
         "clone": asdict(clone_is),
         "model": asdict(model_is),
@@ -199,8 +199,8 @@ def report(
     }
 
 
-def _copied(tape: Tape, owned: Owned, rows: range) -> float:
-    cut = tape.slice(rows.start - 1, rows.stop)
+def _copied(panel: PricePanel, owned: Owned, rows: range) -> float:
+    cut = panel.slice(rows.start - 1, rows.stop)
     limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
     capital = limit_notional(limit, float(cut.lot_size[0]), float(cut.close[0]))
     followed = baselines.follow(cut, owned.lots[rows.start : rows.stop], capital)

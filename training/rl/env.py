@@ -27,7 +27,7 @@ from bots.decision.observation import (
     limit_notional,
 )
 from markets.domain.bars import BoolArray, FloatArray, IntArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from training.rl.reward import (
     FIRST_MEAN,
     FIRST_SQUARE,
@@ -91,7 +91,7 @@ class BatchEnv(VecEnv):
 
     def __init__(
         self,
-        tape: Tape,
+        panel: PricePanel,
         values: Float32Array,
         episodes: Episodes,
         accounts: int = 64,
@@ -106,46 +106,46 @@ class BatchEnv(VecEnv):
         self.episodes = episodes
         self.group = group
         self.rng = np.random.default_rng(seed)
-        self.first_bar, self.last_bar = episodes.first_bars(len(tape))
+        self.first_bar, self.last_bar = episodes.first_bars(len(panel))
         self._stagger = stagger
-        self.tape = tape
+        self.panel = panel
         self._rows = row_observations(values) if as_rows else None
         space: spaces.Space[Any] = row_space(values.shape[1])
         if not as_rows:
             low, high = (np.array(each, dtype=np.float32) for each in (ACCOUNT_LOW, ACCOUNT_HIGH))
-            bar = spaces.Box(0, len(tape) - 1, (1,), dtype=np.int64)
+            bar = spaces.Box(0, len(panel) - 1, (1,), dtype=np.int64)
             space = spaces.Dict({"bar": bar, "account": spaces.Box(low, high, dtype=np.float32)})
         super().__init__(accounts, space, spaces.Discrete(len(DELTAS)))
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(accounts)]
         self._account_states = AccountStates(accounts)
         self._moves = Moves(episodes.limit_lots)
-        self._load(tape)
+        self._load(panel)
         self.reset()
 
-    def _load(self, tape: Tape) -> None:
+    def _load(self, panel: PricePanel) -> None:
         # One table with a row a bar, so that a step reads one place of memory for each account;
         # `_now` names the rows of its transpose.
         limit = self.episodes.limit_lots
-        self._notional = limit_notional(limit, tape.lot_size, tape.close)
-        references = (tape.previous_open, tape.open)
+        self._notional = limit_notional(limit, panel.lot_size, panel.close)
+        references = (panel.previous_open, panel.open)
         table = np.stack(
             [
-                *(accounting.fill_price(price, 1, tape.slippage) for price in references),
-                *(tape.buy_rate,) * 2,
-                *(accounting.fill_price(price, -1, tape.slippage) for price in references),
-                *(tape.sell_rate,) * 2,
+                *(accounting.fill_price(price, 1, panel.slippage) for price in references),
+                *(panel.buy_rate,) * 2,
+                *(accounting.fill_price(price, -1, panel.slippage) for price in references),
+                *(panel.sell_rate,) * 2,
                 *np.broadcast_arrays(*account_units(limit, self._notional)),
-                *(tape.brokerage_rate,) * 2,
-                *(tape.brokerage_cap,) * 2,
-                tape.lot_size * ~tape.roll,
-                tape.lot_size,
-                tape.close,
-                accounting.funding_per_unit(tape.close, tape.funding_rate),
+                *(panel.brokerage_rate,) * 2,
+                *(panel.brokerage_cap,) * 2,
+                panel.lot_size * ~panel.roll,
+                panel.lot_size,
+                panel.close,
+                accounting.funding_per_unit(panel.close, panel.funding_rate),
             ],
             axis=1,
         )
         # Most markets have none, and two calls of numpy's are a twentieth of a step.
-        self._pays_funding = bool(tape.funding_rate.any())
+        self._pays_funding = bool(panel.funding_rate.any())
         self._table = table[: self.episodes.stop]
         self._buffer = np.repeat(table[:1].T, self.num_envs, axis=1)
         fours, twos = self._buffer[:12], self._buffer[12:18]
@@ -205,7 +205,7 @@ class BatchEnv(VecEnv):
             lots = [0] * len(bars)
         # Observations show `bar` itself, so it is replaced; the other columns are ours alone.
         self.bar = self.bar.copy()
-        close, lot_size = self.tape.close.data, self.tape.lot_size.data
+        close, lot_size = self.panel.close.data, self.panel.lot_size.data
         # A loop, as few begin at once: an array of one costs more than ten plain numbers.
         for account, bar, held in zip(accounts, bars, lots, strict=True):
             quantity = held * lot_size[bar]

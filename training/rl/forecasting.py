@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from bots.decision.observation import Float32Array
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from training.nets import Encoder
 from training.rl.hyperparameters import FORECAST_CHUNK_BARS, Hyperparameters
 from training.rl.progress import TrainingDiverged
@@ -34,7 +34,7 @@ _MAX_GRADIENT_NORM = 1.0
 _LEAST_VOLATILITY = 1e-6
 
 
-def forecast_targets(tape: Tape) -> Float32Array:
+def forecast_targets(panel: PricePanel) -> Float32Array:
     """Return each bar's next returns over its volatility, (T, horizons), clipped to +-4.
 
     Returns are those of a held contract, a roll's jump left out; volatility is the root mean square
@@ -42,14 +42,14 @@ def forecast_targets(tape: Tape) -> Float32Array:
     there, are NaN.
     """
     # From one close to the next: in the old contract to the open, in the new one from there.
-    before = np.concatenate((tape.open[:1], tape.close[:-1]))
-    growth = np.log(tape.previous_open / before) + np.log(tape.close / tape.open)
+    before = np.concatenate((panel.open[:1], panel.close[:-1]))
+    growth = np.log(panel.previous_open / before) + np.log(panel.close / panel.open)
     level = np.cumsum(growth)
     squares = np.convolve(growth * growth, np.ones(_VOLATILITY_BARS) / _VOLATILITY_BARS)
-    volatility = np.maximum(np.sqrt(squares[: len(tape)]), _LEAST_VOLATILITY)
-    targets = np.full((len(tape), len(HORIZONS)), np.nan)
+    volatility = np.maximum(np.sqrt(squares[: len(panel)]), _LEAST_VOLATILITY)
+    targets = np.full((len(panel), len(HORIZONS)), np.nan)
     for column, bars in enumerate(HORIZONS):
-        if bars < len(tape):
+        if bars < len(panel):
             moved = (level[bars:] - level[:-bars]) / (volatility[:-bars] * math.sqrt(bars))
             targets[:-bars, column] = np.clip(moved, -MAX_TARGET, MAX_TARGET)
     targets[-max(HORIZONS) :] = np.nan

@@ -1,6 +1,6 @@
 """The trading environment for one account, in plain code: the oracle of the one in columns.
 
-It plays one slot's tape: a decision at the close of a bar from rows up to it, filled at the next
+It plays one slot's panel: a decision at the close of a bar from rows up to it, filled at the next
 open with slippage and dated charges, its funding settled and marked at the next close; whole lots;
 rolls. An episode starts at a random bar with the value of the position limit as capital. Its end is
 a truncation, to be bootstrapped; ruin is a termination. The account is the bots' own sleeve.
@@ -27,7 +27,7 @@ from bots.decision.observation import (
     limit_notional,
 )
 from bots.decision.sleeve import Sleeve
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from training.rl.reward import (
     FIRST_MEAN,
     FIRST_SQUARE,
@@ -92,15 +92,15 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, tape: Tape, values: Float32Array, episodes: Episodes) -> None:
+    def __init__(self, panel: PricePanel, values: Float32Array, episodes: Episodes) -> None:
         self.observation_space = row_space(values.shape[1])
         self.action_space = spaces.Discrete(len(DELTAS))
         self.episodes = episodes
-        self.first_bar, self.last_bar = episodes.first_bars(len(tape))
+        self.first_bar, self.last_bar = episodes.first_bars(len(panel))
         self._rows = row_observations(values)
-        self._broker = TapeBroker(tape)
-        self._close = tape.close.data
-        self._lot_size = tape.lot_size.data
+        self._broker = TapeBroker(panel)
+        self._close = panel.close.data
+        self._lot_size = panel.lot_size.data
         self._end = 0
         self.bar = 0
         self.drawdown = 0.0

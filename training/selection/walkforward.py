@@ -18,7 +18,7 @@ import numpy as np
 from bots.decision.engine import Policy, ReplayResult, SlotTape, replay_slot
 from bots.decision.observation import WINDOW, Float32Array
 from markets.domain.bars import FloatArray, IntArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tradingsite.registry import Slot
 from training.evaluation import baselines, metrics
 from training.evaluation.overfitting import deflated_sharpe, overfitting_probability
@@ -121,7 +121,7 @@ def walk(
         cut, _ = _cut(data, split)
         capital = float(made[0].result.path.equity[0])
         limit = recipe["limit_lots"]
-        closes = data.tape.close[: split.holdout.stop - 1]
+        closes = data.panel.close[: split.holdout.stop - 1]
         crossed = baselines.ema_cross(closes, limit)[-len(split.holdout) :]
         for lots, found in (
             (baselines.always(limit, len(split.holdout)), hold),
@@ -215,15 +215,15 @@ def _test(
     fold: int,
     seed: int,
 ) -> Tested:
-    tape, values = _cut(data, split)
+    panel, values = _cut(data, split)
     policy: Policy = TorchPolicy(model)
     limit = recipe["limit_lots"]
-    result = replay_slot(SlotTape(slot.slug, tape, values, policy, limit))
+    result = replay_slot(SlotTape(slot.slug, panel, values, policy, limit))
     late = np.concatenate((values[:1], values[:-1]))
-    dear = baselines.dearer(tape, STRESS_TIMES)
+    dear = baselines.dearer(panel, STRESS_TIMES)
     stressed = replay_slot(SlotTape(slot.slug, dear, late, policy, limit))
     moved = baselines.other_times(result.lots, seed=fold)
-    others = baselines.follow(tape.slice(WINDOW - 1), moved, float(result.path.equity[0]))
+    others = baselines.follow(panel.slice(WINDOW - 1), moved, float(result.path.equity[0]))
     growth = others.equity[:, -1] / others.equity[:, 0]
     return Tested(
         fold,
@@ -234,10 +234,10 @@ def _test(
     )
 
 
-def _cut(data: Dataset, split: Split) -> tuple[Tape, Float32Array]:
+def _cut(data: Dataset, split: Split) -> tuple[PricePanel, Float32Array]:
     """Return the rows of a test, with the window before its first decision."""
     rows = slice(split.holdout.start - WINDOW, split.holdout.stop)
-    return data.tape.slice(rows.start, rows.stop), data.features.values[rows]
+    return data.panel.slice(rows.start, rows.stop), data.features.values[rows]
 
 
 def _progress(report: Report, done: int, total: int, said: str) -> Callable[[Progress], None]:

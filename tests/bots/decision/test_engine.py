@@ -11,20 +11,20 @@ from bots.decision.observation import WINDOW, Float32Array
 from bots.decision.risk import RiskGate
 from bots.decision.sleeve import Sleeve
 from markets.domain.calendar import trading_date
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
+from tests.panels import make_panel, random_features, random_funding, random_panel
 from tests.policies import NoisePolicy, ScriptedPolicy, script
-from tests.tapes import make_tape, random_features, random_funding, random_tape
 from tradingsite.errors import Degraded
 
 BUY, SELL = 0, 6
 FIRST = WINDOW - 1
 
 
-def _scripted(tape: Tape, actions: Sequence[int], slot: str = "nifty-15m") -> SlotTape:
+def _scripted(panel: PricePanel, actions: Sequence[int], slot: str = "nifty-15m") -> SlotTape:
     """Return the slot whose decisions from the first one on are the actions, then hold."""
-    column = np.full(len(tape), HOLD)
+    column = np.full(len(panel), HOLD)
     column[FIRST : FIRST + len(actions)] = actions
-    return SlotTape(slot, tape, script(column), ScriptedPolicy(), limit_lots=4)
+    return SlotTape(slot, panel, script(column), ScriptedPolicy(), limit_lots=4)
 
 
 def _logits(action: int) -> Float32Array:
@@ -63,14 +63,14 @@ def test_replay_by_hand() -> None:
     # The decision at the close of row 31 is filled at the open of row 32.
     close = [100.0] * 32 + [110.0, 120.0, 120.0]
     opens = [100.0] * 32 + [105.0, 110.0, 130.0]
-    tape = make_tape(close, opens, buy_rate=0.001, sell_rate=0.002, slippage=0.01)
-    result = replay_slot(_scripted(tape, [BUY, HOLD, SELL]))
+    panel = make_panel(close, opens, buy_rate=0.001, sell_rate=0.002, slippage=0.01)
+    result = replay_slot(_scripted(panel, [BUY, HOLD, SELL]))
     bought, sold = result.path.trades
     assert result.path.equity[0] == 4 * 50 * 100.0
     assert bought.price == pytest.approx(106.05)
     assert bought.charges == pytest.approx(200 * 106.05 * 0.001)
     assert bought.slippage == pytest.approx(200 * 1.05)
-    assert bought.opens_at == tape.opens_at[32]
+    assert bought.opens_at == panel.opens_at[32]
     assert sold.price == pytest.approx(130.0 * 0.99)
     held = 20_000 - 200 * 106.05 - bought.charges
     expected = [20_000, held + 200 * 110, held + 200 * 120, held + 200 * sold.price - sold.charges]
@@ -84,31 +84,31 @@ def test_replay_by_hand() -> None:
 
 
 def test_a_flip_is_two_orders_and_a_roll_closes_at_the_old_contracts_price() -> None:
-    tape = make_tape(
+    panel = make_panel(
         np.full(36, 1_000.0), roll_rows=(34,), basis=0.01, lot_sizes=(50.0, 65.0), slippage=0.0
     )
-    result = replay_slot(_scripted(tape, [BUY, SELL, SELL, HOLD]))
+    result = replay_slot(_scripted(panel, [BUY, SELL, SELL, HOLD]))
     trades = [(trade.quantity, trade.price) for trade in result.path.trades]
     assert trades == [(200.0, 1_000.0), (-200.0, 1_000.0), (-260.0, 1_000.0)]
-    flipped = replay_slot(_scripted(tape, [BUY, HOLD, HOLD, HOLD]))
+    flipped = replay_slot(_scripted(panel, [BUY, HOLD, HOLD, HOLD]))
     trades = [(trade.quantity, trade.price) for trade in flipped.path.trades]
     assert trades == [(200.0, 1_000.0), (-200.0, 990.0), (260.0, 1_000.0)]
     assert flipped.path.net_pnl == pytest.approx(-200 * 10.0)
 
 
 def test_a_flip_pays_brokerage_for_two_orders() -> None:
-    tape = make_tape(np.full(36, 1_000.0), brokerage_rate=1.0, brokerage_cap=20.0)
-    result = replay_slot(_scripted(tape, [1, SELL]))
+    panel = make_panel(np.full(36, 1_000.0), brokerage_rate=1.0, brokerage_cap=20.0)
+    result = replay_slot(_scripted(panel, [1, SELL]))
     assert [trade.quantity for trade in result.path.trades] == [100.0, -100.0, -100.0]
     assert result.path.charges == 60.0
 
 
 def test_baselines_go_through_the_same_accounting() -> None:
-    tape = random_tape(400, seed=5, funding_rate=random_funding(400))
-    result = replay_slot(_scripted(tape, [BUY]))
+    panel = random_panel(400, seed=5, funding_rate=random_funding(400))
+    result = replay_slot(_scripted(panel, [BUY]))
     assert np.array_equal(result.buy_and_hold.equity, result.path.equity)
     assert result.buy_and_hold.trades == result.path.trades
-    rolls = int(tape.roll[FIRST + 2 :].sum())
+    rolls = int(panel.roll[FIRST + 2 :].sum())
     assert rolls == 4
     assert len(result.buy_and_hold.trades) == 1 + 2 * rolls
     assert result.buy_and_hold.charges > 0
@@ -120,8 +120,8 @@ def test_baselines_go_through_the_same_accounting() -> None:
 
 
 def test_one_bar_at_a_time_decides_the_same() -> None:
-    tape, values = random_tape(300, seed=1), random_features(300)
-    slot = SlotTape("nifty-15m", tape, values, NoisePolicy(5), 4)
+    panel, values = random_panel(300, seed=1), random_features(300)
+    slot = SlotTape("nifty-15m", panel, values, NoisePolicy(5), 4)
     batched, live = replay_slot(slot), replay_slot(slot, sequential=True)
     assert len(set(batched.actions.tolist())) > 3
     assert np.array_equal(batched.actions, live.actions)
@@ -130,16 +130,16 @@ def test_one_bar_at_a_time_decides_the_same() -> None:
 
 @pytest.mark.parametrize("cut", [120, 121, 250])
 def test_the_future_does_not_change_the_past(cut: int) -> None:
-    tape, values = random_tape(300, seed=2), random_features(300)
+    panel, values = random_panel(300, seed=2), random_features(300)
     policy = NoisePolicy(5)
-    whole = replay_slot(SlotTape("nifty-15m", tape, values, policy, 4))
+    whole = replay_slot(SlotTape("nifty-15m", panel, values, policy, 4))
     rng = np.random.default_rng(0)
     changed = values.copy()
     changed[cut:] = rng.standard_normal((300 - cut, 5))
     later = dataclasses.replace(
-        tape,
-        open=np.where(np.arange(300) < cut, tape.open, tape.open * 1.5),
-        close=np.where(np.arange(300) < cut, tape.close, tape.close * 0.5),
+        panel,
+        open=np.where(np.arange(300) < cut, panel.open, panel.open * 1.5),
+        close=np.where(np.arange(300) < cut, panel.close, panel.close * 0.5),
     )
     other = replay_slot(SlotTape("nifty-15m", later, changed, policy, 4))
     decided = cut - FIRST
@@ -152,7 +152,7 @@ def test_the_gate_adds_up_all_slots_and_latches_them_together() -> None:
     # Each loses 1,200 at most of a limit of 1,500 they share: only together is it too much.
     falling = np.concatenate((np.full(33, 100.0), np.linspace(99.8, 94.0, 15)))
     slots = [
-        _scripted(make_tape(falling), [BUY] + [HOLD] * 12 + [SELL, BUY], name) for name in "ab"
+        _scripted(make_panel(falling), [BUY] + [HOLD] * 12 + [SELL, BUY], name) for name in "ab"
     ]
     for slot in slots:
         alone = RiskGate(1_500.0)
@@ -167,10 +167,10 @@ def test_the_gate_adds_up_all_slots_and_latches_them_together() -> None:
 def test_slots_of_different_timeframes_are_decided_in_order_of_time() -> None:
     # The slower slot's loss, seen at its close, latches the quicker slot from then on only.
     slow_close = np.concatenate((np.full(33, 100.0), [80.0, 80.0]))
-    slow = _scripted(make_tape(slow_close, bar_seconds=3_600), [BUY], "nifty-1h")
-    quick = _scripted(make_tape(np.full(140, 100.0)), [0, 6] * 54)
+    slow = _scripted(make_panel(slow_close, bar_seconds=3_600), [BUY], "nifty-1h")
+    quick = _scripted(make_panel(np.full(140, 100.0)), [0, 6] * 54)
     bound = replay([slow, quick], RiskGate(3_000.0))[1]
-    lost_at = slow.tape.closes_at[33]
+    lost_at = slow.panel.closes_at[33]
     latched = trading_date(int(lost_at))
     dates = [trading_date(at) for at in bound.closes_at[:-1].tolist()]
     after = [at >= lost_at for at in bound.closes_at[:-1].tolist()]
@@ -190,10 +190,10 @@ def test_slots_of_different_timeframes_are_decided_in_order_of_time() -> None:
 
 def test_the_latch_opens_on_the_next_date() -> None:
     close = np.concatenate((np.full(32, 100.0), [80.0], np.full(60, 80.0)))
-    tape = make_tape(close)
+    panel = make_panel(close)
     actions = [BUY, SELL] + [2] * 55
-    free = replay_slot(_scripted(tape, actions))
-    bound = replay_slot(_scripted(tape, actions), RiskGate(1_000.0))
+    free = replay_slot(_scripted(panel, actions))
+    bound = replay_slot(_scripted(panel, actions), RiskGate(1_000.0))
     assert free.lots[2] == 1
     dates = [trading_date(at) for at in bound.closes_at[:-1].tolist()]
     first_open = next(row for row, lots in enumerate(bound.lots.tolist()) if row > 1 and lots)
@@ -204,7 +204,7 @@ def test_replaying_slots_together_or_alone_is_the_same_without_a_gate() -> None:
     slots = [
         SlotTape(
             name,
-            random_tape(rows, seed=rows, bar_seconds=seconds),
+            random_panel(rows, seed=rows, bar_seconds=seconds),
             random_features(rows, seed=rows),
             NoisePolicy(5, seed=rows),
             4,
@@ -217,59 +217,59 @@ def test_replaying_slots_together_or_alone_is_the_same_without_a_gate() -> None:
         assert together.path.trades == alone.path.trades
 
 
-def test_the_tape_broker_fills_nothing_when_nothing_changes() -> None:
-    tape = random_tape(50)
+def test_the_panel_broker_fills_nothing_when_nothing_changes() -> None:
+    panel = random_panel(50)
     sleeve = Sleeve(4, 1e7, 50.0)
-    assert TapeBroker(tape).rebalance(sleeve, 1, 0) == ()
-    assert len(TapeBroker(tape).rebalance(sleeve, 2, 3)) == 1
-    assert TapeBroker(tape).rebalance(sleeve, 3, 3) == ()
+    assert TapeBroker(panel).rebalance(sleeve, 1, 0) == ()
+    assert len(TapeBroker(panel).rebalance(sleeve, 2, 3)) == 1
+    assert TapeBroker(panel).rebalance(sleeve, 3, 3) == ()
 
 
 def test_align_keeps_the_rows_with_features() -> None:
-    tape = random_tape(300)
+    panel = random_panel(300)
     assert all(
-        np.array_equal(getattr(align(tape, tape.opens_at), name), getattr(tape, name))
-        for name in tape.__dataclass_fields__
+        np.array_equal(getattr(align(panel, panel.opens_at), name), getattr(panel, name))
+        for name in panel.__dataclass_fields__
     )
-    later = align(tape, tape.opens_at[40:])
-    assert np.array_equal(later.close, tape.close[40:])
-    assert len(align(tape, tape.opens_at[:0])) == 0
+    later = align(panel, panel.opens_at[40:])
+    assert np.array_equal(later.close, panel.close[40:])
+    assert len(align(panel, panel.opens_at[:0])) == 0
 
 
 def test_align_moves_a_roll_out_of_a_row_without_features() -> None:
-    tape = random_tape(300)
+    panel = random_panel(300)
     kept = np.delete(np.arange(300), [96, 97, 98])
-    aligned = align(tape, tape.opens_at[kept])
+    aligned = align(panel, panel.opens_at[kept])
     assert aligned.roll[96]
-    assert aligned.lot_size[96] == tape.lot_size[99]
-    assert aligned.previous_open[96] == pytest.approx(tape.open[99] * 0.996)
+    assert aligned.lot_size[96] == panel.lot_size[99]
+    assert aligned.previous_open[96] == pytest.approx(panel.open[99] * 0.996)
     assert not aligned.roll[97]
 
 
 def test_align_moves_funding_out_of_a_row_without_features() -> None:
-    tape = random_tape(300, funding_rate=random_funding(300))
+    panel = random_panel(300, funding_rate=random_funding(300))
     kept = np.setdiff1d(np.arange(300), [0, 60, 61, 62, 200])
-    aligned = align(tape, tape.opens_at[kept])
-    total = tape.funding_rate[60:64].sum()
+    aligned = align(panel, panel.opens_at[kept])
+    total = panel.funding_rate[60:64].sum()
     assert aligned.funding_rate[kept == 63][0] == pytest.approx(total)
-    assert aligned.funding_rate.sum() == pytest.approx(tape.funding_rate[1:].sum())
+    assert aligned.funding_rate.sum() == pytest.approx(panel.funding_rate[1:].sum())
 
 
 def test_align_names_a_feature_row_without_a_bar() -> None:
-    tape = random_tape(50)
-    opens_at = tape.opens_at.copy()
+    panel = random_panel(50)
+    opens_at = panel.opens_at.copy()
     opens_at[7] += 1
     with pytest.raises(ValueError, match="feature row 7"):
-        align(tape, opens_at)
+        align(panel, opens_at)
     with pytest.raises(ValueError, match="feature row 50"):
-        align(tape, np.append(tape.opens_at, tape.opens_at[-1] + 900))
+        align(panel, np.append(panel.opens_at, panel.opens_at[-1] + 900))
 
 
-def test_a_slot_tape_refuses_what_it_cannot_replay() -> None:
-    tape = random_tape(40)
+def test_a_slot_panel_refuses_what_it_cannot_replay() -> None:
+    panel = random_panel(40)
     with pytest.raises(ValueError, match="39 feature rows for 40 bars"):
-        SlotTape("nifty-15m", tape, random_features(39), NoisePolicy(5), 4)
+        SlotTape("nifty-15m", panel, random_features(39), NoisePolicy(5), 4)
     with pytest.raises(ValueError, match="row 30"):
-        SlotTape("nifty-15m", tape, random_features(40), NoisePolicy(5), 4, start=30)
+        SlotTape("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=30)
     with pytest.raises(ValueError, match="row 39"):
-        SlotTape("nifty-15m", tape, random_features(40), NoisePolicy(5), 4, start=39)
+        SlotTape("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=39)

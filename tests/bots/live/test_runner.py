@@ -166,11 +166,11 @@ def test_a_day_over_a_roll_trades_as_the_replay_does(
     rows = store.load_features("nifty", "15m")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
     assert rows.closes_at[first] == start.timestamp()
-    tape = align(store.load_tape(SLOTS["nifty-15m"], bars, calendar), rows.opens_at)
+    panel = align(store.load_price_panel(SLOTS["nifty-15m"], bars, calendar), rows.opens_at)
     policy = stage.policies.current(SLOTS["nifty-15m"])
     assert policy is not None
     replayed = replay_slot(
-        SlotTape("nifty-15m", tape, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotTape("nifty-15m", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     live = decisions("nifty-15m")
     # The last bar is decided live, while the replay has no next open to fill it at.
@@ -207,16 +207,16 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
     slot, policy = SLOTS["btc-1h"], stage.policies.current(SLOTS["btc-1h"])
     assert policy is not None
-    tape = align(store.load_tape(slot, bars, stage.calendar), rows.opens_at)
+    panel = align(store.load_price_panel(slot, bars, stage.calendar), rows.opens_at)
     replayed = replay_slot(
-        SlotTape("btc-1h", tape, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotTape("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     live = decisions("btc-1h")
     assert [d.lots_after for d in live[:-1]] == replayed.lots.tolist()
     row = Position.on("btc").objects.get(slot="btc-1h")
     # The payment of the last close is not known yet when that bar is decided.
     held = replayed.lots[-1] * 0.01
-    due = held * float(tape.close[-1] * tape.funding_rate[-1])
+    due = held * float(panel.close[-1] * panel.funding_rate[-1])
     assert abs(replayed.path.funding) > 1.0 and due
     assert float(row.funding) == pytest.approx(replayed.path.funding - due, abs=0.002)
     assert float(row.equity) == pytest.approx(replayed.path.equity[-1] + due, abs=0.1)

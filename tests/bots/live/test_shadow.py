@@ -87,18 +87,18 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
 
     bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
-    tape = align(store.load_tape(SLOTS["btc-1h"], bars, stage.calendar), rows.opens_at)
+    panel = align(store.load_price_panel(SLOTS["btc-1h"], bars, stage.calendar), rows.opens_at)
     policy = stage.challengers.current(SLOTS["btc-1h"])
     assert policy is not None
     replayed = replay_slot(
-        SlotTape("btc-1h", tape, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotTape("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     lots = [row.lots_after for row in made[:-1]]
     assert lots == replayed.lots.tolist()
     assert len(set(lots)) > 2
     # The payment of a bar's close is known a bar later, and paid at that one's price.
     held = np.array([0, *replayed.lots]) * 0.01
-    due = held * tape.close[first:] * tape.funding_rate[first:]
+    due = held * panel.close[first:] * panel.funding_rate[first:]
     equity = np.array([float(row.equity) for row in made])
     assert np.abs(equity - (replayed.path.equity + due)).max() < 0.05
     assert abs(replayed.path.funding) > 1.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from markets.domain.calendar import ist_instant
 from markets.domain.contracts import expiries
-from markets.domain.price_panel import build_tape
+from markets.domain.price_panel import build_price_panel
 from markets.simulator.board import Quoter
 from markets.simulator.listing import CALL, CHAINS, FUTURE, PUT, Exchange
 from markets.simulator.noise import key_of, uniform, wave
@@ -187,12 +187,12 @@ def test_futures_expire_when_the_desk_says_they_do(world: World) -> None:
 # --- Quotes and history --------------------------------------------------------------------------
 
 
-def test_the_future_is_worth_what_the_tape_says(world: World) -> None:
+def test_the_future_is_worth_what_the_panel_says(world: World) -> None:
     bars = world.prices.bars("NIFTY", 900, SESSION[0], SESSION[1])
-    tape = build_tape("nifty", bars, world.prices.nse, slippage_bps=0.0)
+    panel = build_price_panel("nifty", bars, world.prices.nse, slippage_bps=0.0)
     board = world.quoter.board(float(bars.closes_at[3]) - 0.001)
     place = board.listing.by_key["NFO:NIFTY26JUNFUT"]
-    assert board.last[place] == pytest.approx(tape.close[3], abs=0.06)
+    assert board.last[place] == pytest.approx(panel.close[3], abs=0.06)
 
 
 def test_a_quote_is_what_history_shows_at_its_minute(world: World) -> None:

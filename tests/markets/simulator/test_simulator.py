@@ -14,7 +14,7 @@ from django.db import connections
 from markets import store
 from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.domain.features import schema_for
-from markets.domain.price_panel import build_tape
+from markets.domain.price_panel import build_price_panel
 from markets.models import Bar, Quote, Reading, Source
 from markets.simulator import history, market, pace
 from markets.simulator.market import Feed, Simulator
@@ -181,10 +181,10 @@ def test_a_loop_stores_bars_and_their_features_and_quotes_the_near_future(
     spot = nifty_path.price(at)
     assert spot is not None
     bar = nifty_path.bars("15m", int(at) - 5000, int(at)).slice(-1)
-    tape = build_tape("nifty", bar, calendar_of("nifty"), slippage_bps=1.0)
+    panel = build_price_panel("nifty", bar, calendar_of("nifty"), slippage_bps=1.0)
     quote = store.last_quote("nifty")
     assert quote is not None
-    assert float(quote.price) == pytest.approx(spot * tape.close[0] / bar.close[0], abs=1e-4)
+    assert float(quote.price) == pytest.approx(spot * panel.close[0] / bar.close[0], abs=1e-4)
     assert Quote.on("nifty").objects.get(instrument=front).price == quote.price
     assert venue.trades(ist("2026-06-01 00:00"))[0].price == (
         quote.price * Decimal("1.0001")

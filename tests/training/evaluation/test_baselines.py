@@ -7,7 +7,7 @@ import pytest
 
 from bots.decision.engine import SlotTape, replay_slot
 from bots.decision.observation import WINDOW, limit_notional
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tests.training.rl import toy
 from training.evaluation import baselines
 
@@ -25,15 +25,15 @@ class Whims:
         return self._random.normal(size=(1, 7)).astype(np.float32)
 
 
-def rolling_tape(bars: int = 900) -> Tape:
-    """A tape with everything on it that costs money: rolls, new lots, brokerage, funding."""
-    tape, _ = toy.mean_reverting(bars)
+def rolling_panel(bars: int = 900) -> PricePanel:
+    """A panel with everything on it that costs money: rolls, new lots, brokerage, funding."""
+    panel, _ = toy.mean_reverting(bars)
     roll = np.zeros(bars, dtype=np.bool_)
     roll[100::150] = True
     lot_size = np.where(np.arange(bars) < 400, 75.0, 65.0)
-    previous_open = np.where(roll, tape.open * 0.996, tape.open)
+    previous_open = np.where(roll, panel.open * 0.996, panel.open)
     return replace(
-        tape,
+        panel,
         roll=roll,
         lot_size=lot_size,
         previous_open=previous_open,
@@ -45,10 +45,10 @@ def rolling_tape(bars: int = 900) -> Tape:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_same_lots_earn_what_the_replay_says(seed: int) -> None:
-    tape = rolling_tape()
-    values = np.zeros((len(tape), 3), dtype=np.float32)
-    result = replay_slot(SlotTape("toy", tape, values, Whims(seed), toy.LIMIT_LOTS))
-    cut = tape.slice(WINDOW - 1)
+    panel = rolling_panel()
+    values = np.zeros((len(panel), 3), dtype=np.float32)
+    result = replay_slot(SlotTape("toy", panel, values, Whims(seed), toy.LIMIT_LOTS))
+    cut = panel.slice(WINDOW - 1)
     followed = baselines.follow(cut, result.lots, float(result.path.equity[0]))
     np.testing.assert_allclose(followed.equity, result.path.equity, rtol=1e-12)
     assert followed.turnover == pytest.approx(result.path.turnover)
@@ -58,10 +58,10 @@ def test_the_same_lots_earn_what_the_replay_says(seed: int) -> None:
 
 
 def test_flat_and_held_are_the_replays_baselines() -> None:
-    tape = rolling_tape()
-    values = np.zeros((len(tape), 3), dtype=np.float32)
-    result = replay_slot(SlotTape("toy", tape, values, Whims(1), toy.LIMIT_LOTS))
-    cut, bars = tape.slice(WINDOW - 1), len(result.lots)
+    panel = rolling_panel()
+    values = np.zeros((len(panel), 3), dtype=np.float32)
+    result = replay_slot(SlotTape("toy", panel, values, Whims(1), toy.LIMIT_LOTS))
+    cut, bars = panel.slice(WINDOW - 1), len(result.lots)
     lots = np.stack([baselines.always(0, bars), baselines.always(toy.LIMIT_LOTS, bars)])
     capital = limit_notional(toy.LIMIT_LOTS, float(cut.lot_size[0]), float(cut.close[0]))
     flat, held = baselines.follow(cut, lots, capital).equity
@@ -70,10 +70,10 @@ def test_flat_and_held_are_the_replays_baselines() -> None:
 
 
 def test_dearer_orders_cost_so_many_times_as_much() -> None:
-    tape = rolling_tape()
-    lots = np.random.default_rng(4).integers(-4, 5, size=len(tape) - 1)
+    panel = rolling_panel()
+    lots = np.random.default_rng(4).integers(-4, 5, size=len(panel) - 1)
     once, twice = (
-        baselines.follow(baselines.dearer(tape, times), lots, 1e7) for times in (1.0, 2.0)
+        baselines.follow(baselines.dearer(panel, times), lots, 1e7) for times in (1.0, 2.0)
     )
     assert twice.slippage == pytest.approx(2.0 * once.slippage)
     assert twice.charges == pytest.approx(2.0 * once.charges, rel=1e-3)

@@ -3,8 +3,8 @@ import pytest
 
 from bots.decision.actions import HOLD
 from bots.decision.engine import SlotTape, replay_slot
+from tests.panels import random_features, random_panel
 from tests.policies import NoisePolicy
-from tests.tapes import random_features, random_tape
 from training.evaluation import metrics
 
 
@@ -60,8 +60,8 @@ def test_a_policy_that_trades_seldom_is_not_collapsed() -> None:
 
 
 def test_summary_of_a_replay_adds_up() -> None:
-    tape = random_tape(500, seed=4)
-    result = replay_slot(SlotTape("nifty-15m", tape, random_features(500), NoisePolicy(5), 4))
+    panel = random_panel(500, seed=4)
+    result = replay_slot(SlotTape("nifty-15m", panel, random_features(500), NoisePolicy(5), 4))
     summary = metrics.summarise(result)
     capital = result.path.equity[0]
     assert summary.net_return == pytest.approx(result.path.net_pnl / capital)

@@ -41,8 +41,8 @@ def test_what_is_said_twice_is_kept_once_and_forecasts_apart() -> None:
 
 
 def test_the_picture_is_drawn_from_the_data(tmp_path: Path) -> None:
-    tape, values = toy.mean_reverting(900)
-    result = replay_slot(SlotTape("toy", tape, values, NoisePolicy(toy.FEATURES), toy.LIMIT_LOTS))
+    panel, values = toy.mean_reverting(900)
+    result = replay_slot(SlotTape("toy", panel, values, NoisePolicy(toy.FEATURES), toy.LIMIT_LOTS))
     story = Story()
     for number in range(1, 30):
         story.add(told(number * 100, reward=number / 10.0))

@@ -49,14 +49,14 @@ def test_what_is_imported_equals_what_was_exported(folder: Path) -> None:
     until = int(UNTIL.timestamp())
     features = store.load_features("btc", "4h", end=until)
     bars = store.load_bars("btc", "4h", end=until)
-    tape = align(store.load_tape(SLOT, bars, store.load_calendar("btc")), features.opens_at)
-    assert np.count_nonzero(tape.funding_rate) > 100
+    panel = align(store.load_price_panel(SLOT, bars, store.load_calendar("btc")), features.opens_at)
+    assert np.count_nonzero(panel.funding_rate) > 100
     assert len(features) == summary["files"]["features.csv.zst"]["rows"] > 200
     assert data.features.closes_at[-1] == features.closes_at[-1] <= until
     assert np.array_equal(data.features.opens_at, features.opens_at)
     assert data.features.values.tobytes() == features.values.tobytes()
-    for field in dataclasses.fields(tape):
-        assert np.array_equal(getattr(data.tape, field.name), getattr(tape, field.name)), field
+    for field in dataclasses.fields(panel):
+        assert np.array_equal(getattr(data.panel, field.name), getattr(panel, field.name)), field
     day = TradingDay.on("pc_btc").objects.get()
     assert (day.kind, day.opens_at, day.closes_at, day.name) == (
         "special",

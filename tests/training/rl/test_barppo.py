@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from bots.decision.engine import ReplayResult, SlotTape, replay_slot
 from bots.decision.observation import WINDOW, Float32Array
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tests.training.rl.toy import (
     LIMIT_LOTS,
     SMALL,
@@ -35,14 +35,14 @@ SHARED = replace(SMALL, group=4, segment_bars=8)
 
 
 @pytest.fixture(scope="module")
-def market() -> tuple[Tape, Float32Array]:
+def market() -> tuple[PricePanel, Float32Array]:
     return mean_reverting()
 
 
-def held_out(model: BarPPO, tape: Tape, features: Float32Array) -> ReplayResult:
+def held_out(model: BarPPO, panel: PricePanel, features: Float32Array) -> ReplayResult:
     first = TRAIN_BARS + WINDOW
     policy = TorchPolicy(model)
-    return replay_slot(SlotTape("nifty-1h", tape, features, policy, LIMIT_LOTS, start=first))
+    return replay_slot(SlotTape("nifty-1h", panel, features, policy, LIMIT_LOTS, start=first))
 
 
 def relative_pnl(result: ReplayResult) -> tuple[float, float]:
@@ -53,21 +53,21 @@ def relative_pnl(result: ReplayResult) -> tuple[float, float]:
 # Learning
 
 
-def test_learns_a_market_that_returns_to_its_level(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
-    model = make_model(tape, features).learn(30_000)
-    net, buy_and_hold = relative_pnl(held_out(model, tape, features))
+def test_learns_a_market_that_returns_to_its_level(market: tuple[PricePanel, Float32Array]) -> None:
+    panel, features = market
+    model = make_model(panel, features).learn(30_000)
+    net, buy_and_hold = relative_pnl(held_out(model, panel, features))
     # Seeds of the market and of the learner gave 0.37 to 0.95; flat is 0.
     assert net > 0.25
     assert net > buy_and_hold + 0.25
 
 
-def test_learns_nothing_from_shuffled_features(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
+def test_learns_nothing_from_shuffled_features(market: tuple[PricePanel, Float32Array]) -> None:
+    panel, features = market
     shuffled = features.copy()
     np.random.default_rng(9).shuffle(shuffled)
-    model = make_model(tape, shuffled).learn(30_000)
-    net, _ = relative_pnl(held_out(model, tape, shuffled))
+    model = make_model(panel, shuffled).learn(30_000)
+    net, _ = relative_pnl(held_out(model, panel, shuffled))
     # Seeds gave -0.28 to 0.02: there is nothing to learn, and churning costs.
     assert net < 0.08
 
@@ -77,7 +77,7 @@ def test_learns_nothing_from_shuffled_features(market: tuple[Tape, Float32Array]
 
 @pytest.mark.parametrize("settings", [SMALL, SHARED], ids=["random", "shared"])
 def test_the_same_seed_gives_the_same_bits(
-    market: tuple[Tape, Float32Array], settings: Hyperparameters
+    market: tuple[PricePanel, Float32Array], settings: Hyperparameters
 ) -> None:
     def train(seed: int, disturb: bool = False) -> str:
         def draw(_: Progress) -> None:
@@ -94,11 +94,13 @@ def test_the_same_seed_gives_the_same_bits(
     assert train(5) != train(6)
 
 
-def test_rows_after_the_training_span_change_nothing(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
+def test_rows_after_the_training_span_change_nothing(
+    market: tuple[PricePanel, Float32Array],
+) -> None:
+    panel, features = market
     spoilt = features.copy()
     spoilt[TRAIN_BARS:] = 1e6
-    one, other = (make_model(tape, each, SMALL).learn(1_024) for each in (features, spoilt))
+    one, other = (make_model(panel, each, SMALL).learn(1_024) for each in (features, spoilt))
     assert fingerprint(one) == fingerprint(other)
 
 
@@ -114,7 +116,7 @@ def play_rollout(model: BarPPO) -> None:
 
 @pytest.mark.parametrize("settings", [SMALL, SHARED], ids=["random", "shared"])
 def test_a_rollout_is_scored_as_the_stock_policy_scores_it(
-    market: tuple[Tape, Float32Array], settings: Hyperparameters
+    market: tuple[PricePanel, Float32Array], settings: Hyperparameters
 ) -> None:
     model = make_model(*market, settings)
     model.learn(256)
@@ -161,7 +163,7 @@ def test_credit_is_stable_baselines3s_where_episodes_end() -> None:
 
 
 def test_an_episode_cut_by_time_is_bootstrapped_from_where_it_was_cut(
-    market: tuple[Tape, Float32Array], monkeypatch: pytest.MonkeyPatch
+    market: tuple[PricePanel, Float32Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(*market, SMALL, bars=5)
     env = model.get_env()
@@ -197,7 +199,7 @@ class _StopAfter(BaseCallback):
         return self.n_calls < self.steps
 
 
-def test_stock_callbacks_can_stop_it(market: tuple[Tape, Float32Array]) -> None:
+def test_stock_callbacks_can_stop_it(market: tuple[PricePanel, Float32Array]) -> None:
     model = make_model(*market, SMALL).learn(100_000, callback=_StopAfter(40))
     assert model.num_timesteps == 40 * SMALL.accounts
 
@@ -226,7 +228,7 @@ def test_each_bar_is_encoded_once_per_rollout() -> None:
     assert encoded[-1] == 12
 
 
-def test_accounts_of_a_group_share_their_bars(market: tuple[Tape, Float32Array]) -> None:
+def test_accounts_of_a_group_share_their_bars(market: tuple[PricePanel, Float32Array]) -> None:
     model = make_model(*market, SHARED).learn(128)
     bars = model.rollout.bars.view(SHARED.rollout_steps, -1, SHARED.group)
     assert torch.equal(bars, bars[:, :, :1].expand_as(bars))
@@ -253,7 +255,7 @@ def test_minibatches_hold_every_step_once_in_whole_blocks(segment: int, group: i
 
 @pytest.mark.parametrize("network", ["mlp", "lstm", "tft"])
 def test_gradients_are_those_of_plain_windows_one_by_one(
-    market: tuple[Tape, Float32Array], network: str
+    market: tuple[PricePanel, Float32Array], network: str
 ) -> None:
     model = make_model(*market, replace(SHARED, network=network))
     play_rollout(model)
@@ -283,7 +285,7 @@ def test_gradients_are_those_of_plain_windows_one_by_one(
 
 
 def test_progress_is_live_and_ends_with_the_whole_story(
-    market: tuple[Tape, Float32Array], monkeypatch: pytest.MonkeyPatch
+    market: tuple[PricePanel, Float32Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(start=100.0, step=0.2)
     monkeypatch.setattr("training.rl.progress.time.monotonic", lambda: next(clock))
@@ -301,7 +303,7 @@ def test_progress_is_live_and_ends_with_the_whole_story(
     assert 5e-5 <= last.learning_rate < middle.learning_rate < 1e-3
 
 
-def test_stops_when_its_time_is_spent(market: tuple[Tape, Float32Array]) -> None:
+def test_stops_when_its_time_is_spent(market: tuple[PricePanel, Float32Array]) -> None:
     heard: list[Progress] = []
     model = make_model(*market, SMALL)
     started = time.monotonic()
@@ -312,17 +314,17 @@ def test_stops_when_its_time_is_spent(market: tuple[Tape, Float32Array]) -> None
     assert 0 < model.num_timesteps < 10**9
 
 
-def test_a_training_that_runs_away_is_given_up(market: tuple[Tape, Float32Array]) -> None:
+def test_a_training_that_runs_away_is_given_up(market: tuple[PricePanel, Float32Array]) -> None:
     model = make_model(*market, replace(SMALL, learning_rate=1e5, max_gradient_norm=1e9))
     with pytest.raises(TrainingDiverged, match="lower the learning rate"):
         model.learn(50_000)
 
 
-def test_a_reward_that_is_not_a_number_is_given_up(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
-    close = tape.close.copy()
+def test_a_reward_that_is_not_a_number_is_given_up(market: tuple[PricePanel, Float32Array]) -> None:
+    panel, features = market
+    close = panel.close.copy()
     close[200] = np.nan
-    model = make_model(replace(tape, close=close), features, SMALL)
+    model = make_model(replace(panel, close=close), features, SMALL)
     with pytest.raises(TrainingDiverged, match="reward of the step to bar 200 is not"):
         model.learn(50_000)
 
@@ -336,15 +338,15 @@ def test_a_reward_that_is_not_a_number_is_given_up(market: tuple[Tape, Float32Ar
     ],
 )
 def test_refuses_an_environment_set_up_otherwise(
-    market: tuple[Tape, Float32Array], changes: dict[str, Any], reason: str
+    market: tuple[PricePanel, Float32Array], changes: dict[str, Any], reason: str
 ) -> None:
-    tape, features = market
-    env = BatchEnv(tape, features, Episodes(LIMIT_LOTS), SMALL.accounts)
+    panel, features = market
+    env = BatchEnv(panel, features, Episodes(LIMIT_LOTS), SMALL.accounts)
     with pytest.raises(ValueError, match=reason):
         BarPPO(env, features, replace(SMALL, **changes))
     with pytest.raises(ValueError, match="feature rows: the environment has 5000"):
         BarPPO(env, features[:-1], SMALL)
-    rows = BatchEnv(tape, features, Episodes(LIMIT_LOTS), SMALL.accounts, as_rows=True)
+    rows = BatchEnv(panel, features, Episodes(LIMIT_LOTS), SMALL.accounts, as_rows=True)
     with pytest.raises(ValueError, match="needs one that shows bar numbers"):
         BarPPO(rows, features, SMALL)
 

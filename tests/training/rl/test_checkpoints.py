@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bots.decision.observation import Float32Array
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tests.training.rl.toy import SMALL, fingerprint, make_model, mean_reverting
 from training.rl.barppo import Progress
 from training.rl.checkpoints import Checkpoint
@@ -23,12 +23,12 @@ class Killed(Exception):
 
 
 @pytest.fixture(scope="module")
-def market() -> tuple[Tape, Float32Array]:
+def market() -> tuple[PricePanel, Float32Array]:
     return mean_reverting()
 
 
 def train(
-    market: tuple[Tape, Float32Array],
+    market: tuple[PricePanel, Float32Array],
     settings: Hyperparameters,
     path: Path | None,
     until: tuple[str, int] | None = None,
@@ -60,7 +60,7 @@ def train(
     ids=["mlp", "lstm", "frozen", "forecasting"],
 )
 def test_a_killed_training_goes_on_to_the_same_bits(
-    market: tuple[Tape, Float32Array],
+    market: tuple[PricePanel, Float32Array],
     settings: Hyperparameters,
     until: tuple[str, int],
     tmp_path: Path,
@@ -83,7 +83,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
 
 
 def test_what_another_training_left_is_not_taken_up(
-    market: tuple[Tape, Float32Array], tmp_path: Path
+    market: tuple[PricePanel, Float32Array], tmp_path: Path
 ) -> None:
     path = tmp_path / "run.checkpoint"
     expected, _ = train(market, SMALL, None)
@@ -91,14 +91,14 @@ def test_what_another_training_left_is_not_taken_up(
     assert train(market, SMALL, path)[0] == expected
     train(market, replace(SMALL, epochs=1), path)
     assert train(market, SMALL, path)[0] == expected
-    tape, features = market
-    train((tape, features * 1.1), SMALL, path)
+    panel, features = market
+    train((panel, features * 1.1), SMALL, path)
     assert train(market, SMALL, path)[0] == expected
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
 def test_half_a_file_is_no_checkpoint(
-    market: tuple[Tape, Float32Array], tmp_path: Path, content: bytes
+    market: tuple[PricePanel, Float32Array], tmp_path: Path, content: bytes
 ) -> None:
     path = tmp_path / "run.checkpoint"
     path.write_bytes(content)

@@ -15,7 +15,7 @@ from bots.decision.owner import Owned, OwnTrade
 from bots.decision.sleeve import Sleeve
 from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.domain.features import compute
-from markets.domain.price_panel import build_tape
+from markets.domain.price_panel import build_price_panel
 from markets.imports import tradebook
 from markets.simulator import owner
 from markets.simulator.price_path import Path
@@ -46,14 +46,14 @@ def data() -> Dataset:
     calendar = NseCalendar(nse_sessions())
     bars = {"1d": Path.build("nifty", calendar).bars("1d", START, END)}
     features = compute("nifty", "1d", bars, beside("nifty", START, END), calendar)
-    tape = align(build_tape("nifty", bars["1d"], calendar, 1.0), features.opens_at)
+    panel = align(build_price_panel("nifty", bars["1d"], calendar, 1.0), features.opens_at)
     world = World.build(lambda: float(END), nse=calendar)
     book = tradebook.parse("his book", iter(owner.tradebook(world, YEARS).splitlines()))
     trades = tuple(
         OwnTrade(trade.instrument, float(trade.quantity), int(trade.at.timestamp()))
         for trade in book.trades
     )
-    return Dataset(features, tape, "generated", owner_trades=trades)
+    return Dataset(features, panel, "generated", owner_trades=trades)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def trained(data: Dataset, split: Split, **changes: Any) -> BarPPO:
 def like(data: Dataset, split: Split, policy: TorchPolicy) -> Likeness:
     start = split.holdout.start - 1
     owned = cloning.read_owner(data, LIMIT_LOTS, split.train.stop)
-    tape = SlotTape(SLOT.slug, data.tape, data.features.values, policy, LIMIT_LOTS, start)
-    return cloning.likeness(policy, data, owned, replay_slot(tape), start)
+    panel = SlotTape(SLOT.slug, data.panel, data.features.values, policy, LIMIT_LOTS, start)
+    return cloning.likeness(policy, data, owned, replay_slot(panel), start)
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +168,14 @@ def test_too_few_trades_are_refused_in_words(data: Dataset, split: Split) -> Non
 
 
 def test_the_account_the_owner_saw_is_a_bots_own(data: Dataset) -> None:
-    tape = data.tape.slice(0, 400)
+    panel = data.panel.slice(0, 400)
     lots = np.random.default_rng(2).integers(-LIMIT_LOTS, LIMIT_LOTS + 1, size=400)
     lots[:10] = 0
-    states = cloning.account_states(tape, lots, LIMIT_LOTS, 5)
-    capital = limit_notional(LIMIT_LOTS, float(tape.lot_size[5]), float(tape.close[5]))
-    sleeve, broker = Sleeve(LIMIT_LOTS, capital, float(tape.lot_size[5])), TapeBroker(tape)
+    states = cloning.account_states(panel, lots, LIMIT_LOTS, 5)
+    capital = limit_notional(LIMIT_LOTS, float(panel.lot_size[5]), float(panel.close[5]))
+    sleeve, broker = Sleeve(LIMIT_LOTS, capital, float(panel.lot_size[5])), TapeBroker(panel)
     for row in range(5, 400):
-        seen = sleeve.observe(float(tape.close[row]), float(tape.lot_size[row]))
+        seen = sleeve.observe(float(panel.close[row]), float(panel.lot_size[row]))
         np.testing.assert_array_equal(states[row - 5], seen[0])
         if row + 1 < 400:
             broker.rebalance(sleeve, row + 1, int(lots[row + 1]))

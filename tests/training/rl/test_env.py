@@ -9,32 +9,32 @@ from hypothesis import strategies as st
 
 from bots.decision.observation import ACCOUNT_SIZE, WINDOW, Float32Array
 from markets.domain.bars import BoolArray, IntArray
-from markets.domain.price_panel import Tape
-from tests.tapes import make_tape, random_features, random_funding, random_tape
+from markets.domain.price_panel import PricePanel
+from tests.panels import make_panel, random_features, random_funding, random_panel
 from training.rl.env import BatchEnv, Episodes, SingleEnv
 from training.rl.reward import RewardSettings
 
 ROWS = 700
 
 
-def _single(tape: Tape, episodes: Episodes, values: Float32Array | None = None) -> SingleEnv:
-    return SingleEnv(tape, random_features(len(tape)) if values is None else values, episodes)
+def _single(panel: PricePanel, episodes: Episodes, values: Float32Array | None = None) -> SingleEnv:
+    return SingleEnv(panel, random_features(len(panel)) if values is None else values, episodes)
 
 
-def _batch(tape: Tape, episodes: Episodes, **options: Any) -> BatchEnv:
-    return BatchEnv(tape, random_features(len(tape)), episodes, **options)
+def _batch(panel: PricePanel, episodes: Episodes, **options: Any) -> BatchEnv:
+    return BatchEnv(panel, random_features(len(panel)), episodes, **options)
 
 
 def test_single_env_passes_gymnasiums_checks_without_a_warning() -> None:
-    env = _single(random_tape(ROWS), Episodes(limit_lots=4, exploring_starts=True))
+    env = _single(random_panel(ROWS), Episodes(limit_lots=4, exploring_starts=True))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env, skip_render_check=True)
 
 
 def test_single_env_shows_the_row_of_the_last_close_and_the_account() -> None:
-    tape, values = random_tape(ROWS), random_features(ROWS)
-    env = _single(tape, Episodes(limit_lots=4), values)
+    panel, values = random_panel(ROWS), random_features(ROWS)
+    env = _single(panel, Episodes(limit_lots=4), values)
     observation, _ = env.reset(options={"bar": 100})
     assert np.array_equal(observation, np.append(values[100], np.zeros(4, dtype=np.float32)))
     observation, *_ = env.step(1)
@@ -48,8 +48,8 @@ def test_single_env_pays_by_hand() -> None:
     close[41:] = 110.0
     opens = np.full(100, 100.0)
     opens[41:] = 105.0
-    tape = make_tape(close, opens, buy_rate=0.001, slippage=0.01)
-    env = _single(tape, Episodes(limit_lots=4, bars=10))
+    panel = make_panel(close, opens, buy_rate=0.001, slippage=0.01)
+    env = _single(panel, Episodes(limit_lots=4, bars=10))
     env.reset(options={"bar": 40})
     _, reward, ruined, truncated, info = env.step(0)
     equity = 20_000 - 200 * 106.05 * 1.001 + 200 * 110
@@ -63,7 +63,7 @@ def test_funding_is_paid_on_what_is_held_at_the_close() -> None:
     rates = np.zeros(100)
     rates[[40, 41, 43]] = 0.5, 0.001, -0.002
     env = _single(
-        make_tape(np.full(100, 100.0), funding_rate=rates), Episodes(limit_lots=4, bars=10)
+        make_panel(np.full(100, 100.0), funding_rate=rates), Episodes(limit_lots=4, bars=10)
     )
     env.reset(options={"bar": 40})
     # Long 200 from the next open on: the payment at the close it was decided at is not its own.
@@ -76,7 +76,7 @@ def test_funding_is_paid_on_what_is_held_at_the_close() -> None:
 
 def test_an_episode_is_truncated_at_its_length_inside_its_rows() -> None:
     episodes = Episodes(limit_lots=4, start=50, stop=50 + WINDOW + 20, bars=20)
-    env = _single(random_tape(ROWS), episodes)
+    env = _single(random_panel(ROWS), episodes)
     assert env.first_bar == env.last_bar == 50 + WINDOW - 1
     env.reset()
     ends = [env.step(3)[2:4] for _ in range(20)]
@@ -88,9 +88,9 @@ def test_an_episode_is_truncated_at_its_length_inside_its_rows() -> None:
 def test_rows_that_hold_no_episode_are_refused(stop: int) -> None:
     episodes = Episodes(limit_lots=4, start=50, stop=stop, bars=20 if stop < ROWS else 10)
     with pytest.raises(ValueError, match="does not fit"):
-        _single(random_tape(ROWS), episodes)
+        _single(random_panel(ROWS), episodes)
     with pytest.raises(ValueError, match="does not fit"):
-        _batch(random_tape(ROWS), episodes)
+        _batch(random_panel(ROWS), episodes)
 
 
 def _step(env: BatchEnv, actions: IntArray) -> Any:
@@ -98,13 +98,13 @@ def _step(env: BatchEnv, actions: IntArray) -> Any:
 
 
 def _compare(
-    tape: Tape, episodes: Episodes, starts: IntArray, lots: IntArray, actions: IntArray
+    panel: PricePanel, episodes: Episodes, starts: IntArray, lots: IntArray, actions: IntArray
 ) -> tuple[BoolArray, BatchEnv]:
     """Play the same actions in both environments and compare everything they say."""
     accounts = len(starts)
-    batch = _batch(tape, episodes, accounts=accounts, as_rows=True, stagger=False)
+    batch = _batch(panel, episodes, accounts=accounts, as_rows=True, stagger=False)
     batch.place(np.arange(accounts), starts, lots)
-    singles = [_single(tape, episodes) for _ in starts]
+    singles = [_single(panel, episodes) for _ in starts]
     for env, bar, held in zip(singles, starts, lots, strict=True):
         env.reset(options={"bar": bar, "lots": held})
     alive = np.ones(accounts, dtype=bool)
@@ -131,26 +131,26 @@ def test_both_environments_agree_over_rolls_and_flips(seed: int, sharpe_weight: 
     starts = rng.integers(WINDOW - 1, ROWS - 257, 12)
     lots = rng.integers(-4, 5, 12)
     actions = rng.integers(0, 7, (256, 12))
-    tape = random_tape(ROWS, seed, funding_rate=random_funding(ROWS, seed) if seed % 2 else 0.0)
-    _, batch = _compare(tape, episodes, starts, lots, actions)
+    panel = random_panel(ROWS, seed, funding_rate=random_funding(ROWS, seed) if seed % 2 else 0.0)
+    _, batch = _compare(panel, episodes, starts, lots, actions)
     assert (batch.elapsed == 256).all()
 
 
 def test_both_environments_agree_when_accounts_are_ruined() -> None:
     rng = np.random.default_rng(9)
-    tape = random_tape(ROWS, volatility=0.2)
+    panel = random_panel(ROWS, volatility=0.2)
     starts = rng.integers(WINDOW - 1, ROWS - 257, 24)
     actions = rng.choice([0, 1, 3], (200, 24))
-    ruined, _ = _compare(tape, Episodes(limit_lots=3), starts, np.full(24, -3), actions)
+    ruined, _ = _compare(panel, Episodes(limit_lots=3), starts, np.full(24, -3), actions)
     assert ruined.any()
 
 
 def test_ruin_on_the_last_bar_is_a_termination() -> None:
     close = np.full(60, 100.0)
     close[50:] = 10.0
-    tape, episodes = make_tape(close), Episodes(limit_lots=4, bars=10)
+    panel, episodes = make_panel(close), Episodes(limit_lots=4, bars=10)
     ruined, batch = _compare(
-        tape, episodes, np.array([40]), np.array([4]), np.full((10, 1), 3, dtype=np.int64)
+        panel, episodes, np.array([40]), np.array([4]), np.full((10, 1), 3, dtype=np.int64)
     )
     assert ruined.all()
     assert batch.elapsed.tolist() == [10]
@@ -160,15 +160,15 @@ def test_ruin_on_the_last_bar_is_a_termination() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from([0.01, 0.5, 65.0]))
 def test_both_environments_agree_at_any_limit_and_lot(seed: int, limit: int, lot: float) -> None:
     rng = np.random.default_rng(seed)
-    tape = random_tape(120, seed, lot_sizes=(lot, lot * 1.3), roll_rows=(50, 70))
+    panel = random_panel(120, seed, lot_sizes=(lot, lot * 1.3), roll_rows=(50, 70))
     episodes = Episodes(limit_lots=limit, bars=40)
     starts = np.full(4, 45)
     lots = rng.integers(-limit, limit, 4, endpoint=True)
-    _compare(tape, episodes, starts, lots, rng.integers(0, 7, (40, 4)))
+    _compare(panel, episodes, starts, lots, rng.integers(0, 7, (40, 4)))
 
 
 def test_index_observations_fit_their_space() -> None:
-    env = _batch(random_tape(ROWS), Episodes(limit_lots=4), accounts=8, seed=1)
+    env = _batch(random_panel(ROWS), Episodes(limit_lots=4), accounts=8, seed=1)
     observation = env.reset()
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -183,7 +183,7 @@ def test_index_observations_fit_their_space() -> None:
 
 
 def test_an_observation_once_returned_stays_as_it_was() -> None:
-    env = _batch(random_tape(ROWS), Episodes(limit_lots=4), accounts=8, seed=1)
+    env = _batch(random_panel(ROWS), Episodes(limit_lots=4), accounts=8, seed=1)
     first = env.reset()
     kept = {name: column.copy() for name, column in first.items()}
     for _ in range(5):
@@ -193,7 +193,7 @@ def test_an_observation_once_returned_stays_as_it_was() -> None:
 
 def test_a_truncated_account_tells_where_it_was_and_starts_anew() -> None:
     episodes = Episodes(limit_lots=4, bars=20)
-    env = _batch(random_tape(ROWS), episodes, accounts=6, seed=1, stagger=False)
+    env = _batch(random_panel(ROWS), episodes, accounts=6, seed=1, stagger=False)
     start = env.reset()["bar"].copy()
     for _ in range(19):
         _, _, ended, infos = _step(env, np.zeros(6, dtype=int))
@@ -211,9 +211,9 @@ def test_a_truncated_account_tells_where_it_was_and_starts_anew() -> None:
 
 @pytest.mark.parametrize("as_rows", [False, True])
 def test_accounts_that_begin_anew_show_what_observing_all_would(as_rows: bool) -> None:
-    tape = random_tape(ROWS, volatility=0.1)
+    panel = random_panel(ROWS, volatility=0.1)
     episodes = Episodes(limit_lots=4, bars=30, exploring_starts=True)
-    env = _batch(tape, episodes, accounts=16, group=4, seed=3, as_rows=as_rows)
+    env = _batch(panel, episodes, accounts=16, group=4, seed=3, as_rows=as_rows)
     rng = np.random.default_rng(1)
     ends = 0
     for _ in range(200):
@@ -232,8 +232,8 @@ def test_accounts_that_begin_anew_show_what_observing_all_would(as_rows: bool) -
 def test_ruin_is_terminal_and_begins_anew_at_the_bar_of_its_group() -> None:
     close = np.full(200, 100.0)
     close[45:] = 15.0
-    tape = make_tape(close)
-    env = _batch(tape, Episodes(limit_lots=4, bars=150), accounts=4, group=2, stagger=False)
+    panel = make_panel(close)
+    env = _batch(panel, Episodes(limit_lots=4, bars=150), accounts=4, group=2, stagger=False)
     env.place(np.arange(4), np.full(4, 40))
     for _ in range(4):
         _step(env, np.array([0, 3, 6, 3]))
@@ -248,9 +248,9 @@ def test_ruin_is_terminal_and_begins_anew_at_the_bar_of_its_group() -> None:
 
 
 def test_groups_share_one_path_for_ever() -> None:
-    tape = random_tape(ROWS, volatility=0.1)
+    panel = random_panel(ROWS, volatility=0.1)
     episodes = Episodes(limit_lots=4, bars=30, exploring_starts=True)
-    env = _batch(tape, episodes, accounts=24, group=8, seed=3)
+    env = _batch(panel, episodes, accounts=24, group=8, seed=3)
     rng = np.random.default_rng(1)
     ruins = 0
     for _ in range(400):
@@ -262,20 +262,20 @@ def test_groups_share_one_path_for_ever() -> None:
 
 
 def test_first_episodes_end_at_different_times() -> None:
-    env = _batch(random_tape(ROWS), Episodes(limit_lots=4, bars=100), accounts=32, seed=0)
+    env = _batch(random_panel(ROWS), Episodes(limit_lots=4, bars=100), accounts=32, seed=0)
     env.reset()
     assert len(set(env.elapsed.tolist())) > 20
 
 
 def test_a_seed_repeats_everything() -> None:
     def play(seed: int) -> list[list[float]]:
-        env = _batch(random_tape(ROWS), Episodes(limit_lots=4, bars=9), accounts=8, seed=seed)
+        env = _batch(random_panel(ROWS), Episodes(limit_lots=4, bars=9), accounts=8, seed=seed)
         rng = np.random.default_rng(5)
         return [_step(env, rng.integers(0, 7, 8))[1].tolist() for _ in range(40)]
 
     assert play(1) == play(1)
     assert play(1) != play(2)
-    env = _batch(random_tape(ROWS), Episodes(limit_lots=4), accounts=8)
+    env = _batch(random_panel(ROWS), Episodes(limit_lots=4), accounts=8)
     env.seed(4)
     first = env.reset()["bar"]
     env.seed(4)
@@ -283,16 +283,16 @@ def test_a_seed_repeats_everything() -> None:
 
 
 def test_exploring_starts_take_positions_free_of_costs() -> None:
-    tape = random_tape(ROWS)
-    env = _batch(tape, Episodes(limit_lots=4, exploring_starts=True), accounts=64, seed=0)
+    panel = random_panel(ROWS)
+    env = _batch(panel, Episodes(limit_lots=4, exploring_starts=True), accounts=64, seed=0)
     env.reset()
     assert set(env.lots.tolist()) == set(range(-4, 5))
     assert np.array_equal(env.equity, env.capital)
-    assert env.cash + env.quantity * tape.close[env.bar] == pytest.approx(env.capital)
+    assert env.cash + env.quantity * panel.close[env.bar] == pytest.approx(env.capital)
 
 
 def test_walking_past_the_last_row_is_refused() -> None:
-    env = _batch(random_tape(60), Episodes(limit_lots=4, bars=28), accounts=1, stagger=False)
+    env = _batch(random_panel(60), Episodes(limit_lots=4, bars=28), accounts=1, stagger=False)
     for _ in range(28):
         env.advance(np.array([3]))
     with pytest.raises(IndexError, match="row 59"):
@@ -301,13 +301,13 @@ def test_walking_past_the_last_row_is_refused() -> None:
 
 def test_incomplete_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="whole groups of 3"):
-        _batch(random_tape(ROWS), Episodes(limit_lots=4), accounts=8, group=3)
+        _batch(random_panel(ROWS), Episodes(limit_lots=4), accounts=8, group=3)
 
 
 def test_stable_baselines_learns_on_it() -> None:
     from stable_baselines3 import PPO
 
-    env = _batch(random_tape(ROWS), Episodes(limit_lots=4, bars=16), accounts=8, seed=0)
+    env = _batch(random_panel(ROWS), Episodes(limit_lots=4, bars=16), accounts=8, seed=0)
     model = PPO("MultiInputPolicy", env, n_steps=32, batch_size=64, n_epochs=1, device="cpu")
     model.learn(512)
     assert model.num_timesteps == 512

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bots.decision.observation import WINDOW, Float32Array
-from markets.domain.price_panel import Tape
-from tests.tapes import make_tape
+from markets.domain.price_panel import PricePanel
+from tests.panels import make_panel
 from tests.training.rl.toy import SMALL, TRAIN_BARS, fingerprint, make_model, mean_reverting
 from training.rl.barppo import BarPPO, Progress, TrainingDiverged
 from training.rl.forecasting import HORIZONS, Forecaster, forecast_targets
@@ -23,7 +23,7 @@ FROZEN = replace(
 
 
 @pytest.fixture(scope="module")
-def market() -> tuple[Tape, Float32Array]:
+def market() -> tuple[PricePanel, Float32Array]:
     return mean_reverting()
 
 
@@ -42,9 +42,9 @@ def hidden_from(model: BarPPO, features: Float32Array) -> float:
 def test_targets_are_the_next_returns_over_volatility() -> None:
     close = 100.0 * np.exp(np.cumsum(0.01 * np.random.default_rng(0).normal(size=80)))
     close[60] = close[59] * 2.0
-    tape = make_tape(close)
-    targets = forecast_targets(tape)
-    returns = np.diff(np.log(close), prepend=np.log(tape.open[0]))
+    panel = make_panel(close)
+    targets = forecast_targets(panel)
+    returns = np.diff(np.log(close), prepend=np.log(panel.open[0]))
     for bar in (30, 41):
         volatility = np.sqrt(np.mean(returns[bar - 19 : bar + 1] ** 2))
         for column, ahead in enumerate(HORIZONS):
@@ -57,19 +57,19 @@ def test_targets_are_the_next_returns_over_volatility() -> None:
 
 def test_a_roll_is_no_return() -> None:
     close = 100.0 * np.exp(np.cumsum(0.01 * np.random.default_rng(0).normal(size=80)))
-    rolled = make_tape(close, roll_rows=(40,), basis=0.05)
-    targets, plain = forecast_targets(rolled), forecast_targets(make_tape(close))
+    rolled = make_panel(close, roll_rows=(40,), basis=0.05)
+    targets, plain = forecast_targets(rolled), forecast_targets(make_panel(close))
     # The old contract is worth 5 % less at the roll, so its holder saw a fall; the new one's did
     # not, and a contract without basis is the plain one.
     assert targets[39, 0] < plain[39, 0]
-    same = forecast_targets(make_tape(close, roll_rows=(40,)))
+    same = forecast_targets(make_panel(close, roll_rows=(40,)))
     np.testing.assert_array_equal(same, plain)
 
 
-def test_the_encoder_learns_what_comes_next(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
+def test_the_encoder_learns_what_comes_next(market: tuple[PricePanel, Float32Array]) -> None:
+    panel, features = market
     settings = Hyperparameters.of("tft", accounts=8, rollout_steps=16, batch_size=128)
-    model, fresh = (make_model(tape, features, settings) for _ in range(2))
+    model, fresh = (make_model(panel, features, settings) for _ in range(2))
     heard: list[Progress] = []
     model.learn(128, progress=heard.append)
     # Two seeds gave 0.20 and 0.22, and 0.45 and 0.54 untrained.
@@ -83,7 +83,7 @@ def test_the_encoder_learns_what_comes_next(market: tuple[Tape, Float32Array]) -
 
 
 def test_a_frozen_encoder_stays_and_its_codes_are_worked_out_once(
-    market: tuple[Tape, Float32Array], monkeypatch: pytest.MonkeyPatch
+    market: tuple[PricePanel, Float32Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(*market, FROZEN)
     model.learn(128)
@@ -104,20 +104,24 @@ def test_a_frozen_encoder_stays_and_its_codes_are_worked_out_once(
         torch.testing.assert_close(model.codes.known(bars), model.extractor.codes(bars))
 
 
-def test_rows_after_the_training_span_teach_nothing(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
-    spoilt, close = features.copy(), tape.close.copy()
+def test_rows_after_the_training_span_teach_nothing(
+    market: tuple[PricePanel, Float32Array],
+) -> None:
+    panel, features = market
+    spoilt, close = features.copy(), panel.close.copy()
     spoilt[TRAIN_BARS:] = 1e6
     close[TRAIN_BARS:] *= 3.0
     one, other = (
         make_model(*each, FROZEN).learn(128)
-        for each in ((tape, features), (replace(tape, close=close), spoilt))
+        for each in ((panel, features), (replace(panel, close=close), spoilt))
     )
     assert fingerprint(one) == fingerprint(other)
 
 
 @pytest.mark.parametrize("network", ["lstm", "tft"])
-def test_the_same_seed_gives_the_same_bits(market: tuple[Tape, Float32Array], network: str) -> None:
+def test_the_same_seed_gives_the_same_bits(
+    market: tuple[PricePanel, Float32Array], network: str
+) -> None:
     settings = replace(FROZEN, network=network, forecast_epochs=1)
 
     def train(seed: int) -> str:
@@ -129,7 +133,9 @@ def test_the_same_seed_gives_the_same_bits(market: tuple[Tape, Float32Array], ne
     assert train(5) == train(5) != train(6)
 
 
-def test_a_spent_time_budget_ends_the_forecasting_too(market: tuple[Tape, Float32Array]) -> None:
+def test_a_spent_time_budget_ends_the_forecasting_too(
+    market: tuple[PricePanel, Float32Array],
+) -> None:
     heard: list[Progress] = []
     model = make_model(*market, replace(FROZEN, forecast_epochs=10_000))
     model.learn(128, progress=heard.append, time_budget_seconds=0.2)
@@ -137,19 +143,19 @@ def test_a_spent_time_budget_ends_the_forecasting_too(market: tuple[Tape, Float3
     assert heard[-1].stopped_early and 0 < heard[-1].forecast_epoch < 10_000
 
 
-def test_what_cannot_be_forecast_is_refused(market: tuple[Tape, Float32Array]) -> None:
-    tape, features = market
-    model = make_model(tape, features, FROZEN)
+def test_what_cannot_be_forecast_is_refused(market: tuple[PricePanel, Float32Array]) -> None:
+    panel, features = market
+    model = make_model(panel, features, FROZEN)
     few = range(WINDOW, WINDOW + 300)
-    targets = torch.from_numpy(forecast_targets(tape))
+    targets = torch.from_numpy(forecast_targets(panel))
     with pytest.raises(ValueError, match="300 bars to forecast do not make a batch of 256"):
         Forecaster(model.encoder, model.extractor.rows, targets, few, FROZEN, 0)
     with pytest.raises(ValueError, match="learned nothing is not to be frozen"):
-        make_model(tape, features, replace(FROZEN, forecast_epochs=0)).learn(128)
-    close = tape.close.copy()
+        make_model(panel, features, replace(FROZEN, forecast_epochs=0)).learn(128)
+    close = panel.close.copy()
     close[500] = np.nan
     with pytest.raises(TrainingDiverged, match="the forecast loss is nan after 0 epochs"):
-        make_model(replace(tape, close=close), features, FROZEN).learn(128)
+        make_model(replace(panel, close=close), features, FROZEN).learn(128)
 
 
 def test_every_network_has_settings() -> None:

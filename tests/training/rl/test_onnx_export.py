@@ -31,7 +31,7 @@ from bots.modelstore.bundle import (
 )
 from bots.modelstore.keys import key_id
 from bots.modelstore.manifest import Golden, Manifest, Span
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from tests.training.rl.toy import (
     FEATURES,
     LIMIT_LOTS,
@@ -58,7 +58,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 @dataclass(frozen=True)
 class Trained:
-    tape: Tape
+    panel: PricePanel
     features: Float32Array
     model: BarPPO
     folder: Path
@@ -67,11 +67,11 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    tape, features = mean_reverting()
-    model = make_model(tape, features).learn(16_000)
+    panel, features = mean_reverting()
+    model = make_model(panel, features).learn(16_000)
     folder = tmp_path_factory.mktemp("export") / "bundle"
     return Trained(
-        tape, features, model, folder, export_model(model, folder, features[:TRAIN_BARS])
+        panel, features, model, folder, export_model(model, folder, features[:TRAIN_BARS])
     )
 
 
@@ -93,7 +93,7 @@ def test_graphs_answer_like_torch_on_real_rows(trained: Trained) -> None:
 def test_a_replay_by_onnx_trades_like_a_replay_by_torch(trained: Trained) -> None:
     by_onnx, by_torch = (
         replay_slot(
-            SlotTape("nifty-1h", trained.tape, trained.features, policy, LIMIT_LOTS, start=4_000)
+            SlotTape("nifty-1h", trained.panel, trained.features, policy, LIMIT_LOTS, start=4_000)
         )
         for policy in (policy_in(trained.folder), TorchPolicy(trained.model))
     )
@@ -125,7 +125,7 @@ def test_a_feature_that_never_moved_in_training_moves_no_served_model(
 ) -> None:
     features = trained.features.copy()
     features[:, 5] = 0.0
-    model = make_model(trained.tape, features, SMALL)
+    model = make_model(trained.panel, features, SMALL)
     exported = export_model(model, tmp_path / "bundle", features[:TRAIN_BARS])
     assert exported.normalisation.std[5] == 0.0 and min(exported.normalisation.std[:5]) > 0.0
     policy, inputs = policy_in(tmp_path / "bundle"), sample_windows(trained)
@@ -177,7 +177,7 @@ def spoil_head(model: BarPPO) -> None:
 def test_parity_fails_when_the_graphs_are_of_another_policy(
     trained: Trained, change: Callable[[BarPPO], None], name: str, tmp_path: Path
 ) -> None:
-    other = make_model(trained.tape, trained.features)
+    other = make_model(trained.panel, trained.features)
     load_weights(other, trained.folder / WEIGHTS)
     with torch.no_grad():
         change(other)
@@ -186,8 +186,8 @@ def test_parity_fails_when_the_graphs_are_of_another_policy(
 
 
 def test_a_policy_of_nan_is_not_exported(tmp_path: Path) -> None:
-    tape, features = mean_reverting()
-    model = make_model(tape, features, SMALL)
+    panel, features = mean_reverting()
+    model = make_model(panel, features, SMALL)
     with torch.no_grad():
         spoil_head(model)
     with pytest.raises(ParityFailed, match=f"^{HEAD}"):
@@ -198,7 +198,7 @@ def test_a_policy_of_nan_is_not_exported(tmp_path: Path) -> None:
 def test_a_policy_is_exported_alike_from_each_device(
     trained: Trained, tmp_path: Path, device: str
 ) -> None:
-    model = make_model(trained.tape, trained.features, device=device).learn(16_000)
+    model = make_model(trained.panel, trained.features, device=device).learn(16_000)
     parity = export_model(model, tmp_path / "bundle", trained.features[:TRAIN_BARS]).parity
     assert parity.largest_logit_difference < 1e-4
 
@@ -211,7 +211,7 @@ def test_too_few_rows_are_refused(trained: Trained, tmp_path: Path) -> None:
 
 def test_weights_come_back_for_fine_tuning(trained: Trained) -> None:
     # Later bars with another normalisation: the old one comes along with the weights.
-    fresh = make_model(trained.tape, trained.features * 1.1, seed=9)
+    fresh = make_model(trained.panel, trained.features * 1.1, seed=9)
     assert fingerprint(fresh) != fingerprint(trained.model)
     load_weights(fresh, trained.folder / WEIGHTS)
     assert fingerprint(fresh) == fingerprint(trained.model)
@@ -246,7 +246,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(
     change: Callable[[dict[str, torch.Tensor]], object],
     reason: str,
 ) -> None:
-    model = make_model(trained.tape, trained.features)
+    model = make_model(trained.panel, trained.features)
     before = fingerprint(model)
     save_weights(trained.model, tmp_path / WEIGHTS)
     weights = load_file(tmp_path / WEIGHTS)
@@ -258,7 +258,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(
 
 
 def make_manifest(trained: Trained, golden: tuple[Golden, ...]) -> Manifest:
-    closes_at = trained.tape.closes_at
+    closes_at = trained.panel.closes_at
     return Manifest(
         slot="nifty-1h",
         bot="nifty",

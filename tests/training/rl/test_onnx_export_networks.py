@@ -26,10 +26,10 @@ SETTINGS = {"accounts": 16, "rollout_steps": 64, "batch_size": 256, "forecast_ep
 
 @pytest.mark.parametrize("network", ["lstm", "tft"])
 def test_a_network_travels_to_a_bot(network: str, tmp_path: Path) -> None:
-    tape, features = mean_reverting()
+    panel, features = mean_reverting()
     features = 5.0 + 3.0 * features  # so that the graph must normalise
     settings = Hyperparameters.of(network, **SETTINGS)
-    model = make_model(tape, features, settings).learn(4_096)
+    model = make_model(panel, features, settings).learn(4_096)
     parity = export_model(model, tmp_path, features[:TRAIN_BARS]).parity
     assert parity.inputs == 1_024
     assert parity.largest_code_difference < 1e-5
@@ -46,13 +46,13 @@ def test_a_network_travels_to_a_bot(network: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(policy.encode(unseen[:64]), alone, atol=1e-5)
 
     by_onnx, by_torch = (
-        replay_slot(SlotTape("nifty-1h", tape, features, each, LIMIT_LOTS, start=4_700))
+        replay_slot(SlotTape("nifty-1h", panel, features, each, LIMIT_LOTS, start=4_700))
         for each in (policy, TorchPolicy(model))
     )
     np.testing.assert_array_equal(by_onnx.actions, by_torch.actions)
     assert len(np.unique(by_onnx.actions)) > 1
 
-    fresh = make_model(tape, features[:, ::-1].copy(), settings, seed=9)
+    fresh = make_model(panel, features[:, ::-1].copy(), settings, seed=9)
     load_weights(fresh, tmp_path / WEIGHTS)
     assert fingerprint(fresh) == fingerprint(model)
     assert len(features) - WINDOW > 300

@@ -28,9 +28,9 @@ def test_what_exposures_earn_is_counted_bar_by_bar(market: planted.Market) -> No
     assert result.turnover[0] == pytest.approx(2.5 / 3)
 
 
-def test_the_tape_has_the_market_s_prices_and_costs(market: planted.Market) -> None:
-    assert market.tape.slippage == planted.COST
-    np.testing.assert_array_equal(market.tape.close, market.close)
+def test_the_panel_has_the_market_s_prices_and_costs(market: planted.Market) -> None:
+    assert market.panel.slippage == planted.COST
+    np.testing.assert_array_equal(market.panel.close, market.close)
     assert market.features.shape == (planted.BARS, planted.FEATURES)
     assert np.isfinite(market.features).all()
 

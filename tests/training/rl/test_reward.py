@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from markets.domain.bars import FloatArray
-from tests.tapes import make_tape, random_features
+from tests.panels import make_panel, random_features
 from training.rl.env import Episodes, SingleEnv
 from training.rl.reward import (
     FIRST_MEAN,
@@ -73,9 +73,11 @@ def _play(
 ) -> tuple[float, float]:
     """Return the summed reward and the final wealth of actions over one episode."""
     bars = len(actions)
-    tape = make_tape(close, buy_rate=charges, sell_rate=charges, slippage=0.0001, funding_rate=1e-5)
+    panel = make_panel(
+        close, buy_rate=charges, sell_rate=charges, slippage=0.0001, funding_rate=1e-5
+    )
     episodes = Episodes(limit_lots=4, bars=bars, reward=settings)
-    env = SingleEnv(tape, random_features(len(tape)), episodes)
+    env = SingleEnv(panel, random_features(len(panel)), episodes)
     env.reset(options={"bar": env.first_bar})
     rewards = []
     for action in actions:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bots.decision.observation import Float32Array
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 from training.rl.barppo import BarPPO
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
@@ -25,8 +25,8 @@ FEATURES = 6
 SMALL = Hyperparameters(accounts=8, rollout_steps=16, batch_size=64, epochs=2)
 
 
-def mean_reverting(bars: int = BARS, seed: int = 1) -> tuple[Tape, Float32Array]:
-    """Return a tape with small costs and its features: the deviation first, then noise."""
+def mean_reverting(bars: int = BARS, seed: int = 1) -> tuple[PricePanel, Float32Array]:
+    """Return a panel with small costs and its features: the deviation first, then noise."""
     random = np.random.default_rng(seed)
     deviation, shocks = np.zeros(bars), 0.004 * random.normal(size=bars)
     for bar in range(1, bars):
@@ -38,7 +38,7 @@ def mean_reverting(bars: int = BARS, seed: int = 1) -> tuple[Tape, Float32Array]
     def column(value: float) -> Any:
         return np.full(bars, value)
 
-    tape = Tape(
+    panel = PricePanel(
         opens_at=opens_at,
         closes_at=opens_at + 3600,
         open=opening,
@@ -55,11 +55,11 @@ def mean_reverting(bars: int = BARS, seed: int = 1) -> tuple[Tape, Float32Array]
     )
     features = random.normal(size=(bars, FEATURES)).astype(np.float32)
     features[:, 0] = 1.0 + 100.0 * deviation
-    return tape, features
+    return panel, features
 
 
 def make_model(
-    tape: Tape,
+    panel: PricePanel,
     features: Float32Array,
     settings: Hyperparameters | None = None,
     seed: int = 0,
@@ -68,9 +68,9 @@ def make_model(
 ) -> BarPPO:
     """Return an untrained BarPPO whose episodes stay within the first 3,000 rows."""
     settings = settings or Hyperparameters()
-    stop = min(TRAIN_BARS, len(tape))
+    stop = min(TRAIN_BARS, len(panel))
     env = BatchEnv(
-        tape,
+        panel,
         features,
         Episodes(LIMIT_LOTS, stop=stop, exploring_starts=True, **episodes),
         settings.accounts,

@@ -21,9 +21,9 @@ SLOT = SLOTS["btc-4h"]
 
 
 def toy_data(bars: int = 2_400, seed: int = 1) -> Dataset:
-    tape, values = toy.mean_reverting(bars, seed)
+    panel, values = toy.mean_reverting(bars, seed)
     schema = replace(schema_for("btc", "4h"), names=tuple(f"f{i}" for i in range(toy.FEATURES)))
-    return Dataset(Features(tape.opens_at, tape.closes_at, values, schema), tape, "toy")
+    return Dataset(Features(panel.opens_at, panel.closes_at, values, schema), panel, "toy")
 
 
 def recipe(timesteps: int = 40_000) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_folds_follow_each_other_and_learn_from_before_only(edge: Walk) -> None:
         for test in fold:
             # The first decision is at the close before the test, the first fill in its first bar.
             assert len(test.result.actions) == len(split.holdout)
-            assert test.result.closes_at[0] == toy_data().tape.closes_at[split.holdout.start - 1]
+            assert test.result.closes_at[0] == toy_data().panel.closes_at[split.holdout.start - 1]
     assert len(edge.returns(0)) == len(edge.closes_at) == 1_200
 
 
@@ -83,11 +83,11 @@ def test_an_edge_is_approved(edge: Walk) -> None:
 
 def test_the_bars_after_a_fold_change_nothing_in_it(edge: Walk) -> None:
     data = toy_data()
-    values, close = data.features.values.copy(), data.tape.close.copy()
+    values, close = data.features.values.copy(), data.panel.close.copy()
     values[1_800:] = 9.0
     close[1_800:] *= 3.0
     other = Dataset(
-        replace(data.features, values=values), replace(data.tape, close=close), "changed"
+        replace(data.features, values=values), replace(data.panel, close=close), "changed"
     )
     again = walk(SLOT, other, recipe(), 2, 1)
     ours, theirs = edge.tests[0][0].result, again.tests[0][0].result

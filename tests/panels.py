@@ -1,16 +1,16 @@
-"""Tapes and features made of numbers alone, so that a test owns every price it argues about."""
+"""Panels and features made of numbers alone, so that a test owns every price it argues about."""
 
 import numpy as np
 
 from bots.decision.observation import Float32Array
 from markets.domain.bars import FloatArray
-from markets.domain.price_panel import Tape
+from markets.domain.price_panel import PricePanel
 
 FIRST_OPEN = 1_704_080_700
 """2024-01-01 09:15 IST."""
 
 
-def make_tape(
+def make_panel(
     close: object,
     open_: object = None,
     *,
@@ -24,8 +24,8 @@ def make_tape(
     funding_rate: object = 0.0,
     slippage: float = 0.0,
     bar_seconds: int = 900,
-) -> Tape:
-    """Return a tape of bars without gaps; opens default to the closes before them.
+) -> PricePanel:
+    """Return a panel of bars without gaps; opens default to the closes before them.
 
     At a roll row the contract changes: the old one is priced `basis` below the new one there, and
     the next of lot_sizes applies.
@@ -37,7 +37,7 @@ def make_tape(
     roll[list(roll_rows)] = True
     opens_at = FIRST_OPEN + bar_seconds * np.arange(rows, dtype=np.int64)
     contract = np.minimum(np.cumsum(roll), len(lot_sizes) - 1)
-    return Tape(
+    return PricePanel(
         opens_at=opens_at,
         closes_at=opens_at + bar_seconds,
         open=opens.astype(np.float64),
@@ -54,7 +54,9 @@ def make_tape(
     )
 
 
-def random_tape(rows: int, seed: int = 0, volatility: float = 0.002, **settings: object) -> Tape:
+def random_panel(
+    rows: int, seed: int = 0, volatility: float = 0.002, **settings: object
+) -> PricePanel:
     """Return a random walk near 22,000 with gaps between bars, costs, and a roll every 97 rows."""
     rng = np.random.default_rng(seed)
     opens, closes = np.empty(rows), np.empty(rows)
@@ -73,7 +75,7 @@ def random_tape(rows: int, seed: int = 0, volatility: float = 0.002, **settings:
         "brokerage_cap": 23.6,
         "slippage": 0.0001,
     }
-    return make_tape(closes, opens, **(defaults | settings))  # type: ignore[arg-type]
+    return make_panel(closes, opens, **(defaults | settings))  # type: ignore[arg-type]
 
 
 def random_funding(rows: int, seed: int = 0) -> FloatArray:
