@@ -101,8 +101,8 @@ def _prepare(
     calendar = store.load_calendar(slot.market)
     bars = store.load_bars(slot.market, slot.timeframe, *bounds)
     try:
-        store.require_lawful(slot.market, slot.timeframe, bars, calendar)
-    except store.UnlawfulTable as error:
+        store.require_on_calendar(slot.market, slot.timeframe, bars, calendar)
+    except store.OffCalendarTable as error:
         raise CannotReplay(str(error)) from error
     panel = align(store.load_price_panel(slot, bars, calendar), features.opens_at)
     folder = modelstore.folder(version)

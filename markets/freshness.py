@@ -179,7 +179,7 @@ def last_price(calendar: Calendar, at: dt.datetime | None, now: dt.datetime) -> 
     return Datum(at, due, is_open=False)
 
 
-def beside_bars(market: Market, calendar: Calendar, now: dt.datetime) -> dict[str, Datum | None]:
+def exogenous(market: Market, calendar: Calendar, now: dt.datetime) -> dict[str, Datum | None]:
     """Return how a market's other streams stand, by title, in one query."""
     found = _newest(market)
     is_open = calendar.is_open(int(now.timestamp()))

@@ -24,7 +24,7 @@ Version = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Cached:
     start: int
     bars: Bars
     version: Version
@@ -35,7 +35,7 @@ class RecentBars:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._kept: dict[tuple[Any, str], _Kept] = {}
+        self._kept: dict[tuple[Any, str], _Cached] = {}
 
     def after(self, alias: str, timeframe: str, start: int) -> Bars:
         """Return the bars of a timeframe that close after an instant, in order."""
@@ -46,13 +46,13 @@ class RecentBars:
             kept = None
         bars, version = self._now(alias, timeframe, start, kept)
         if len(bars):
-            self._kept[key] = _Kept(start, bars, version)
+            self._kept[key] = _Cached(start, bars, version)
         else:
             self._kept.pop(key, None)
         return bars
 
     def _now(
-        self, alias: str, timeframe: str, start: int, kept: _Kept | None
+        self, alias: str, timeframe: str, start: int, kept: _Cached | None
     ) -> tuple[Bars, Version]:
         last = int(kept.bars.closes_at[-1]) if kept else start
         old, whole = _versions(alias, timeframe, start, last)

@@ -41,7 +41,7 @@ class WrongSource(ValueError):
     """Bars of another source are there, and a market never mixes them."""
 
 
-class UnlawfulTable(ValueError):
+class OffCalendarTable(ValueError):
     """Stored bars break the rule of bars; the message says which and what to do."""
 
 
@@ -67,15 +67,15 @@ def load_bars(alias: str, timeframe: str, start: int | None = None, end: int | N
     return Bars(seconds[:, 0], seconds[:, 1], *(rows[:, column].copy() for column in range(2, 7)))
 
 
-def require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
-    """Raise UnlawfulTable for bars of a table that the calendar does not give."""
+def require_on_calendar(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
+    """Raise OffCalendarTable for bars of a table that the calendar does not give."""
     try:
         bar_rule.require(bars, timeframe, calendar)
     except BadBars as error:
         market = market_of(alias)
-        raise UnlawfulTable(
-            f"the stored {timeframe} bars of {market} break the rule of bars: {error.said}. Remove "
-            f"such bars with `manage.py bars remove {market} {timeframe} --off-calendar`"
+        raise OffCalendarTable(
+            f"the stored {timeframe} bars of {market} break the rule of bars: {error.reason}. "
+            f"Remove such bars with `manage.py bars remove {market} {timeframe} --off-calendar`"
         ) from error
 
 
@@ -208,8 +208,8 @@ def _append(
         if (each, start) not in loaded:
             loaded[each, start] = load(alias, each, start)
         bars[each] = loaded[each, start]
-    beside = _load_beside(alias, since - HISTORY_SECONDS)
-    rows = compute(market, timeframe, bars, beside, calendar, since=since)
+    readings = _load_exogenous(alias, since - HISTORY_SECONDS)
+    rows = compute(market, timeframe, bars, readings, calendar, since=since)
     # A changed bar may leave fewer rows than there were.
     return _save_features(alias, timeframe, rows, since)
 
@@ -226,7 +226,7 @@ def _newest_row(alias: str, timeframe: str) -> int | None:
     return newest
 
 
-def follow_readings(alias: str, changed_from: int) -> int:
+def recompute_features_after(alias: str, changed_from: int) -> int:
     """Compute the stored rows again that knew of readings from an instant on; return how many.
 
     Mostly there are none, as a reading comes before the first bar that knows of it.
@@ -251,7 +251,7 @@ def rebuild_features(
     with transaction.atomic(using=alias):
         lock_bars(alias)
         bars = {each: load_bars(alias, each) for each in (timeframe, *CONTEXTS[market, timeframe])}
-        rows = compute(market, timeframe, bars, _load_beside(alias), load_calendar(market))
+        rows = compute(market, timeframe, bars, _load_exogenous(alias), load_calendar(market))
         return _save_features(alias, timeframe, rows, report=report)
 
 
@@ -294,7 +294,7 @@ def sources(alias: str) -> set[str]:
     return set(Bar.on(alias).objects.order_by().values_list("source", flat=True).distinct())
 
 
-def touched_by(market: str, timeframe: str) -> list[str]:
+def dependent_timeframes(market: str, timeframe: str) -> list[str]:
     """Return the timeframes whose features depend on a timeframe's bars, itself among them."""
     return [
         each
@@ -324,7 +324,7 @@ def lock_bars(alias: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITING_BARS])
 
 
-def _load_beside(alias: str, start: int | None = None) -> dict[str, Readings]:
+def _load_exogenous(alias: str, start: int | None = None) -> dict[str, Readings]:
     return {name: load_readings(alias, name, start) for name in SERIES_OF[market_of(alias)]}
 
 

@@ -11,7 +11,7 @@ from markets.domain.bars import Bars
 from markets.domain.calendar import nse_days
 from markets.domain.exogenous import Readings
 from markets.models import Source, TradingDay
-from tests import beside
+from tests import exogenous
 from tradingsite import clock
 
 FIRST = int(dt.datetime(2024, 11, 20, tzinfo=dt.UTC).timestamp())
@@ -56,9 +56,9 @@ def write_csv(path: Path, bars: Bars) -> None:
 
 def put_funding(bars: Bars) -> Readings:
     """Store what BTC's exchange would have paid every eight hours of some bars, and return it."""
-    paid = beside.funding(int(bars.opens_at[0]), int(bars.closes_at[-1]), every=28_800)
+    paid = exogenous.funding(int(bars.opens_at[0]), int(bars.closes_at[-1]), every=28_800)
     rows = zip(paid.at.tolist(), map(repr, paid.value.tolist()), strict=True)
-    exogenous_capture.keep(
+    exogenous_capture.upsert(
         exogenous_capture.FUNDING, [(at, Decimal(rate)) for at, rate in rows], Source.IMPORTED
     )
     return paid

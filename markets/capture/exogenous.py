@@ -1,4 +1,4 @@
-"""Numbers that stand beside the bars: India VIX at each close, and what funding cost.
+"""Collect the exogenous series: India VIX at each close, and what funding cost.
 
 A reading is upserted: asked for again it changes nothing, and a corrected one replaces the old.
 """
@@ -13,9 +13,10 @@ from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from markets import store
+from markets.capture.bars import polling
 from markets.capture.bars import sources as bar_sources
 from markets.capture.bars.due import FRESH_SECONDS, OFTEN_MINUTES
-from markets.capture.bars.polling import Want, read
+from markets.capture.bars.polling import BarRequest
 from markets.domain.exogenous import FUNDING as FUNDING_NAME
 from markets.domain.exogenous import LONGEST_INTERVAL_SECONDS, SERIES_OF
 from markets.domain.expected_bars import newest
@@ -70,8 +71,8 @@ def fetch(series: Series, start: int, end: int) -> list[tuple[int, Decimal]]:
         return bar_sources.exchange().funding(start + 1, end + 1)
     calendar = store.load_calendar(series.market)
     # A day earlier, for a bar that closes after the start may open before it.
-    want = Want(bar_sources.VOLATILITY, series.timeframe, start - 86_400, end, start)
-    bars = read(bar_sources.venue_of(series.market), calendar, want)
+    request = BarRequest(bar_sources.VOLATILITY, series.timeframe, start - 86_400, end, start)
+    bars = polling.fetch(bar_sources.venue_of(series.market), calendar, request)
     return [
         (closes_at, Decimal(repr(close)))
         for closes_at, close in zip(bars.closes_at.tolist(), bars.close.tolist(), strict=True)
@@ -79,7 +80,7 @@ def fetch(series: Series, start: int, end: int) -> list[tuple[int, Decimal]]:
     ]
 
 
-def keep(series: Series, rows: Rows, source: str) -> int:
+def upsert(series: Series, rows: Rows, source: str) -> int:
     """Store readings and what follows from them; return how many are new or changed.
 
     A venue's reading gives way to a venue's only. Raises WrongSource where the market's bars are
@@ -113,11 +114,11 @@ def keep(series: Series, rows: Rows, source: str) -> int:
         changed = [int(row[0]) for row in cursor.fetchall()]
         cursor.execute("DROP TABLE said")
         if changed and series.name in SERIES_OF[series.market]:
-            store.follow_readings(series.market, min(changed))
+            store.recompute_features_after(series.market, min(changed))
     return len(changed)
 
 
-def may_stand_beside(market: str, source: str) -> bool:
+def is_of_same_world(market: str, source: str) -> bool:
     """Return whether readings of a source are of the world that a market's bars are of."""
     others = store.sources(market) - {source}
     return not others or Source.GENERATED not in {source, *others}
@@ -125,7 +126,7 @@ def may_stand_beside(market: str, source: str) -> bool:
 
 def _require_source(market: str, source: str) -> None:
     store.lock_bars(market)
-    if not may_stand_beside(market, source):
+    if not is_of_same_world(market, source):
         raise store.WrongSource(
             f"{market} holds {' and '.join(sorted(store.sources(market)))} bars, and {source} "
             f"readings are of another world than those."

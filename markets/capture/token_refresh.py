@@ -68,7 +68,7 @@ def renew() -> str:
     if is_taken():
         return "the token still works"
     token, user = kite_login.login_headless(kite_config())
-    keep(token, user)
+    save_token(token, user)
     return f"signed in as {user}"
 
 
@@ -102,18 +102,18 @@ def after_refusal(date: dt.date) -> str:
     return problem
 
 
-def take_request_token(pasted: str, by: str = BY_THE_DESK) -> str:
+def exchange_request_token(pasted: str, by: str = BY_THE_DESK) -> str:
     """Change what a person brought back from the login page into the day's token; return the user.
 
     Raises LoginUnavailable or LoginRefused.
     """
     config = kite_config()
     token, user = kite_login.exchange_request_token(config, kite_login.request_token_in(pasted))
-    keep(token, user, by)
+    save_token(token, user, by)
     return user
 
 
-def keep(token: str, user: str, by: str = BY_THE_DESK) -> None:
+def save_token(token: str, user: str, by: str = BY_THE_DESK) -> None:
     """Store a token of the pinned account and call off what was said about the want of one.
 
     The first account is pinned by its first token; raises LoginRefused for another one's.

@@ -18,19 +18,19 @@ from markets.domain.calendar import IST_OFFSET_SECONDS, Calendar, trading_date
 
 _ONE_DAY = dt.timedelta(days=1)
 _DAY_SECONDS = 86_400
-MOSTLY = 0.95
+LIKELY_SHARE = 0.95
 """The share of bars that a shift must put right to be told as the likely cause."""
-TELLING = 20
+LEAST_BARS = 20
 """Fewer bars than these tell of no shift."""
 
 
-class UnlawfulBars(BadBars):
+class OffCalendarBars(BadBars):
     """Bars that the calendar does not give; `rows` are their places, counted from 0."""
 
     def __init__(self, rows: IntArray, of: int, reason: str, cause: str = "") -> None:
         """Take the rows, how many were looked at, what is wrong with the first, and why it may."""
         self.rows = rows
-        self.are_few = len(rows) < (1.0 - MOSTLY) * of
+        self.are_few = len(rows) < (1.0 - LIKELY_SHARE) * of
         more = f" ({len(rows):,} of {of:,} bars lie off the calendar's)" if len(rows) > 1 else ""
         super().__init__(f"{reason}{more}{cause}", int(rows[0]))
 
@@ -75,7 +75,7 @@ def spans(opens: IntArray, missing: IntArray) -> list[Span]:
     ]
 
 
-def is_lawful(opens: IntArray, timeframe: str, calendar: Calendar) -> BoolArray:
+def is_on_calendar(opens: IntArray, timeframe: str, calendar: Calendar) -> BoolArray:
     """Return for each open whether the calendar gives a bar that opens then."""
     if not len(opens):
         return np.zeros(0, dtype=bool)
@@ -83,20 +83,22 @@ def is_lawful(opens: IntArray, timeframe: str, calendar: Calendar) -> BoolArray:
 
 
 def require(bars: Bars, timeframe: str, calendar: Calendar) -> None:
-    """Raise BadBars for bars that contradict themselves, UnlawfulBars for those off the calendar.
+    """Raise BadBars for bars that contradict themselves, OffCalendarBars off the calendar.
 
     A bar's close must be the calendar's too: its nominal end, cut off with its session.
     """
-    wrong = np.flatnonzero(~is_lawful(bars.opens_at, timeframe, calendar))
+    wrong = np.flatnonzero(~is_on_calendar(bars.opens_at, timeframe, calendar))
     if len(wrong):
         at = int(bars.opens_at[wrong[0]])
         cause = likely_cause(bars.opens_at, timeframe, calendar)
-        raise UnlawfulBars(wrong, len(bars), why(at, timeframe, calendar), cause)
+        raise OffCalendarBars(wrong, len(bars), reason_off_calendar(at, timeframe, calendar), cause)
     late = np.flatnonzero(bars.closes_at != calendar.closes_at(timeframe, bars.opens_at))
     if len(late):
         closes, opens = (int(each[late[0]]) for each in (bars.closes_at, bars.opens_at))
-        reason = f"the {timeframe} bar of {told(opens)} does not close at {told(closes)}"
-        raise UnlawfulBars(late, len(bars), reason)
+        reason = (
+            f"the {timeframe} bar of {format_ist(opens)} does not close at {format_ist(closes)}"
+        )
+        raise OffCalendarBars(late, len(bars), reason)
     bars.validate()
 
 
@@ -105,16 +107,16 @@ def likely_cause(opens: IntArray, timeframe: str, calendar: Calendar) -> str:
 
     Told only where it puts right what was wrong before: a stray bar is no shift.
     """
-    if len(opens) < TELLING or is_lawful(opens, timeframe, calendar).mean() >= MOSTLY:
+    if len(opens) < LEAST_BARS or is_on_calendar(opens, timeframe, calendar).mean() >= LIKELY_SHARE:
         return ""
     has_sessions = bool(len(calendar.edges()[0]))
     for later, words in _shifts(timeframe, has_sessions=has_sessions):
-        if is_lawful(opens + later, timeframe, calendar).mean() >= MOSTLY:
+        if is_on_calendar(opens + later, timeframe, calendar).mean() >= LIKELY_SHARE:
             return f"; {words}"
     return ""
 
 
-def told(at: int) -> str:
+def format_ist(at: int) -> str:
     """Return an instant as people in India read it."""
     return f"{_ist(at):%d %b %Y %H:%M} IST"
 
@@ -144,7 +146,7 @@ def _shifts(timeframe: str, *, has_sessions: bool) -> list[tuple[int, str]]:
     ]
 
 
-def why(at: int, timeframe: str, calendar: Calendar) -> str:
+def reason_off_calendar(at: int, timeframe: str, calendar: Calendar) -> str:
     """Return in words why no bar of a timeframe opens at an instant."""
     date = trading_date(at) if len(calendar.edges()[0]) else _ist(at - IST_OFFSET_SECONDS).date()
     if not calendar.covers(date):
@@ -156,7 +158,9 @@ def why(at: int, timeframe: str, calendar: Calendar) -> str:
     if not opens:
         return f"no {timeframe} bar opens on {date:%d %b %Y}"
     nearest = min(opens, key=lambda each: abs(each - at))
-    words = f"no {timeframe} bar opens at {told(at)}; the nearest opens at {told(nearest)}"
+    words = (
+        f"no {timeframe} bar opens at {format_ist(at)}; the nearest opens at {format_ist(nearest)}"
+    )
     if len(calendar.edges()[0]):
         hours = (_ist(session.opens_at), _ist(session.closes_at))
         words += f", and that session is from {hours[0]:%H:%M} to {hours[1]:%H:%M}"

@@ -23,10 +23,10 @@ class BadBars(ValueError):
     `row` is its place, counted from 0, None where the columns are wrong; `said` is the reason.
     """
 
-    def __init__(self, said: str, row: int | None = None) -> None:
+    def __init__(self, reason: str, row: int | None = None) -> None:
         """Take the reason, and the row that it is of."""
-        self.said, self.row = said, row
-        super().__init__(said if row is None else f"row {row}: {said}")
+        self.reason, self.row = reason, row
+        super().__init__(reason if row is None else f"row {row}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Bars:
         differs = np.zeros(len(self), dtype=bool)
         places = np.searchsorted(stored.opens_at, self.opens_at[~is_new])
         for name in columns:
-            said, had = getattr(self, name)[~is_new], getattr(stored, name)[places]
-            differs[~is_new] |= np.abs(said - had) > SAME_WITHIN
+            ours, theirs = getattr(self, name)[~is_new], getattr(stored, name)[places]
+            differs[~is_new] |= np.abs(ours - theirs) > SAME_WITHIN
         return is_new, differs
 
     def before(self, closes_at_limit: int) -> Bars:

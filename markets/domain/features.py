@@ -82,7 +82,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "funding_mean": (-20.0, 20.0),
 }
 # Of the instant of the bar, not of its prices.
-BESIDE_NAMES = {
+EXOGENOUS_NAMES = {
     "nifty": ("days_to_expiry", "vix", "vix_change"),
     "btc": ("funding", "funding_mean"),
 }
@@ -170,7 +170,7 @@ def schema_for(market: str, timeframe: str) -> Schema:
         known = ", ".join(" ".join(slot) for slot in CONTEXTS)
         raise ValueError(f"no features for {market} {timeframe}; there are some for: {known}")
     joined = tuple(f"{context}_{name}" for context in contexts for name in CONTEXT_NAMES)
-    names = _own_names(market) + BESIDE_NAMES[market] + joined
+    names = _own_names(market) + EXOGENOUS_NAMES[market] + joined
     return Schema(market, timeframe, names, VERSION)
 
 
@@ -193,14 +193,14 @@ def compute(
     market: str,
     timeframe: str,
     bars: Mapping[str, Bars],
-    beside: Mapping[str, Readings],
+    readings: Mapping[str, Readings],
     calendar: Calendar,
     since: int | None = None,
 ) -> Features:
     """Return the feature rows of a market's timeframe, all or those with opens_at >= since.
 
-    `bars` holds the bars of the timeframe itself and of each of its contexts, `beside` the readings
-    of each series of the market's. Rows may be fewer than bars: none before a whole warm-up, none
+    `bars` holds the bars of the timeframe itself and of each of its contexts, `readings` each
+    series of the market's. Rows may be fewer than bars: none before a whole warm-up, none
     where a context is missing or stale.
     """
     schema = schema_for(market, timeframe)
@@ -211,7 +211,7 @@ def compute(
     own = bars[timeframe]
     names = _own_names(market)
     rows = _block_rows(own, since, names, lambda block: _own_columns(block, timeframe, calendar))
-    rows = _widened(rows, market, own, beside, calendar)
+    rows = _widened(rows, market, own, readings, calendar)
     for context in contexts:
         rows = _join(rows, own, bars[context], timeframes.seconds(context), calendar)
     values = np.concatenate(rows.parts, axis=1, dtype=np.float32, casting="same_kind")
@@ -238,8 +238,8 @@ def _numbers_only(rows: Features) -> Features:
 
 
 def _own_names(market: str) -> tuple[str, ...]:
-    beside = {name for names in BESIDE_NAMES.values() for name in names}
-    return tuple(name for name in RANGES if name not in LEFT_OUT[market] | beside)
+    exogenous_names = {name for names in EXOGENOUS_NAMES.values() for name in names}
+    return tuple(name for name in RANGES if name not in LEFT_OUT[market] | exogenous_names)
 
 
 def _quarter_starts(first: int, last: int) -> list[int]:
@@ -273,13 +273,13 @@ def _block_rows(bars: Bars, since: int | None, names: Sequence[str], columns_of:
 
 
 def _widened(
-    rows: Rows, market: str, own: Bars, beside: Mapping[str, Readings], calendar: Calendar
+    rows: Rows, market: str, own: Bars, readings: Mapping[str, Readings], calendar: Calendar
 ) -> Rows:
     """Return the rows with what stood beside their bars."""
-    found = exogenous.columns(market, beside, own.closes_at[rows.index], calendar)
+    found = exogenous.columns(market, readings, own.closes_at[rows.index], calendar)
     if market == "nifty":
         found["days_to_expiry"] = days_to_expiry(own.opens_at[rows.index], calendar) / MONTH_DAYS
-    names = BESIDE_NAMES[market]
+    names = EXOGENOUS_NAMES[market]
     lows, highs = np.array([RANGES[name] for name in names]).T
     values = np.clip(np.column_stack([found[name] for name in names]), lows, highs)
     return Rows(rows.index, (*rows.parts, values))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from markets.domain.bar_rule import told
+from markets.domain.bar_rule import format_ist
 from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.domain.calendar import Calendar, ist_days
 from markets.domain.timeframes import seconds
@@ -46,7 +46,7 @@ class Doubt:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.timeframe} bar of {told(self.opens_at)}: {self.why}"
+        return f"{self.timeframe} bar of {format_ist(self.opens_at)}: {self.why}"
 
 
 def doubts(

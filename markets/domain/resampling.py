@@ -49,7 +49,7 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
     ends = closed if timeframe == "1d" else np.minimum(opens + length, closed)
     share = counts / _expected(opens, ends, seconds, calendar)
     # Futures trade on where the index has no price any more: no bar of the market's lies there.
-    lawful = bar_rule.is_lawful(opens, timeframe, calendar)
+    lawful = bar_rule.is_on_calendar(opens, timeframe, calendar)
     made = lawful & (share >= LEAST_SHARE)
     closes = calendar.closes_at(timeframe, opens)
     bars = Bars(
@@ -64,7 +64,7 @@ def resample(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> R
     return Resampled(bars.where(made), int((made & (share < 1.0)).sum()), opens[lawful & ~made])
 
 
-def is_lawful(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
+def is_on_grid(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
     """Return for each instant whether a part of that length may open then."""
     opens, closes = calendar.edges()
     if not len(opens):

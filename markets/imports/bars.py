@@ -21,10 +21,10 @@ from markets.domain.bars import BadBars, Bars, FloatArray, IntArray
 from markets.domain.calendar import Calendar, ist_instant, trading_date
 from markets.imports import labels
 from markets.imports.files import BadFile, Part, checked_sum, opened, parts_of
-from markets.imports.reading import Asked, Table, read_table
+from markets.imports.reading import ReadOptions, Table, read_table
 from tradingsite.registry import MARKETS
 
-__all__ = ["Asked", "BadFile", "Read", "opened", "read_bars", "read_files"]
+__all__ = ["BadFile", "Read", "ReadOptions", "opened", "read_bars", "read_files"]
 
 USUAL_OPEN = dt.time(9, 15)
 USUAL_SECONDS = 22_500
@@ -38,7 +38,7 @@ class Read:
     """Hold the bars of some files, by timeframe, and what was recognised and done on the way."""
 
     bars: dict[str, Bars]
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Series:
         table = self.tables[0 if self.table_of is None else int(self.table_of[row])]
         return f"{table.part.name}, {table.word} {self.lines[row]}"
 
-    def keep(self, kept: npt.NDArray[np.bool_]) -> None:
+    def filter(self, kept: npt.NDArray[np.bool_]) -> None:
         """Drop the other rows."""
         self.opens_at, self.lines = self.opens_at[kept], self.lines[kept]
         self.columns = [each[kept] for each in self.columns]
@@ -80,9 +80,9 @@ def read_bars(
 
     With `any_day` it may be of any asset, which trades by another calendar.
     """
-    asked = Asked(market, zone, any_symbol=any_day)
+    options = ReadOptions(market, zone, any_symbol=any_day)
     read = read_files(
-        [path], timeframe, calendar, asked, report, leaves_out=leaves_out, any_day=any_day
+        [path], timeframe, calendar, options, report, leaves_out=leaves_out, any_day=any_day
     )
     return read.bars[timeframe]
 
@@ -91,7 +91,7 @@ def read_files(
     paths: Sequence[Path],
     timeframe: str,
     calendar: Calendar,
-    asked: Asked,
+    options: ReadOptions,
     report: Callable[[int], None] = lambda read_bytes: None,
     *,
     leaves_out: bool = False,
@@ -103,8 +103,8 @@ def read_files(
     Where it `leaves_out`, bars that the calendar does not give are left out and not refused; with
     `any_day` they are taken. `report` is called with the bytes read so far.
     """
-    said: list[str] = []
-    tables = _tables(paths, asked, report, said)
+    notes: list[str] = []
+    tables = _tables(paths, options, report, notes)
     seconds = timeframes.seconds(timeframe)
     if timeframe == "1d":
         for table in tables:
@@ -112,14 +112,14 @@ def read_files(
     else:
         by_format = sorted(tables, key=lambda each: each.format.key)
         for _, group in itertools.groupby(by_format, key=lambda each: each.format.key):
-            labels.settle(list(group), calendar, seconds, asked)
-    said += _told(tables)
-    series = _merged(tables, said)
+            labels.settle(list(group), calendar, seconds, options)
+    notes += _describe(tables)
+    series = _merged(tables, notes)
     _check_spacing(series, timeframe)
-    if timeframe in MARKETS[asked.market].timeframes:
-        lawful = _lawful(series, timeframe, calendar, leaves_out=leaves_out, any_day=any_day)
-        return Read({timeframe: lawful}, said)
-    return Read(_resampled(series, timeframe, calendar, asked.market, said, leaves_out), said)
+    if timeframe in MARKETS[options.market].timeframes:
+        lawful = _on_calendar(series, timeframe, calendar, leaves_out=leaves_out, any_day=any_day)
+        return Read({timeframe: lawful}, notes)
+    return Read(_resampled(series, timeframe, calendar, options.market, notes, leaves_out), notes)
 
 
 def parts_that_make(market: str) -> dict[str, list[str]]:
@@ -151,17 +151,17 @@ def named_by_session(opens: IntArray, calendar: Calendar) -> tuple[IntArray, Int
 
 
 def _tables(
-    paths: Sequence[Path], asked: Asked, report: Callable[[int], None], said: list[str]
+    paths: Sequence[Path], options: ReadOptions, report: Callable[[int], None], notes: list[str]
 ) -> list[Table]:
     parts: list[Part] = []
     for path in paths:
         found = parts_of(path)
         if checked_sum(path) is not None:
-            said.append(f"{path.name}: it is what the .CHECKSUM beside it says.")
+            notes.append(f"{path.name}: it is what the .CHECKSUM beside it says.")
         parts += found
     tables, done = [], 0
     for place, part in enumerate(parts):
-        tables.append(read_table(part, asked, _after(done, report)))
+        tables.append(read_table(part, options, _after(done, report)))
         if place + 1 == len(parts) or parts[place + 1].path != part.path:
             done += part.path.stat().st_size
             report(done)
@@ -172,11 +172,11 @@ def _after(done: int, report: Callable[[int], None]) -> Callable[[int], None]:
     return lambda more: report(done + more)
 
 
-def _told(tables: Sequence[Table]) -> list[str]:
+def _describe(tables: Sequence[Table]) -> list[str]:
     """Return what was recognised and done; files of which the same is true are told together."""
     by_words: dict[tuple[str, ...], list[str]] = {}
     for table in tables:
-        by_words.setdefault(tuple(table.said), []).append(table.part.stem)
+        by_words.setdefault(tuple(table.notes), []).append(table.part.stem)
     told = []
     for words, names in by_words.items():
         files = ", ".join(names[:_SHOWN]) + (
@@ -188,7 +188,7 @@ def _told(tables: Sequence[Table]) -> list[str]:
     return told
 
 
-def _merged(tables: list[Table], said: list[str]) -> Series:
+def _merged(tables: list[Table], notes: list[str]) -> Series:
     """Return the rows of all tables as one series; rows that overlap must agree."""
     tables = sorted((table for table in tables if len(table.at)), key=lambda each: int(each.at[0]))
     if not tables:
@@ -214,12 +214,12 @@ def _merged(tables: list[Table], said: list[str]) -> Series:
             row = int(twice[np.argmax(differs)])
             raise BadFile(
                 f"{series.where(row)} and {series.where(row + 1)} disagree about the bar of "
-                f"{bar_rule.told(int(series.opens_at[row]))}; import only one of them"
+                f"{bar_rule.format_ist(int(series.opens_at[row]))}; import only one of them"
             )
         kept = np.ones(len(series.opens_at), bool)
         kept[twice] = False
-        series.keep(kept)
-        said.append(f"{len(twice):,} bars are in two of the files, and the same in both.")
+        series.filter(kept)
+        notes.append(f"{len(twice):,} bars are in two of the files, and the same in both.")
     return series
 
 
@@ -237,7 +237,7 @@ def _check_spacing(series: Series, timeframe: str) -> None:
 # --- The rule ---
 
 
-def _lawful(
+def _on_calendar(
     series: Series, timeframe: str, calendar: Calendar, *, leaves_out: bool, any_day: bool
 ) -> Bars:
     """Return the series as bars of a market's own timeframe; raise BadFile for an unlawful one."""
@@ -247,10 +247,10 @@ def _lawful(
         closes = calendar.closes_at(timeframe, series.opens_at)
     bars = Bars(series.opens_at, closes, *series.columns)
     if leaves_out:
-        kept = bar_rule.is_lawful(bars.opens_at, timeframe, calendar)
+        kept = bar_rule.is_on_calendar(bars.opens_at, timeframe, calendar)
         _require_some(kept, series)
         bars = bars.where(kept)
-        series.keep(kept)
+        series.filter(kept)
     try:
         if any_day:
             bars.validate()
@@ -266,21 +266,21 @@ def _resampled(
     timeframe: str,
     calendar: Calendar,
     market: str,
-    said: list[str],
+    notes: list[str],
     leaves_out: bool,
 ) -> dict[str, Bars]:
     """Return the market's own bars that shorter ones make."""
     length = timeframes.seconds(timeframe)
-    lawful = resampling.is_lawful(series.opens_at, length, calendar)
+    lawful = resampling.is_on_grid(series.opens_at, length, calendar)
     if leaves_out:
         _require_some(lawful, series)
-        series.keep(lawful)
+        series.filter(lawful)
     elif not lawful.all():
         wrong = np.flatnonzero(~lawful)
-        why = bar_rule.why(int(series.opens_at[wrong[0]]), timeframe, calendar)
+        why = bar_rule.reason_off_calendar(int(series.opens_at[wrong[0]]), timeframe, calendar)
         sample = series.opens_at[:_SAMPLE_ROWS]
         cause = bar_rule.likely_cause(sample, timeframe, calendar)
-        raise _refused(bar_rule.UnlawfulBars(wrong, len(lawful), why, cause), series)
+        raise _refused(bar_rule.OffCalendarBars(wrong, len(lawful), why, cause), series)
     parts = Bars(series.opens_at, series.opens_at + length, *series.columns)
     made: dict[str, Bars] = {}
     for name in parts_that_make(market)[timeframe]:
@@ -288,7 +288,7 @@ def _resampled(
         if len(result.bars):
             result.bars.validate()
             made[name] = result.bars
-        said.append(_told_resampled(timeframe, name, result))
+        notes.append(_describe_resampled(timeframe, name, result))
     if not made:
         raise BadFile(
             f"{series.tables[0].part.name}: too few of its {timeframe} bars follow each other to "
@@ -297,12 +297,12 @@ def _resampled(
     return made
 
 
-def _told_resampled(part: str, name: str, result: resampling.Resampled) -> str:
+def _describe_resampled(part: str, name: str, result: resampling.Resampled) -> str:
     told = f"{len(result.bars):,} {name} bars made of {part} bars from each session's open"
     if result.incomplete:
         told += f"; {result.incomplete:,} of them lack up to a tenth of their parts"
     if len(result.left_out):
-        first = bar_rule.told(int(result.left_out[0]))
+        first = bar_rule.format_ist(int(result.left_out[0]))
         told += (
             f"; {len(result.left_out):,} were not made, for more than a tenth of each is missing "
             f"(the first is that of {first})"
@@ -322,6 +322,6 @@ def _require_some(kept: npt.NDArray[np.bool_], series: Series) -> None:
 
 def _refused(error: BadBars, series: Series) -> BadFile:
     where = series.tables[0].part.name if error.row is None else series.where(error.row)
-    can_leave = isinstance(error, bar_rule.UnlawfulBars) and error.are_few
+    can_leave = isinstance(error, bar_rule.OffCalendarBars) and error.are_few
     hint = "; --leave-out imports the rest without such rows" if can_leave else ""
-    return BadFile(f"{where}: {error.said}{hint}")
+    return BadFile(f"{where}: {error.reason}{hint}")

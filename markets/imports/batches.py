@@ -88,7 +88,7 @@ def import_bars(
 
     Raises Doubtful where they can hardly be true, unless there is a reason to take them, which is
     kept. Over generated bars it raises WrongSource, unless `replace`, which removes them and all
-    that came of them; over stored bars that break the rule of bars it raises UnlawfulTable. With
+    that came of them; over stored bars that break the rule of bars it raises OffCalendarTable. With
     `replace` bars of the same source go too, where the new ones are of their timeframe.
     """
     # The control database, of the models, commits just before the market's own: whatever breaks
@@ -100,7 +100,7 @@ def import_bars(
         )
         for timeframe in found if replace else ():
             opens = store.load_bars(market, timeframe).opens_at
-            _keep_replaced(record, market, timeframe, opens)
+            _save_replaced(record, market, timeframe, opens)
             _remove(market, timeframe, Bar.on(market).objects.filter(timeframe=timeframe))
         if not reason and (doubted := find_doubts(market, found)):
             raise Doubtful(doubted)
@@ -108,16 +108,16 @@ def import_bars(
         for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
             bars = found[timeframe]
             is_new, differs = bars.compared(store.load_bars(market, timeframe))
-            _keep_replaced(record, market, timeframe, bars.opens_at[differs])
+            _save_replaced(record, market, timeframe, bars.opens_at[differs])
             store.save_bars(market, timeframe, bars.where(is_new | differs), Source.IMPORTED)
             calendar = store.load_calendar(market)
             stored = store.load_bars(market, timeframe)
-            store.require_lawful(market, timeframe, stored, calendar)
+            store.require_on_calendar(market, timeframe, stored, calendar)
             runs = bar_rule.spans(stored.opens_at, bars.opens_at[is_new])
             record.spans[timeframe] = [[run.first, run.last] for run in runs]
             record.new += int(is_new.sum())
             record.changed += int(differs.sum())
-            for each in store.touched_by(market, timeframe):
+            for each in store.dependent_timeframes(market, timeframe):
                 touched[each] = touched.get(each, False) or bool((is_new | differs).any())
         rows_of = {each: _features(market, each, is_changed=touched[each]) for each in touched}
         if record.new or record.changed:
@@ -187,7 +187,7 @@ def remove_bars(
     if off_calendar:
         bars = store.load_bars(market, timeframe)
         calendar = store.load_calendar(market)
-        lawful = bar_rule.is_lawful(bars.opens_at, timeframe, calendar)
+        lawful = bar_rule.is_on_calendar(bars.opens_at, timeframe, calendar)
         lawful &= bars.closes_at == calendar.closes_at(timeframe, bars.opens_at)
         wrong = [clock.from_seconds(at) for at in bars.opens_at[~lawful].tolist()]
         rows = rows.filter(opens_at__in=wrong)
@@ -257,7 +257,7 @@ def _remove(
         return Removed()
     touched = sorted(int(at.timestamp()) for at in opens)
     removed = Removed(gone, restored, touched[0], touched[-1])
-    for each_timeframe in store.touched_by(market, timeframe):
+    for each_timeframe in store.dependent_timeframes(market, timeframe):
         removed.rows[each_timeframe] = store.rebuild_features(market, each_timeframe)
     sent = bars_removed.send(
         sender=None, market=market, timeframe=timeframe, first=touched[0], last=touched[-1]
@@ -273,7 +273,7 @@ def _features(market: str, timeframe: str, *, is_changed: bool) -> int:
     return store.append_features(market, timeframe)
 
 
-def _keep_replaced(record: BarImport, market: str, timeframe: str, opens: IntArray) -> None:
+def _save_replaced(record: BarImport, market: str, timeframe: str, opens: IntArray) -> None:
     if not len(opens):
         return
     with connections[market].cursor() as cursor:

@@ -66,7 +66,7 @@ class Part:
 
         Raises BadFile where the packing is damaged.
         """
-        with _raw(self.path) as raw, _told(self.name):
+        with _raw(self.path) as raw, _naming_file(self.name):
             if self.member:
                 with zipfile.ZipFile(raw) as archive, archive.open(self.member) as stream:
                     yield _plain(cast(BinaryIO, stream)), raw
@@ -93,12 +93,12 @@ class Part:
 
 def parts_of(path: Path) -> list[Part]:
     """Return the tables in a file; raise BadFile for what holds none that can be read."""
-    with _raw(path) as raw, _told(str(path)):
+    with _raw(path) as raw, _naming_file(str(path)):
         start = raw.read(_SNIFFED_BYTES)
         raw.seek(0)
         if start.startswith(_ZIP):
             return _of_zip(path, cast(BinaryIO, raw))
-        with _told(str(path)):
+        with _naming_file(str(path)):
             head = _plain(cast(BinaryIO, raw)).read(HEAD_BYTES)
     return [Part(path, _kind(str(path), head))]
 
@@ -122,7 +122,7 @@ def checked_sum(path: Path) -> str | None:
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[io.TextIOBase, IO[bytes]]]:
     """Open a text file, packed by gzip or not, and the bytes beneath; raise BadFile for neither."""
-    with _raw(path) as raw, _told(str(path)):
+    with _raw(path) as raw, _naming_file(str(path)):
         yield io.TextIOWrapper(_plain(cast(BinaryIO, raw)), encoding="utf-8-sig", newline=""), raw
 
 
@@ -139,7 +139,7 @@ def _raw(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _naming_file(name: str) -> Iterator[None]:
     """Tell damage to the packing, or text that is none, as BadFile."""
     try:
         yield

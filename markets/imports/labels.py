@@ -18,7 +18,7 @@ from markets.domain.bars import BoolArray, IntArray
 from markets.domain.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, Calendar
 from markets.imports.files import BadFile
 from markets.imports.format import INDIA, UTC
-from markets.imports.reading import Asked, Table
+from markets.imports.reading import ReadOptions, Table
 
 # So many sessions must agree for each that does not.
 AGREEING = 20
@@ -43,15 +43,15 @@ class Votes:
         return "end" if self.end and self.end >= AGREEING * self.start else ""
 
 
-def settle(tables: Sequence[Table], calendar: Calendar, seconds: int, asked: Asked) -> None:
+def settle(tables: Sequence[Table], calendar: Calendar, seconds: int, options: ReadOptions) -> None:
     """Make the labels of tables of one format the opens of bars, UTC, and tell what was settled.
 
     Rows of before the open are set aside. Raises BadFile for what only the user can say.
     """
     opens, closes = calendar.edges()
     for table in tables:
-        _to_utc(table, tables, calendar, seconds, asked)
-    label = _label(tables, opens, closes, seconds, asked)
+        _to_utc(table, tables, calendar, seconds, options)
+    label = _label(tables, opens, closes, seconds, options)
     for table in tables:
         if label == "last":
             table.at = table.at + 1 - seconds
@@ -88,11 +88,11 @@ def count_votes(at: IntArray, opens: IntArray, closes: IntArray, seconds: int) -
 
 
 def _label(
-    tables: Sequence[Table], opens: IntArray, closes: IntArray, seconds: int, asked: Asked
+    tables: Sequence[Table], opens: IntArray, closes: IntArray, seconds: int, options: ReadOptions
 ) -> str:
     known = tables[0].format.label
-    if asked.label:
-        return asked.label
+    if options.label:
+        return options.label
     if known == "last" or all((table.at % 60 == 59).all() for table in tables):
         return "last"
     if not len(opens):
@@ -108,7 +108,7 @@ def _label(
     elif label != known:
         votes_for = total.start if label == "start" else total.end
         told = f"times are the {_WORDS[label]} of bars, as {votes_for:,} whole sessions show"
-        tables[0].said.append(told)
+        tables[0].notes.append(told)
     return label
 
 
@@ -122,11 +122,11 @@ def _stated(table: Table, known: str, evidence: str) -> str:
 
 
 def _to_utc(
-    table: Table, tables: Sequence[Table], calendar: Calendar, seconds: int, asked: Asked
+    table: Table, tables: Sequence[Table], calendar: Calendar, seconds: int, options: ReadOptions
 ) -> None:
     if not table.is_naive:
         return
-    zone = asked.zone or (ZoneInfo(table.format.zone) if table.format.zone else None)
+    zone = options.zone or (ZoneInfo(table.format.zone) if table.format.zone else None)
     if zone is None:
         zone = _zone_by_sessions(table, calendar, seconds)
     table.at, table.is_naive = table.at - _offsets(table.at, zone), False
@@ -151,7 +151,7 @@ def _zone_by_sessions(table: Table, calendar: Calendar, seconds: int) -> ZoneInf
             "in --tz Asia/Kolkata or --tz UTC"
         )
     zone, votes = fitting[0]
-    table.said.append(
+    table.notes.append(
         f"times without a zone read as {zone.key}, by which {votes.start + votes.end:,} sessions "
         "are the exchange's"
     )
@@ -189,4 +189,4 @@ def _set_aside(table: Table, opens: IntArray, seconds: int) -> None:
     if early.any():
         table.at, table.lines = table.at[~early], table.lines[~early]
         table.columns = [each[~early] for each in table.columns]
-        table.said.append(f"{int(early.sum()):,} rows of before the open set aside")
+        table.notes.append(f"{int(early.sum()):,} rows of before the open set aside")

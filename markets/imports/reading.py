@@ -31,7 +31,7 @@ _SYMBOLS_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadOptions:
     """Hold what the user said of a file that it does not say itself."""
 
     market: str
@@ -61,18 +61,18 @@ class Table:
     columns: list[FloatArray]
     """Open, high, low, close and volume."""
     lines: LineArray
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def where(self, row: int) -> str:
         """Return how a row is called in messages."""
         return f"{self.part.name}, {self.word} {self.lines[row]}"
 
 
-def read_table(part: Part, asked: Asked, report: Report) -> Table:
+def read_table(part: Part, options: ReadOptions, report: Report) -> Table:
     """Return the bars of a part; raise BadFile for the first row that is none."""
     grid = grid_of(part)
-    found = recognise(grid, asked.volume)
-    reader = _Reader(grid, found, asked)
+    found = recognise(grid, options.volume)
+    reader = _Reader(grid, found, options)
     for block in grid.blocks(found.after, reader.wanted, report):
         reader.take(block)
     return reader.table()
@@ -81,8 +81,8 @@ def read_table(part: Part, asked: Asked, report: Report) -> Table:
 class _Reader:
     """Take the blocks of a table and keep the rows that are bars of what was asked for."""
 
-    def __init__(self, grid: Grid, found: Found, asked: Asked) -> None:
-        self.grid, self.found, self.asked = grid, found, asked
+    def __init__(self, grid: Grid, found: Found, options: ReadOptions) -> None:
+        self.grid, self.found, self.options = grid, found, options
         self.format = found.format
         beside = [found.clock, found.volume, found.symbol, found.keep, found.expiry]
         places = [found.time, *found.prices, *(each for each in beside if each is not None)]
@@ -94,7 +94,7 @@ class _Reader:
         self.expiries = Column(np.int64)
         self.symbols: set[str] = set()
         self.seen: set[str] = set()
-        self.idle = self.options = self.others = self.without_volume = self.dates = 0
+        self.idle = self.option_rows = self.other_rows = self.without_volume = self.dates = 0
         self.unwanted = 0
 
     # --- Rows ---
@@ -153,12 +153,12 @@ class _Reader:
             if not count:
                 continue
             self.seen.add(name)
-            if self.asked.symbol:
-                wanted[code] = name.upper() == self.asked.symbol.upper()
+            if self.options.symbol:
+                wanted[code] = name.upper() == self.options.symbol.upper()
             elif is_option(name):
-                self.options += count
-            elif self._is_list and not is_of(name, self.asked.market):
-                self.others += count
+                self.option_rows += count
+            elif self._is_list and not is_of(name, self.options.market):
+                self.other_rows += count
             else:
                 wanted[code] = True
                 self.symbols.add(name)
@@ -184,7 +184,7 @@ class _Reader:
             except times.BadTime as error:
                 raise self._bad(block, error.row, error.reason) from error
         self.dates += int(read.is_date.sum())
-        if self.asked.since_1980:
+        if self.options.since_1980:
             at = np.where(read.is_naive, at, at + SECONDS_TO_1980)
         outside = np.flatnonzero((at < EARLIEST) | (at >= LATEST))
         if len(outside):
@@ -202,14 +202,14 @@ class _Reader:
 
     def _order(self) -> str:
         """Return which of two numbers of a date is the day, found over the whole file."""
-        known = self.asked.dates or self.format.dates
+        known = self.options.dates or self.format.dates
         below = (row for row in self.grid.head if row.line > self.found.after)
         row = next((each for each in below if len(each.cells) > self.found.time), None)
         if known or row is None or not times.is_ambiguous(row.cells[self.found.time]):
             return known
         seen = times.DateOrder()
         for block in self.grid.blocks(self.found.after, [self.found.time], lambda done: None):
-            seen.look(block.columns[0])
+            seen.observe(block.columns[0])
         order = seen.order()
         if order is None:
             text = row.cells[self.found.time].strip()
@@ -298,32 +298,32 @@ class _Reader:
         table = Table(
             *(self.grid.part, self.grid.word, self.format, at, bool(naive.all()), columns, lines)
         )
-        table.said += self._told()
+        table.notes += self._describe()
         return _in_order(table)
 
     def _require_one_symbol(self) -> None:
-        asked, name = self.asked, self.grid.part.name
-        names = sorted(self.seen if asked.symbol else self.symbols)
+        options, name = self.options, self.grid.part.name
+        names = sorted(self.seen if options.symbol else self.symbols)
         shown = ", ".join(names[:_SYMBOLS_SHOWN]) + (", ..." if len(names) > _SYMBOLS_SHOWN else "")
-        if asked.symbol:
-            if self.seen and asked.symbol.upper() not in map(str.upper, self.seen):
-                raise BadFile(f"{name}: it holds no {asked.symbol}; it holds {shown}")
+        if options.symbol:
+            if self.seen and options.symbol.upper() not in map(str.upper, self.seen):
+                raise BadFile(f"{name}: it holds no {options.symbol}; it holds {shown}")
             return
         if len(self.symbols) > 1 and not self._is_list:
             raise BadFile(f"{name}: it holds several symbols ({shown}); pick one with --symbol")
         stated = self.found.stated_symbol
         stem = re.search(self.format.stem, self.grid.part.stem) if self.format.stem else None
         for symbol in (*self.symbols, *([stated] if stated else []), *([stem[1]] if stem else [])):
-            if not asked.any_symbol and not is_of(symbol, asked.market):
+            if not options.any_symbol and not is_of(symbol, options.market):
                 raise BadFile(
-                    f"{name}: it is of {symbol}, and not of {asked.market}; if that is meant, "
+                    f"{name}: it is of {symbol}, and not of {options.market}; if that is meant, "
                     f"pass --symbol '{symbol}'"
                 )
 
     def _why_nothing(self) -> str:
-        if self.options or self.others:
-            rows = self.options + self.others
-            return f"holds no bars of {self.asked.market}: {rows:,} rows are of other instruments"
+        if self.option_rows or self.other_rows:
+            rows = self.option_rows + self.other_rows
+            return f"holds no bars of {self.options.market}: {rows:,} rows are of other instruments"
         if self.idle:
             return f"holds no bars: its {self.idle:,} rows have no prices"
         if self.unwanted:
@@ -331,15 +331,15 @@ class _Reader:
             return f"holds no bars: {column} is {value} in none of its {self.unwanted:,} rows"
         return "has a header and no rows"
 
-    def _told(self) -> list[str]:
+    def _describe(self) -> list[str]:
         known = self.format
         told = [known.title]
         if known.note:
             told.append(known.note)
-        if self.symbols and not self.asked.symbol:
+        if self.symbols and not self.options.symbol:
             told.append(f"of {' and '.join(sorted(self.symbols))}")
-        if self.options:
-            told.append(f"{self.options:,} rows of options passed over")
+        if self.option_rows:
+            told.append(f"{self.option_rows:,} rows of options passed over")
         if self.idle:
             told.append(f"{self.idle:,} rows without prices passed over")
         if self.without_volume:
@@ -367,7 +367,7 @@ def _in_order(table: Table) -> Table:
     if len(steps) and 2 * int((steps < 0).sum()) > len(steps):
         table.at, table.lines = table.at[::-1], table.lines[::-1]
         table.columns = [each[::-1] for each in table.columns]
-        table.said.append("newest first, turned round")
+        table.notes.append("newest first, turned round")
         steps = np.diff(table.at)
     wrong = np.flatnonzero(steps <= 0)
     if len(wrong):

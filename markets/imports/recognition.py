@@ -124,7 +124,7 @@ def _placed(grid: Grid, row: Row, known: Format, names: list[str], volume: str) 
         raise BadFile(_lacks(grid, row, lacks))
     clock = _place(names, (known.clock,)) if known.clock else None
     if clock is None and known.key == "plain":
-        clock = _clock_beside(names, time)
+        clock = _clock_column(names, time)
     return Found(
         known,
         row.line,
@@ -138,7 +138,7 @@ def _placed(grid: Grid, row: Row, known: Format, names: list[str], volume: str) 
     )
 
 
-def _clock_beside(names: list[str], time: int) -> int | None:
+def _clock_column(names: list[str], time: int) -> int | None:
     """Return the column of the time of day where a plain table has date and time apart."""
     if names[time] == "date" and "time" in names:
         return names.index("time")

@@ -97,7 +97,7 @@ def _rows(
     if any(times.is_ambiguous(row.cells[places[0]]) for row in grid.head if row.line > after):
         seen = times.DateOrder()
         for block in grid.blocks(after, [places[0]], lambda done: None):
-            seen.look(block.columns[0])
+            seen.observe(block.columns[0])
         order = seen.order()
         if order is None:
             raise BadFile(

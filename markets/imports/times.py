@@ -69,7 +69,7 @@ class DateOrder:
     largest_first: int = 0
     largest_second: int = 0
 
-    def look(self, cells: pa.StringArray) -> None:
+    def observe(self, cells: pa.StringArray) -> None:
         """Take the dates of a column into account."""
         for shape, _, matrix in _shapes(cells):
             found = _LAYOUT.fullmatch(shape)

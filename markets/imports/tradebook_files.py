@@ -96,7 +96,7 @@ def opened_tables(
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror}") from error
     if first.startswith(b"PK\x03\x04"):
-        with _damage_told(path):
+        with _naming_damage(path):
             yield _of_workbook(path, wanted)
         return
     for magic, what in MAGIC:
@@ -176,7 +176,7 @@ def _refusal(name: str, seen: Sequence[Row], wanted: Sequence[str]) -> BadFile:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except BadFile:

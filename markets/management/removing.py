@@ -91,7 +91,7 @@ def _after_asking(
     if not plan.bars and not plan.restored:
         stdout.write(f"{what}: there is no such bar. Nothing was changed.")
         return
-    for line in _told(plan):
+    for line in _describe(plan):
         stdout.write(line)
     if options["dry_run"]:
         stdout.write("Dry run: nothing was changed.")
@@ -109,8 +109,8 @@ def _after_asking(
     stdout.write(f"Done: {done.bars:,} bars removed, {done.restored:,} as they were before.")
 
 
-def _told(plan: Removed) -> list[str]:
-    span = f"{bar_rule.told(plan.first or 0)} to {bar_rule.told(plan.last or 0)}"
+def _describe(plan: Removed) -> list[str]:
+    span = f"{bar_rule.format_ist(plan.first or 0)} to {bar_rule.format_ist(plan.last or 0)}"
     lines = [f"Would remove {plan.bars:,} bars, {span}."]
     if plan.restored:
         lines.append(f"{plan.restored:,} bars would be again what they were before it.")

@@ -13,7 +13,7 @@ from markets.imports.tradebook import parse
 from markets.models import CameBy, Reading, Source
 from markets.simulator import exogenous, owner
 from markets.simulator.pace import first_instant
-from markets.simulator.price_path import Path
+from markets.simulator.price_path import PricePath
 from markets.simulator.quotes import put_quotes
 from markets.simulator.world import World
 from tradingsite import clock
@@ -44,7 +44,7 @@ def make_history(
     market: str,
     until: int | None = None,
     report: Report = lambda what, written, total: None,
-    path: Path | None = None,
+    path: PricePath | None = None,
 ) -> int:
     """Write a market's generated bars and features up to an instant; return how many bars.
 
@@ -55,7 +55,7 @@ def make_history(
         raise ValueError(f"{market} has {' and '.join(sorted(others))} bars, which stay unmixed")
     until = first_instant() if until is None else until
     calendar = store.load_calendar(market)
-    path = path or Path.build(market, calendar, settings.SIM_SEED)
+    path = path or PricePath.build(market, calendar, settings.SIM_SEED)
     bars = {
         timeframe: path.bars(timeframe, until - int(YEARS[timeframe] * YEAR_SECONDS), until)
         for timeframe in MARKETS[market].timeframes
@@ -79,14 +79,14 @@ def make_history(
 
 
 def import_simulated_history(
-    market: str, until: int | None = None, path: Path | None = None
+    market: str, until: int | None = None, path: PricePath | None = None
 ) -> int:
     """Import what the simulated owner did by hand up to an instant; return how many are new.
 
     It goes through the trade book, as an owner's own history does, and no further back than bars.
     """
     until = first_instant() if until is None else until
-    path = path or Path.build(market, store.load_calendar(market), settings.SIM_SEED)
+    path = path or PricePath.build(market, store.load_calendar(market), settings.SIM_SEED)
     world = _world_of(path, until)
     text = owner.tradebook(world, min(owner.HISTORY_YEARS, YEARS["15m"]))
     name = "the simulated owner's trade book"
@@ -94,7 +94,7 @@ def import_simulated_history(
     return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.new
 
 
-def _make_readings(market: str, path: Path, until: int, report: Report) -> None:
+def _make_readings(market: str, path: PricePath, until: int, report: Report) -> None:
     """Write what stood beside the bars, as far back as the longest of them reach."""
     world, start = _world_of(path, until), until - int(max(YEARS.values()) * YEAR_SECONDS)
     for series in exogenous_capture.of_market(market):
@@ -103,7 +103,7 @@ def _make_readings(market: str, path: Path, until: int, report: Report) -> None:
         rows = exogenous.rows_of(
             series.name, world, settings.SIM_SEED, max(start, int(path.opens_at[0])), until
         )
-        exogenous_capture.keep(series, rows, Source.GENERATED)
+        exogenous_capture.upsert(series, rows, Source.GENERATED)
         report(f"{market} {series.name}", len(rows), len(rows))
 
 
@@ -114,7 +114,7 @@ def _lacks_readings(market: str) -> bool:
     return not found.issuperset(SERIES_OF[market])
 
 
-def _world_of(path: Path, until: int) -> World:
+def _world_of(path: PricePath, until: int) -> World:
     """Return the world of a path; its other market, of which nothing is asked, is the same."""
     nse = store.load_calendar("nifty")
     return World.build(lambda: float(until), settings.SIM_SEED, nse=nse, nifty=path, btc=path)

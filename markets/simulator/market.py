@@ -17,9 +17,9 @@ from markets.domain.calendar import Calendar
 from markets.domain.instruments import Instruments
 from markets.domain.timeframes import seconds
 from markets.models import Bar, Source
-from markets.simulator.pace import Keeper, Pace, start_clock
-from markets.simulator.price_path import Path
-from markets.simulator.prices import PricePath
+from markets.simulator.pace import ClockKeeper, Pace, start_clock
+from markets.simulator.price_path import PricePath
+from markets.simulator.prices import PriceSource
 from markets.simulator.quotes import put_quotes
 from markets.simulator.stored import StoredPath
 from markets.simulator.world import World
@@ -30,7 +30,7 @@ from tradingsite.registry import MARKETS
 from tradingsite.supervision.heartbeat import Beat
 
 LOOP_SECONDS = 0.4
-LOOK_AGAIN_SECONDS = 10.0
+RECHECK_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Feed:
     """Reveal one generated market's path as its time comes."""
 
     market: str
-    path: Path
+    path: PricePath
     instruments: Instruments
     stored: StoredPath | None = None
     """The bars of a market that is not generated, to be lived through again."""
@@ -53,20 +53,20 @@ class Feed:
     _looked_at: float = float("-inf")
 
     @classmethod
-    def of(cls, market: str, calendar: Calendar, path: Path | None = None) -> "Feed":
+    def of(cls, market: str, calendar: Calendar, path: PricePath | None = None) -> "Feed":
         """Return the feed of a market, on the path of the settings' seed unless given another."""
-        path = path or Path.build(market, calendar, settings.SIM_SEED)
+        path = path or PricePath.build(market, calendar, settings.SIM_SEED)
         found = store.sources(market)
         stored = StoredPath.of(market) if found and found != {Source.GENERATED} else None
         return cls(market, path, Instruments(market, calendar), stored)
 
-    def prices_at(self, at: float) -> PricePath:
+    def prices_at(self, at: float) -> PriceSource:
         """Return the path that says what the market is worth, from an instant on."""
         return self.stored if self.stored and self.stored.covers(at) else self.path
 
     def is_ours(self) -> bool:
         """Return whether the market's bars are generated; looked up every few seconds."""
-        if time.monotonic() - self._looked_at >= LOOK_AGAIN_SECONDS:
+        if time.monotonic() - self._looked_at >= RECHECK_SECONDS:
             found = store.sources(self.market)
             was, self._is_ours = self._is_ours, found == {Source.GENERATED}
             self._looked_at = time.monotonic()
@@ -84,7 +84,7 @@ class Feed:
         elif self.stored and self.stored.covers(at):
             underlying = self.stored.price(at)
         else:
-            self._say_left_alone()
+            self._notify_left_alone()
             return
         if underlying is None:
             self.says = f"{self.market} closed"
@@ -126,7 +126,7 @@ class Feed:
                 newest[timeframe] = int(opens_at.timestamp())
         return newest
 
-    def _say_left_alone(self) -> None:
+    def _notify_left_alone(self) -> None:
         if not self._found:
             self.says = f"{self.market} has no bars yet"
             return
@@ -147,7 +147,9 @@ class Feed:
 class Simulator:
     """Run the simulated markets against one clock."""
 
-    def __init__(self, feeds: list[Feed], keeper: Keeper, beat: Beat, lock: ProcessLock) -> None:
+    def __init__(
+        self, feeds: list[Feed], keeper: ClockKeeper, beat: Beat, lock: ProcessLock
+    ) -> None:
         self.feeds = feeds
         self._lock = lock
         self._keeper = keeper
@@ -166,7 +168,7 @@ class Simulator:
         feeds = [Feed.of(market, calendar) for market, calendar in calendars.items()]
         pace = Pace(calendars["nifty"], settings.SIM_SPEED, settings.SIM_NIGHT_SPEED)
         newest = [newest_close(market) for market in MARKETS]
-        return cls(feeds, Keeper(start_clock(max(newest)), pace), beat, lock)
+        return cls(feeds, ClockKeeper(start_clock(max(newest)), pace), beat, lock)
 
     def world(self) -> World:
         """Return the market that the simulated services show, on this market's own paths."""
@@ -184,9 +186,9 @@ class Simulator:
             feed.step(at)
         says = ", ".join(feed.says for feed in self.feeds)
         if self._ends_at is not None and at >= self._ends_at:
-            self._say_ended()
+            self._notify_ended()
             return
-        self._keeper.keep()
+        self._keeper.advance()
         now = clock.from_seconds(self._keeper.now()).astimezone(clock.IST)
         self._beat.beat("running", f"{now:%a %d %b %H:%M} IST at {self._keeper.speed:.0f}x; {says}")
 
@@ -194,7 +196,7 @@ class Simulator:
         """Stop the market's time where it is."""
         self._keeper.freeze()
 
-    def _say_ended(self) -> None:
+    def _notify_ended(self) -> None:
         text = "The generated market is over: its calendar ends here, and market time stands still."
         self._beat.beat("ended", text)
         notices.notify("infrastructure", "warning", "simulator:ended", text)

@@ -4,7 +4,7 @@ His rule, which the personal bot is to find out: he looks at the market two to f
 at moments of his own, and compares the price with the closes of the last five sessions. He sells
 what has run up and buys what has come down, more of it the further it went, up to three lots, and
 leaves what has come back; before his contract expires he closes it. He is no machine: about one
-look in five ends without a trade he should have made, one in ten with one lot on a whim, and he
+intent in five ends without a trade he should have made, one in ten with one lot on a whim, and he
 never moves more than two lots at once.
 
 All of it follows from the seed, so his history and his future are one person's.
@@ -49,7 +49,7 @@ TRADEBOOK_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Intent:
     """One look at the market: when, how many lots he changes, how many he holds after it."""
 
     at: float
@@ -64,64 +64,64 @@ class Owner:
         self._world = world
         self._account = account
         self._date: dt.date | None = None
-        self._plan: list[Look] = []
+        self._plan: list[Intent] = []
         self.last_refusal = ""
         """Why his newest refused order was not taken."""
 
     def bring(self) -> None:
         """Put into a new account what he holds by his looks of before it was opened."""
         date = trading_date(int(self._world.now()))
-        before = looks(self._world, date - _LONGEST_MONTH, date)
+        before = intents(self._world, date - _LONGEST_MONTH, date)
         held = next((each.held for each in reversed(before) if each.at <= self._world.now()), 0)
         if held:
             row = near_future(self._world, date)
             _, close = self._account.worth(row.exchange, row.symbol)
             self._account.portfolio.bring(row, held * row.lot_size, close)
-            self._account.book.keep()
+            self._account.book.save()
 
     def step(self) -> None:
-        """Place the order of a look whose moment has come."""
+        """Place the order of a intent whose moment has come."""
         now = self._world.now()
         date = trading_date(int(now))
         if date != self._date:
             # What lies before a start he did before it, or never.
-            self._plan = [look for look in looks(self._world, date, date) if look.at > now]
+            self._plan = [intent for intent in intents(self._world, date, date) if intent.at > now]
             self._date = date
         while self._plan and self._plan[0].at <= now:
-            look = self._plan.pop(0)
-            if look.lots:
-                self._trade(look)
+            intent = self._plan.pop(0)
+            if intent.lots:
+                self._trade(intent)
 
-    def _trade(self, look: Look) -> None:
-        row = near_future(self._world, trading_date(int(look.at)))
-        side = 1 if look.lots > 0 else -1
-        ask = market_ask(row, side, abs(look.lots) * row.lot_size, "NRML")
+    def _trade(self, intent: Intent) -> None:
+        row = near_future(self._world, trading_date(int(intent.at)))
+        side = 1 if intent.lots > 0 else -1
+        ask = market_ask(row, side, abs(intent.lots) * row.lot_size, "NRML")
         try:
             self._account.place(ask)
         except KiteError as error:
-            # A person who is refused shrugs; his next look may go through.
+            # A person who is refused shrugs; his next intent may go through.
             self.last_refusal = error.message
 
 
-def looks(world: World, first: dt.date, last: dt.date) -> list[Look]:
+def intents(world: World, first: dt.date, last: dt.date) -> list[Intent]:
     """Return his looks from one date to another, both included."""
     nse = world.prices.nse
     # He is flat on every expiry, so from there on his position is known wherever one starts.
     expiries_before = expiries(nse, first - _LONGEST_MONTH, first)
     sessions = nse.sessions(expiries_before[-1] if expiries_before else first, last)
     expiring = set(expiries(nse, first - _LONGEST_MONTH, last + _LONGEST_MONTH))
-    found: list[Look] = []
+    found: list[Intent] = []
     held = 0
     for session in sessions:
         for at in _moments(session):
             change = _change(world, at, held)
             held += change
-            found.append(Look(at, change, held))
+            found.append(Intent(at, change, held))
         following = nse.next_session(session.opens_at)
         if following and following.date in expiring and held:
-            found.append(Look(session.closes_at - LEAVES_SECONDS, -held, 0))
+            found.append(Intent(session.closes_at - LEAVES_SECONDS, -held, 0))
             held = 0
-    return [look for look in found if first <= trading_date(int(look.at)) <= last]
+    return [intent for intent in found if first <= trading_date(int(intent.at)) <= last]
 
 
 def near_future(world: World, date: dt.date) -> Listed:
@@ -143,9 +143,9 @@ def tradebook(world: World, years: float = HISTORY_YEARS, book: Book | None = No
     text = io.StringIO()
     writer = csv.DictWriter(text, TRADEBOOK_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for look in looks(world, first, trading_date(int(by_looks_until))):
-        if look.lots and look.at <= by_looks_until:
-            writer.writerow(_row_of_look(world, look))
+    for intent in intents(world, first, trading_date(int(by_looks_until))):
+        if intent.lots and intent.at <= by_looks_until:
+            writer.writerow(_row_of_intent(world, intent))
     for trade, expiry in book.executions if book else ():
         if trade.exchange in _SEGMENT_EXCHANGES and trading_date(int(trade.at)) >= first:
             exchange = _SEGMENT_EXCHANGES[trade.exchange]
@@ -157,14 +157,14 @@ def tradebook(world: World, years: float = HISTORY_YEARS, book: Book | None = No
     return text.getvalue()
 
 
-def _row_of_look(world: World, look: Look) -> dict[str, str]:
-    date = trading_date(int(look.at))
+def _row_of_intent(world: World, intent: Intent) -> dict[str, str]:
+    date = trading_date(int(intent.at))
     row = near_future(world, date)
-    price = world.quoter.price(row, look.at) + (0.1 if look.lots > 0 else -0.1)
-    number = int(look.at) % 100_000_000
+    price = world.quoter.price(row, intent.at) + (0.1 if intent.lots > 0 else -0.1)
+    number = int(intent.at) % 100_000_000
     numbers = str(number), f"{date:%y%m%d}9{number:08d}"
-    units = look.lots * row.lot_size
-    return _row("NSE", row.symbol, row.expiry, units, price, look.at, numbers)
+    units = intent.lots * row.lot_size
+    return _row("NSE", row.symbol, row.expiry, units, price, intent.at, numbers)
 
 
 def _row(

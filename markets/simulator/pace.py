@@ -51,7 +51,7 @@ class Pace:
         return int(at) + 86_400
 
 
-class Keeper:
+class ClockKeeper:
     """Keep the market's clock going: nobody else writes its file."""
 
     def __init__(self, simulated: SimulatedClock, pace: Pace) -> None:
@@ -67,7 +67,7 @@ class Keeper:
         """Return the speed last written."""
         return self._anchor().speed
 
-    def keep(self) -> None:
+    def advance(self) -> None:
         """Write the anchor again when it is due: time goes on from where readers see it."""
         anchor, real = self._anchor(), time.time()
         now = anchor.at(real)

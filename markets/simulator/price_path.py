@@ -45,20 +45,20 @@ class Deviation(NamedTuple):
     """Standard deviation of the swing, as a ratio of the price."""
 
     @property
-    def keep(self) -> float:
+    def persistence(self) -> float:
         """Return the part of the swing that is left after a step."""
         return 0.5 ** (STEP_SECONDS / 3_600.0 / self.half_life_hours)
 
     @property
     def shock(self) -> float:
         """Return the standard deviation of what a step adds to the swing."""
-        return self.deviation_ratio * math.sqrt(1.0 - self.keep**2)
+        return self.deviation_ratio * math.sqrt(1.0 - self.persistence**2)
 
     def path(self, stream: np.random.Generator, scale: FloatArray) -> FloatArray:
         """Return the swing after each step, its shocks multiplied by a scale."""
-        keep = self.keep
+        persistence = self.persistence
         shocks = (self.shock * scale * stream.standard_normal(len(scale))).tolist()
-        values = accumulate(shocks, lambda value, shock: keep * value + shock)
+        values = accumulate(shocks, lambda value, shock: persistence * value + shock)
         return np.fromiter(values, dtype=np.float64, count=len(shocks))
 
 
@@ -141,7 +141,7 @@ WORLDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PricePath:
     """Hold one market's whole path: prices in ticks at each three-minute step of its sessions."""
 
     market: str
@@ -163,7 +163,7 @@ class Path:
     """When the index has no price and futures have: such a bar is part of the one before it."""
 
     @classmethod
-    def build(cls, market: str, calendar: Calendar, seed: int = 7, edge: bool = True) -> Path:
+    def build(cls, market: str, calendar: Calendar, seed: int = 7, edge: bool = True) -> PricePath:
         """Return the path of a market, the same for the same seed and calendar.
 
         `edge=False` takes swings and drifts out and gives the swings' variance to the random

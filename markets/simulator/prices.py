@@ -22,8 +22,8 @@ _REFERENCE = 25_000.0
 _SWINGS = (180, 3_600, 86_400, 12 * 86_400)
 
 
-class PricePath(Protocol):
-    """A price for every instant: `markets.simulator.price_path.Path`, or bars that were stored."""
+class PriceSource(Protocol):
+    """A price for every instant: a generated `PricePath`, or bars that were stored."""
 
     @property
     def ends_at(self) -> int:
@@ -67,7 +67,7 @@ FOLLOWERS: dict[str, Follower] = {
 class Prices:
     """Answer what an underlying is worth."""
 
-    def __init__(self, nifty: PricePath, btc: PricePath, nse: Calendar, seed: int = 7) -> None:
+    def __init__(self, nifty: PriceSource, btc: PriceSource, nse: Calendar, seed: int = 7) -> None:
         self.nse = nse
         self._paths = {"NIFTY": nifty, "BTC": btc}
         self._seed = seed

@@ -129,7 +129,7 @@ class Servers:
         for name, service in self.services.items():
             port = getattr(self._ports, name)
             runner = web.AppRunner(
-                self._owned(service.app()),
+                self._only_this_desk(service.app()),
                 access_log=None,
                 shutdown_timeout=SHUTDOWN_SECONDS,
                 max_line_size=LONGEST_LINE_BYTES,
@@ -148,7 +148,7 @@ class Servers:
             host, found = runner.addresses[0][:2]
             self.addresses[name] = f"http://{host}:{found}"
 
-    def _owned(self, app: web.Application) -> web.Application:
+    def _only_this_desk(self, app: web.Application) -> web.Application:
         """Have a service say whose it is, and refuse what was meant for another desk's."""
         if not self._desk:
             return app

@@ -15,8 +15,8 @@ from markets.domain.calendar import (
 )
 from markets.simulator.board import Board, Quoter
 from markets.simulator.listing import Exchange, Listing
-from markets.simulator.price_path import Path
-from markets.simulator.prices import PricePath, Prices
+from markets.simulator.price_path import PricePath
+from markets.simulator.prices import Prices, PriceSource
 
 # Real time for which one evaluation of all quotes serves: ticks come a few times a second.
 BOARD_SECONDS = 0.2
@@ -43,13 +43,13 @@ class World:
         seed: int = 7,
         *,
         nse: Calendar | None = None,
-        nifty: PricePath | None = None,
-        btc: PricePath | None = None,
+        nifty: PriceSource | None = None,
+        btc: PriceSource | None = None,
     ) -> World:
         """Return the world of a seed; a path that is given takes the generated one's place."""
         nse = nse or NseCalendar(nse_sessions())
-        nifty = nifty or Path.build("nifty", nse, seed)
-        btc = btc or Path.build("btc", CryptoCalendar(), seed)
+        nifty = nifty or PricePath.build("nifty", nse, seed)
+        btc = btc or PricePath.build("btc", CryptoCalendar(), seed)
         prices = Prices(nifty, btc, nse, seed)
         exchange = Exchange(prices)
         return cls(now, prices, exchange, Quoter(exchange, seed))

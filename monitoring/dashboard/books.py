@@ -153,7 +153,7 @@ def _fill(book: Book, day_starts_at: dt.datetime, now: dt.datetime) -> None:
     book.bars = {bar.timeframe: bar for bar in _newest_bars(book.market)}
     if book.market.calendar == "NSE":
         book.calendar = calendar_round(alias, now)
-    book.beside = freshness.beside_bars(book.market, book.calendar, now)
+    book.beside = freshness.exogenous(book.market, book.calendar, now)
 
 
 def past_marks(market: Market, day_starts_at: dt.datetime) -> list[Mark]:

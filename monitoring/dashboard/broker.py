@@ -90,7 +90,7 @@ def keep_for_later(request: HttpRequest) -> None:
 @sensitive_variables("pasted")
 def _take(request: HttpRequest, pasted: str) -> None:
     try:
-        user = token_refresh.take_request_token(pasted, request.user.get_username())
+        user = token_refresh.exchange_request_token(pasted, request.user.get_username())
     except (LoginRefused, LoginUnavailable) as error:
         messages.add_message(request, messages.ERROR, _sentence(error), FAIL)
     else:

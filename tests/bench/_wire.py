@@ -87,7 +87,7 @@ class _Desk:
         from markets import store
         from markets.simulator import credentials, history
         from markets.simulator.market import Feed
-        from markets.simulator.price_path import Path as PricePath
+        from markets.simulator.price_path import PricePath as PricePath
         from markets.venues.kite.token import KiteConfig, TokenStore
         from markets.venues.kite.venue import KiteVenue
         from markets.venues.limiter import KINDS, RateLimiter, Rule

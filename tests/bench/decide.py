@@ -157,7 +157,7 @@ class _Bot:
         from markets.domain.instruments import Instruments
         from markets.simulator import history
         from markets.simulator.market import Feed
-        from markets.simulator.price_path import Path as PricePath
+        from markets.simulator.price_path import PricePath as PricePath
         from markets.venues.paper import PaperVenue
         from tradingsite.registry import BOTS
 

@@ -13,8 +13,8 @@ from markets.domain import features
 from markets.domain.bars import Bars
 from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.domain.exogenous import HISTORY_SECONDS, Readings
-from markets.simulator.price_path import Path
-from tests import beside
+from markets.simulator.price_path import PricePath
+from tests import exogenous
 
 BARS = 36_000
 NEW_BARS = 60
@@ -24,17 +24,17 @@ MARKET, TIMEFRAME, CONTEXTS = "nifty", "15m", ("1h", "1d")
 def run() -> dict[str, float]:
     """Return the figures."""
     calendar = NseCalendar(nse_sessions())
-    path = Path.build(MARKET, calendar)
+    path = PricePath.build(MARKET, calendar)
     own = path.bars(TIMEFRAME, 0, path.ends_at)
     own = own.slice(len(own) - BARS)
     bars = {name: path.bars(name, 0, path.ends_at) for name in CONTEXTS} | {TIMEFRAME: own}
 
-    readings = beside.beside(MARKET, 0, path.ends_at)
+    readings = exogenous.all_series(MARKET, 0, path.ends_at)
 
     def recent(since: int | None) -> dict[str, Readings]:
         # As the store loads them.
         start = 0 if since is None else since - HISTORY_SECONDS
-        return {name: beside.since(each, start) for name, each in readings.items()}
+        return {name: exogenous.since(each, start) for name, each in readings.items()}
 
     def timed(known: dict[str, Bars], since: int | None) -> tuple[features.Features, float]:
         near = recent(since)

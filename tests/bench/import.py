@@ -117,7 +117,7 @@ def ours(file: str) -> None:
 
     with _measured(beyond), mock.patch.object(import_batches, "_features", return_value=0):
         calendar = store.load_calendar(MARKET)
-        read = bar_files.read_files([Path(file)], "1m", calendar, bar_files.Asked(MARKET))
+        read = bar_files.read_files([Path(file)], "1m", calendar, bar_files.ReadOptions(MARKET))
         import_batches.import_bars(MARKET, read.bars, file=file)
 
 

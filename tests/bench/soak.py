@@ -143,7 +143,7 @@ class _Desk:
         from markets import store
         from markets.simulator import history
         from markets.simulator.market import Feed
-        from markets.simulator.price_path import Path as PricePath
+        from markets.simulator.price_path import PricePath as PricePath
         from tradingsite.registry import BOTS
 
         self.bot, self.venue, self.faults = BOTS[slug], venue, faults

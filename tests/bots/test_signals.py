@@ -37,11 +37,11 @@ UNTIL = int(ist("2026-05-29 15:30").timestamp())
 @pytest.fixture
 def desk(set_market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have days of a market, its owner's trades, and a personal model."""
-    from markets.simulator.price_path import Path
+    from markets.simulator.price_path import PricePath
 
     seed_days("nifty")
     calendar = calendar_of("nifty")
-    path = Path.build("nifty", NseCalendar(nse_sessions()))
+    path = PricePath.build("nifty", NseCalendar(nse_sessions()))
     bars = path.bars("1d", UNTIL - 4 * 365 * 86_400, UNTIL)
     store.save_bars("nifty", "1d", bars, Source.GENERATED)
     store.rebuild_features("nifty", "1d")

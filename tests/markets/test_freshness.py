@@ -117,7 +117,7 @@ def test_what_stands_beside_the_bars_is_read_in_one_query(
     seed_days("nifty")
     now = ist("2026-06-02 13:42")
     market = MARKETS["nifty"]
-    assert set(freshness.beside_bars(market, NSE, now).values()) == {None}
+    assert set(freshness.exogenous(market, NSE, now).values()) == {None}
     Reading.on("nifty").objects.create(
         series="INDIA VIX 15m", at=ist("2026-06-02 13:30"), value=Decimal("13.4"), source="venue"
     )
@@ -125,7 +125,7 @@ def test_what_stands_beside_the_bars_is_read_in_one_query(
         venue="kite", date=now.date(), fetched_at=ist("2026-06-02 09:05"), rows=1, sha256="x"
     )
     with django_assert_num_queries(1, using="nifty"):  # type: ignore[operator]  # pytest-django's
-        found = freshness.beside_bars(market, NSE, now)
+        found = freshness.exogenous(market, NSE, now)
     assert found["India VIX"] == Datum(ist("2026-06-02 13:30"), ist("2026-06-02 13:45"))
     assert found["NIFTY instruments"] == Datum(ist("2026-06-02 09:05"), ist("2026-06-03 09:10"))
     assert state(found["India VIX"], ist("2026-06-02 13:48")) == "late"
@@ -136,12 +136,12 @@ def test_funding_is_due_as_often_as_it_came() -> None:
     market, first = MARKETS["btc"], ist("2026-06-02 12:30")
     rows = Reading.on("btc").objects
     rows.create(series="FUNDING", at=first, value=Decimal("0.0001"), source="venue")
-    alone = freshness.beside_bars(market, CRYPTO, first)["BTC funding"]
+    alone = freshness.exogenous(market, CRYPTO, first)["BTC funding"]
     assert alone and alone.due_at == first + dt.timedelta(hours=8)
     rows.create(
         series="FUNDING", at=first + dt.timedelta(hours=1), value=Decimal(0), source="venue"
     )
-    found = freshness.beside_bars(market, CRYPTO, first)["BTC funding"]
+    found = freshness.exogenous(market, CRYPTO, first)["BTC funding"]
     assert found == Datum(first + dt.timedelta(hours=1), first + dt.timedelta(hours=2))
 
 

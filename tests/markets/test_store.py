@@ -176,7 +176,7 @@ def test_the_panel_carries_the_funding_of_each_bar_its_close_included() -> None:
 def test_a_reading_that_is_no_number_counts_as_none() -> None:
     bars = histories.four_hours(13)
     paid = histories.put_funding(bars)
-    exogenous_capture.keep(
+    exogenous_capture.upsert(
         exogenous_capture.FUNDING, [(int(paid.at[2]), Decimal("NaN"))], Source.VENUE
     )
     found = store.load_readings("btc", "FUNDING")
@@ -195,8 +195,8 @@ def test_what_comes_late_is_computed_into_the_rows_that_would_have_known() -> No
     assert np.array_equal(store.load_features("btc", "4h").values, late)
     assert not np.array_equal(without, late)
     # The last payment is of the last close, which no stored row knows of.
-    assert store.follow_readings("btc", int(bars.closes_at[-1])) == 0
-    assert store.follow_readings("btc", int(bars.closes_at[-1]) - 4 * 3_600) == 1
+    assert store.recompute_features_after("btc", int(bars.closes_at[-1])) == 0
+    assert store.recompute_features_after("btc", int(bars.closes_at[-1]) - 4 * 3_600) == 1
 
 
 def test_the_last_quote_is_the_one_of_the_markets_own_instrument() -> None:

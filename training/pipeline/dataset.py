@@ -238,8 +238,8 @@ def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
 
 def _require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
     try:
-        store.require_lawful(alias, timeframe, bars, calendar)
-    except store.UnlawfulTable as error:
+        store.require_on_calendar(alias, timeframe, bars, calendar)
+    except store.OffCalendarTable as error:
         raise UnsoundData(str(error)) from error
 
 

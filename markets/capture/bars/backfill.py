@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from markets import store
 from markets.capture import exogenous as exogenous_capture
 from markets.capture.bars import gaps, polling, sources, storage
-from markets.capture.bars.policy import Rule
-from markets.capture.bars.polling import Want
-from markets.capture.bars.storage import Kept
+from markets.capture.bars.policy import CollectionPolicy
+from markets.capture.bars.polling import BarRequest
+from markets.capture.bars.storage import UpsertCounts
 from markets.domain import timeframes
 from markets.domain.bar_rule import Span
 from markets.domain.bars import Bars
@@ -40,48 +40,48 @@ def backfill(
     timeframe: str,
     start: int,
     end: int,
-    rule: Rule,
+    policy: CollectionPolicy,
     report: Report = lambda done, total: None,
-) -> Kept:
+) -> UpsertCounts:
     """Store a timeframe's bars that open in [start, end) and have closed; return what changed.
 
     Raises Retry or Degraded where a piece does not come at the third try; the pieces before it
     are stored then, with their features.
     """
     pieces = list(_pieces(market, timeframe, start, end))
-    kept = Kept()
+    counts = UpsertCounts()
     try:
         for first, stop in pieces:
-            kept = _sum(kept, _store(market, timeframe, first, stop, rule))
+            counts = _sum(counts, _store(market, timeframe, first, stop, policy))
             report(stop - start, end - start)
     finally:
-        if kept.new or kept.corrected:
-            for each in store.touched_by(market, timeframe):
+        if counts.new or counts.corrected:
+            for each in store.dependent_timeframes(market, timeframe):
                 store.append_features(market, each, start - timeframes.seconds(each))
     _record_left_out(market, timeframe, start, end)
-    return kept
+    return counts
 
 
 def repair(
     market: str,
     timeframe: str,
     missing: Sequence[Span],
-    rule: Rule,
+    policy: CollectionPolicy,
     report: Report = lambda done, total: None,
-) -> Kept:
+) -> UpsertCounts:
     """Ask once more for missing bars, as few requests as hold them all; return what changed."""
-    kept = Kept()
+    counts = UpsertCounts()
     windows = plan(market, timeframe, missing)
     try:
         for number, (first, stop) in enumerate(windows, start=1):
-            kept = _sum(kept, _store(market, timeframe, first, stop, rule))
+            counts = _sum(counts, _store(market, timeframe, first, stop, policy))
             report(number, len(windows))
     finally:
-        if kept.new or kept.corrected:
-            for each in store.touched_by(market, timeframe):
+        if counts.new or counts.corrected:
+            for each in store.dependent_timeframes(market, timeframe):
                 since = windows[0][0] - timeframes.seconds(each)
                 store.append_features(market, each, since)
-    return kept
+    return counts
 
 
 def plan(market: str, timeframe: str, missing: Sequence[Span]) -> list[tuple[int, int]]:
@@ -97,10 +97,12 @@ def plan(market: str, timeframe: str, missing: Sequence[Span]) -> list[tuple[int
     return windows
 
 
-def backfill_readings(series: exogenous_capture.Series, start: int, end: int, rule: Rule) -> int:
+def backfill_readings(
+    series: exogenous_capture.Series, start: int, end: int, policy: CollectionPolicy
+) -> int:
     """Store a series' readings in (start, end]; return how many are new or changed."""
     rows = _tried(lambda: exogenous_capture.fetch(series, start, end), series.name)
-    return exogenous_capture.keep(series, rows, rule.source)
+    return exogenous_capture.upsert(series, rows, policy.source)
 
 
 def first_instant(timeframe: str, end: int) -> int:
@@ -108,14 +110,18 @@ def first_instant(timeframe: str, end: int) -> int:
     return end - int(YEARS[timeframe] * 365.25 * DAY_SECONDS)
 
 
-def _store(market: str, timeframe: str, start: int, stop: int, rule: Rule) -> Kept:
+def _store(
+    market: str, timeframe: str, start: int, stop: int, policy: CollectionPolicy
+) -> UpsertCounts:
     venue, calendar = sources.venue_of(market), store.load_calendar(market)
-    want = Want(sources.INSTRUMENTS[market], timeframe, start, stop, start)
+    request = BarRequest(sources.INSTRUMENTS[market], timeframe, start, stop, start)
     what = f"{market} {timeframe} from {clock.from_seconds(start):%Y-%m-%d}"
-    bars: Bars = _tried(lambda: polling.read(venue, calendar, want), what)
+    bars: Bars = _tried(lambda: polling.fetch(venue, calendar, request), what)
     found = {timeframe: bars}
     # Features need all of it, and are computed once at the end.
-    return storage.keep(market, found, rule.source, corrects=rule.collects, with_features=False)
+    return storage.upsert(
+        market, found, policy.source, corrects=policy.collects, with_features=False
+    )
 
 
 def _tried(ask: Callable[[], polling.Result], what: str) -> polling.Result:
@@ -157,5 +163,7 @@ def _record_left_out(market: str, timeframe: str, start: int, end: int) -> None:
     gaps.record(market, timeframe, absent, "the venue left it out of its history")
 
 
-def _sum(one: Kept, other: Kept) -> Kept:
-    return Kept(one.new + other.new, one.corrected + other.corrected, one.filled + other.filled)
+def _sum(one: UpsertCounts, other: UpsertCounts) -> UpsertCounts:
+    return UpsertCounts(
+        one.new + other.new, one.corrected + other.corrected, one.filled + other.filled
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from markets import store
 from markets.capture.bars import gaps, sources, storage
 from markets.capture.bars.due import CHECKED_BARS, LOOKBACK_SECONDS, Due
-from markets.capture.bars.polling import Answer, Want
+from markets.capture.bars.polling import BarRequest, PollResult
 from markets.domain.bar_rule import expected
 from markets.domain.bars import Bars
 from markets.models import Source
@@ -23,12 +23,12 @@ from tradingsite.registry import MARKETS
 
 STORED_WITHIN_SECONDS = 5.0
 """Real time that the simulator has for storing a bar which its broker shows already."""
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 pause = time.sleep
 
 
-class Marks:
+class Comparison:
     """Remember in this process up to which close each timeframe was compared."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Marks:
 
     def due(self, market: str, at: int) -> Due:
         """Return what is to be compared at an instant; the first look only starts from there."""
-        wants: dict[str, Want] = {}
+        requests: dict[str, BarRequest] = {}
         since: dict[str, int] = {}
         closed_at = 0
         calendar = store.load_calendar(market)
@@ -50,24 +50,26 @@ class Marks:
                 first, newest = int(opens[later[0]]), int(opens[-1])
                 instrument = sources.INSTRUMENTS[market]
                 since[timeframe] = int(closes[later[0]]) - 1
-                wants[timeframe] = Want(instrument, timeframe, first, int(closes[-1]), newest)
+                requests[timeframe] = BarRequest(
+                    instrument, timeframe, first, int(closes[-1]), newest
+                )
                 closed_at = max(closed_at, int(closes[-1]))
         # Of imported bars, lived through again, the simulated broker has only an image.
-        if wants and store.sources(market) != {Source.GENERATED}:
+        if requests and store.sources(market) != {Source.GENERATED}:
             return Due(market, at, {}, {})
-        return Due(market, at, wants, since, closed_at)
+        return Due(market, at, requests, since, closed_at)
 
-    def finish(self, due: Due, answers: Mapping[Want, Answer]) -> str:
-        """Compare the answers with what is stored, tell what is wrong, and say how it stands."""
+    def finish(self, due: Due, results: Mapping[BarRequest, PollResult]) -> str:
+        """Compare the results with what is stored, tell what is wrong, and say how it stands."""
         market, calendar = due.market, store.load_calendar(due.market)
         same, wrong, unread = 0, [], []
-        for timeframe, want in due.wants.items():
-            bars = answers[want].bars
+        for timeframe, request in due.requests.items():
+            bars = results[request].bars
             opens, closes = expected(calendar, timeframe, due.since[timeframe], due.at)
             self._until[market, timeframe] = int(closes[-1])
             there = int(np.isin(opens, bars.opens_at).sum())
             if there < len(opens):
-                reason = answers[want].problem or "the venue left them out"
+                reason = results[request].problem or "the venue left them out"
                 unread.append(f"{len(opens) - there} of {timeframe} ({reason})")
             missing, other = _wait(market, timeframe, bars)
             gaps.record(market, timeframe, missing.opens_at, "the simulator stored none")
@@ -75,7 +77,7 @@ class Marks:
             wrong += [f"{len(other)} of {timeframe} at other prices"] if len(other) else []
             same += there - len(missing) - len(other)
         gaps.mark_filled(market)
-        _tell(market, wrong, unread)
+        _notify_differences(market, wrong, unread)
         return "; ".join([f"{MARKETS[market].title} {same} alike", *wrong, *unread])
 
 
@@ -86,10 +88,10 @@ def _wait(market: str, timeframe: str, bars: Bars) -> tuple[Bars, Bars]:
         missing, other = storage.differing(market, timeframe, bars)
         if not len(missing) or time.monotonic() >= until:
             return missing, other
-        pause(LOOK_SECONDS)
+        pause(POLL_SECONDS)
 
 
-def _tell(market: str, wrong: list[str], unread: list[str]) -> None:
+def _notify_differences(market: str, wrong: list[str], unread: list[str]) -> None:
     key, title = f"bars:{market}", MARKETS[market].title
     if wrong:
         text = (

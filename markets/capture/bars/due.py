@@ -1,4 +1,4 @@
-"""What is due of a market's bars at an instant, and what is done with the answers.
+"""What is due of a market's bars at an instant, and what is done with the results.
 
 A bar that has just closed is asked for at once; one that did not come is a gap, which is asked for
 again every five minutes for an hour and once an hour for three days. Every read reaches back over
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from markets import store
 from markets.capture.bars import gaps, sources, storage
-from markets.capture.bars.policy import Rule
-from markets.capture.bars.polling import Answer, Want
+from markets.capture.bars.policy import CollectionPolicy
+from markets.capture.bars.polling import BarRequest, PollResult
 from markets.domain.bars import IntArray
 from markets.domain.calendar import Calendar
 from markets.models import Bar
@@ -42,25 +42,25 @@ class Due:
 
     market: str
     at: int
-    wants: Mapping[str, Want]
+    requests: Mapping[str, BarRequest]
     since: Mapping[str, int]
     closed_at: int = 0
     """When the newest bar closed that is asked for."""
 
 
 def due(market: str, at: int) -> Due:
-    """Return what is to be read at an instant, in epoch seconds; without wants there is nothing."""
+    """Return what is to be read at an instant, in epoch seconds; nothing without requests."""
     calendar = store.load_calendar(market)
     found = {
         timeframe: (looked_from, *gaps.missing(market, timeframe, looked_from, at))
         for timeframe in MARKETS[market].timeframes
-        if (looked_from := _look_from(market, timeframe, at)) is not None
+        if (looked_from := _expected_from(market, timeframe, at)) is not None
     }
     is_time = _is_read_again(calendar, at) or any(
-        _is_asked_now(market, timeframe, absent, closes, at)
+        _is_polled_now(market, timeframe, absent, closes, at)
         for timeframe, (_, _, absent, closes) in found.items()
     )
-    wants: dict[str, Want] = {}
+    requests: dict[str, BarRequest] = {}
     since: dict[str, int] = {}
     closed_at = 0
     for timeframe, (looked_from, opens, absent, _) in found.items():
@@ -69,44 +69,46 @@ def due(market: str, at: int) -> Due:
         if len(absent) or _is_read_again(calendar, at):
             newest = int(calendar.closes_at(timeframe, opens[-1:])[0])
             since[timeframe] = looked_from
-            wants[timeframe] = _want(market, timeframe, opens, absent, newest)
+            requests[timeframe] = _request_for(market, timeframe, opens, absent, newest)
             closed_at = max(closed_at, newest)
-    return Due(market, at, wants, since, closed_at)
+    return Due(market, at, requests, since, closed_at)
 
 
-def _want(market: str, timeframe: str, opens: IntArray, absent: IntArray, closes_at: int) -> Want:
+def _request_for(
+    market: str, timeframe: str, opens: IntArray, absent: IntArray, closes_at: int
+) -> BarRequest:
     """Return the question for the missing bars, and for the last ones in any case."""
     first = int(opens[-min(CHECKED_BARS, len(opens))])
     if len(absent):
         first = min(first, int(absent[0]))
     # To the close: asked up to its open, a venue may show the bar as it was then.
-    return Want(sources.INSTRUMENTS[market], timeframe, first, closes_at, int(opens[-1]))
+    return BarRequest(sources.INSTRUMENTS[market], timeframe, first, closes_at, int(opens[-1]))
 
 
-def finish(due: Due, answers: Mapping[Want, Answer], rule: Rule) -> str:
-    """Store the answers, write down what is missing, tell of it, and say what was done."""
+def finish(due: Due, results: Mapping[BarRequest, PollResult], policy: CollectionPolicy) -> str:
+    """Store the results, write down what is missing, tell of it, and say what was done."""
     market = due.market
-    found = {name: answers[each].bars for name, each in due.wants.items()}
-    kept = storage.keep(market, found, rule.source)
+    found = {name: results[each].bars for name, each in due.requests.items()}
+    counts = storage.upsert(market, found, policy.source)
     lacking: list[str] = []
-    for timeframe, each in due.wants.items():
-        answer = answers[each]
+    for timeframe, each in due.requests.items():
+        result = results[each]
         _, absent, _ = gaps.missing(market, timeframe, due.since[timeframe], due.at)
-        reason = answer.problem or "the venue left it out"
+        reason = result.problem or "the venue left it out"
         gaps.record(market, timeframe, absent, reason)
         if len(absent):
             lacking.append(f"{len(absent)} of {timeframe} ({reason})")
-        elif not answer.is_settled:
-            log.warning("%s %s: stored, though %s", market, timeframe, answer.problem)
-    _tell(market, lacking)
-    parts = [f"{kept.new} new"]
-    parts += [f"{kept.corrected} corrected"] if kept.corrected else []
-    parts += [f"{kept.filled} gaps filled"] if kept.filled else []
+        elif not result.is_settled:
+            log.warning("%s %s: stored, though %s", market, timeframe, result.problem)
+    _notify_missing(market, lacking)
+    parts = [f"{counts.new} new"]
+    parts += [f"{counts.corrected} corrected"] if counts.corrected else []
+    parts += [f"{counts.filled} gaps filled"] if counts.filled else []
     parts += [f"missing: {', '.join(lacking)}"] if lacking else []
     return f"{MARKETS[market].title} {', '.join(parts)}"
 
 
-def _tell(market: str, lacking: list[str]) -> None:
+def _notify_missing(market: str, lacking: list[str]) -> None:
     key = f"bars:{market}"
     if not lacking:
         notices.resolve(key)
@@ -120,7 +122,7 @@ def _tell(market: str, lacking: list[str]) -> None:
     )
 
 
-def _look_from(market: str, timeframe: str, at: int) -> int | None:
+def _expected_from(market: str, timeframe: str, at: int) -> int | None:
     """Return from which close on bars are expected; None for a timeframe that has none yet."""
     rows = Bar.on(market).objects.filter(timeframe=timeframe).order_by("-opens_at")
     newest = rows.values_list("closes_at", flat=True).first()
@@ -129,7 +131,9 @@ def _look_from(market: str, timeframe: str, at: int) -> int | None:
     return max(min(int(newest.timestamp()), at - LOOKBACK_SECONDS), at - LONGEST_ABSENCE_SECONDS)
 
 
-def _is_asked_now(market: str, timeframe: str, absent: IntArray, closes: IntArray, at: int) -> bool:
+def _is_polled_now(
+    market: str, timeframe: str, absent: IntArray, closes: IntArray, at: int
+) -> bool:
     """Return whether the missing bars of a timeframe have their time now."""
     if not len(absent):
         return False

@@ -16,7 +16,7 @@ from markets.models import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class CollectionPolicy:
     """Say what the collector may do with what it reads, and whose it calls it."""
 
     source: str
@@ -24,10 +24,10 @@ class Rule:
     """Whether it stores bars at their close and corrects stored ones; else it compares."""
 
 
-SIMULATED = Rule(Source.GENERATED, collects=False)
-REAL = Rule(Source.VENUE, collects=True)
+SIMULATED = CollectionPolicy(Source.GENERATED, collects=False)
+REAL = CollectionPolicy(Source.VENUE, collects=True)
 
 
-def current() -> Rule:
+def current_policy() -> CollectionPolicy:
     """Return the rule of the mode the desk runs in."""
     return SIMULATED if settings.MODE == "simulated" else REAL

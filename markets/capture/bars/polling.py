@@ -30,7 +30,7 @@ pause = time.sleep
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class BarRequest:
     """Ask for the bars that open in [start, end); the newest of them is what is waited for."""
 
     instrument: str
@@ -43,8 +43,8 @@ class Want:
 
 
 @dataclass(slots=True)
-class Answer:
-    """Hold what came of a want: the last read, whether it was said twice, and else why not."""
+class PollResult:
+    """Hold what came of a request: the last read, whether it was said twice, and else why not."""
 
     bars: Bars = field(default_factory=Bars.empty)
     is_settled: bool = False
@@ -52,62 +52,66 @@ class Answer:
     reads: int = 0
 
 
-def read(venue: DataVenue, calendar: Calendar, want: Want) -> Bars:
-    """Return the bars of a want, made of shorter ones where the venue has none such.
+def fetch(venue: DataVenue, calendar: Calendar, request: BarRequest) -> Bars:
+    """Return the bars of a request, made of shorter ones where the venue has none such.
 
     Raises Retry and Degraded as the venue does; Degraded also for bars that are no bars.
     """
-    timeframe = want.timeframe
+    timeframe = request.timeframe
     if venue.reach_seconds(timeframe):
-        return _checked(venue.bars(want.instrument, timeframe, want.start, want.end), timeframe)
+        return _checked(
+            venue.bars(request.instrument, timeframe, request.start, request.end), timeframe
+        )
     for part in finer(timeframe):
         if venue.reach_seconds(part):
             # From its session's open, for the first bar needs all its parts.
-            session = calendar.session_at(want.start) or calendar.next_session(want.start)
-            start = min(want.start, session.opens_at) if session else want.start
-            parts = venue.bars(want.instrument, part, start, want.end)
+            session = calendar.session_at(request.start) or calendar.next_session(request.start)
+            start = min(request.start, session.opens_at) if session else request.start
+            parts = venue.bars(request.instrument, part, start, request.end)
             whole = aggregate(_checked(parts, part), part, timeframe, calendar)
-            inside = (whole.opens_at >= want.start) & (whole.opens_at < want.end)
+            inside = (whole.opens_at >= request.start) & (whole.opens_at < request.end)
             return whole.slice(int(np.argmax(inside))) if inside.any() else Bars.empty()
     raise Degraded(f"{venue.name} has no {timeframe} bars, and none they could be made of")
 
 
-def poll(venue: DataVenue, calendar: Calendar, wants: Collection[Want]) -> dict[Want, Answer]:
-    """Return what a venue says of each want once it says it twice, or as far as it got."""
-    answers = {want: Answer() for want in wants}
-    left = list(wants)
+def poll(
+    venue: DataVenue, calendar: Calendar, requests: Collection[BarRequest]
+) -> dict[BarRequest, PollResult]:
+    """Return what a venue says of each request once it says it twice, or as far as it got."""
+    results = {request: PollResult() for request in requests}
+    left = list(requests)
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         began = time.monotonic()
-        for want in list(left):
-            if _ask(venue, calendar, want, answers[want]):
-                left.remove(want)
+        for request in list(left):
+            if _ask(venue, calendar, request, results[request]):
+                left.remove(request)
         now = time.monotonic()
         if not left or now + PAUSE_SECONDS > until:
-            return answers
+            return results
         pause(max(0.0, PAUSE_SECONDS - (now - began)))
 
 
-def _ask(venue: DataVenue, calendar: Calendar, want: Want, answer: Answer) -> bool:
+def _ask(venue: DataVenue, calendar: Calendar, request: BarRequest, result: PollResult) -> bool:
     """Read once more; return whether that was the last time."""
-    answer.reads += 1
+    result.reads += 1
     try:
-        bars = read(venue, calendar, want)
+        bars = fetch(venue, calendar, request)
     except TokenRefused as error:
-        answer.problem = str(error)
+        result.problem = str(error)
         return True
     except (Retry, Degraded) as error:
-        answer.problem = str(error)
+        result.problem = str(error)
         return False
-    before, now = _bar(answer.bars, want.newest), _bar(bars, want.newest)
+    before, now = _bar(result.bars, request.newest), _bar(bars, request.newest)
     if len(bars):
-        answer.bars = bars
+        result.bars = bars
     if now is None:
-        answer.problem = f"{venue.name} gives no such bar"
+        result.problem = f"{venue.name} gives no such bar"
         return False
-    answer.is_settled = now == before
-    answer.problem = "" if answer.is_settled else f"{venue.name} did not say it twice"
-    return answer.is_settled
+    result.is_settled = now == before
+    result.problem = "" if result.is_settled else f"{venue.name} did not say it twice"
+    return result.is_settled
 
 
 def _bar(bars: Bars, opens_at: int) -> tuple[float, ...] | None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UpsertCounts:
     """Count what reads have changed."""
 
     new: int = 0
@@ -35,14 +35,14 @@ class Kept:
     """Gaps that had been written down and are none any more."""
 
 
-def keep(
+def upsert(
     market: str,
     found: Mapping[str, Bars],
     source: str,
     *,
     corrects: bool = True,
     with_features: bool = True,
-) -> Kept:
+) -> UpsertCounts:
     """Store the bars of each timeframe and all that follows from them; return what changed.
 
     Stored bars are left as they are unless `corrects`. Raises WrongSource where bars of another
@@ -54,7 +54,7 @@ def keep(
         store.lock_bars(market)
         calendar = store.load_calendar(market)
         for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
-            bars = _lawful(market, timeframe, found[timeframe], calendar)
+            bars = _on_calendar(market, timeframe, found[timeframe], calendar)
             is_new, differs = _compared(market, timeframe, bars)
             wanted = is_new | differs if corrects else is_new
             if not wanted.any():
@@ -63,12 +63,12 @@ def keep(
             store.save_bars(market, timeframe, rows, source)
             new += int(is_new.sum())
             corrected += int(differs.sum()) if corrects else 0
-            _note(changed_from, market, timeframe, rows)
+            _note_change(changed_from, market, timeframe, rows)
         if with_features:
             order = sorted(changed_from, key=timeframes.seconds, reverse=True)
             store.append_all(market, {timeframe: changed_from[timeframe] for timeframe in order})
         filled = gaps.mark_filled(market)
-    return Kept(new, corrected, filled)
+    return UpsertCounts(new, corrected, filled)
 
 
 def differing(market: str, timeframe: str, bars: Bars) -> tuple[Bars, Bars]:
@@ -77,15 +77,15 @@ def differing(market: str, timeframe: str, bars: Bars) -> tuple[Bars, Bars]:
     return bars.where(is_new), bars.where(differs)
 
 
-def _lawful(market: str, timeframe: str, bars: Bars, calendar: Calendar) -> Bars:
+def _on_calendar(market: str, timeframe: str, bars: Bars, calendar: Calendar) -> Bars:
     """Return the bars that the calendar gives; the log tells of one that it does not."""
-    lawful = bar_rule.is_lawful(bars.opens_at, timeframe, calendar)
+    lawful = bar_rule.is_on_calendar(bars.opens_at, timeframe, calendar)
     for opens_at in bars.opens_at[~lawful].tolist():
         log.warning(
             "%s %s: no bar opens at %s by the calendar, so the venue's is left out",
             market,
             timeframe,
-            bar_rule.told(opens_at),
+            bar_rule.format_ist(opens_at),
         )
     return bars if lawful.all() else bars.where(lawful)
 
@@ -107,15 +107,15 @@ def _compared(
                 market,
                 timeframe,
                 clock.from_seconds(int(bars.opens_at[row])).isoformat(),
-                _told(bars, int(row)),
-                _told(stored, place),
+                _prices_of(bars, int(row)),
+                _prices_of(stored, place),
             )
     return is_new, differs
 
 
-def _note(changed_from: dict[str, int], market: str, timeframe: str, rows: Bars) -> None:
+def _note_change(changed_from: dict[str, int], market: str, timeframe: str, rows: Bars) -> None:
     """Note from which open on each timeframe's features depend on changed bars."""
-    for each in store.touched_by(market, timeframe):
+    for each in store.dependent_timeframes(market, timeframe):
         since = int(rows.opens_at[0])
         if timeframe in CONTEXTS[market, each]:
             # A row joins a context that has closed by its own close, and closes within its length.
@@ -123,5 +123,5 @@ def _note(changed_from: dict[str, int], market: str, timeframe: str, rows: Bars)
         changed_from[each] = min(changed_from.get(each, since), since)
 
 
-def _told(bars: Bars, row: int) -> str:
+def _prices_of(bars: Bars, row: int) -> str:
     return ", ".join(f"{name} {getattr(bars, name)[row]:.4f}" for name in (*PRICES, "volume"))

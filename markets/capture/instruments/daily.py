@@ -115,7 +115,7 @@ def fetch(market: str, date: dt.date) -> str:
     venue = bar_sources.venue_of(market)
     rows = venue.instruments()
     try:
-        begun, ended = history.keep(market, venue.name, date, rows, NEEDS[market])
+        begun, ended = history.save_list(market, venue.name, date, rows, NEEDS[market])
     except BadList:
         # A venue remembers its list all day.
         bar_sources.forget(market)

@@ -27,7 +27,7 @@ class BadList(Degraded):
     """A list that cannot be a whole one of the day; the old one stays the newest."""
 
 
-def keep(
+def save_list(
     market: str, venue: str, date: dt.date, rows: Sequence[VenueInstrument], needs: Sequence[str]
 ) -> tuple[int, int]:
     """Store a venue's list of a day; return how many rows are new or changed, and how many ended.

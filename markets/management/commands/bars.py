@@ -100,7 +100,7 @@ class Command(BaseCommand):
         self._show(market, found)
 
     def _repair(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        by = collection_policy.current()
+        by = collection_policy.current_policy()
         for timeframe in picked:
             found = bar_gaps.report(market, timeframe)
             if not found.spans:
@@ -110,7 +110,7 @@ class Command(BaseCommand):
                 windows = backfill.plan(market, timeframe, found.spans)
                 for first, stop in windows:
                     self.stdout.write(
-                        f"{market} {timeframe}: would ask for {_told(first)} to {_told(stop - 1)}"
+                        f"{market} {timeframe}: would ask for {_ist(first)} to {_ist(stop - 1)}"
                     )
                 continue
             with _progress(f"{market} {timeframe}") as report:
@@ -124,7 +124,7 @@ class Command(BaseCommand):
             self.stdout.write("Dry run: nothing was asked for, nothing was changed.")
 
     def _backfill(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        by, now = collection_policy.current(), int(clock.market_seconds())
+        by, now = collection_policy.current_policy(), int(clock.market_seconds())
         end = now if options["end"] is None else min(_midnight(options["end"], 1), now)
         self._make_room(market, by.source, options["replace"])
         # Longest first: shorter timeframes join the features of longer ones.
@@ -159,7 +159,7 @@ class Command(BaseCommand):
     def _show(self, market: str, found: Sequence[Report]) -> None:
         table = Table("timeframe", "since", "stored", "missing", show_edge=False, pad_edge=False)
         for each in found:
-            since = _told(each.first) if each.first is not None else "no bars yet"
+            since = _ist(each.first) if each.first is not None else "no bars yet"
             mark = f"[yellow]{each.missing:,}[/]" if each.missing else "0"
             table.add_row(each.timeframe, since, f"{each.stored:,}", mark)
         console = Console(file=self.stdout)  # type: ignore[arg-type]  # it has write and flush
@@ -176,14 +176,14 @@ class Command(BaseCommand):
             self.stdout.write(f"Ask for them again with `manage.py bars repair {market}`.")
 
 
-def _told(at: int) -> str:
+def _ist(at: int) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"
 
 
 def _span(span: Span) -> str:
     if span.bars == 1:
-        return f"{_told(span.first)}, 1 bar"
-    return f"{_told(span.first)} to {_told(span.last)}, {span.bars} bars"
+        return f"{_ist(span.first)}, 1 bar"
+    return f"{_ist(span.first)} to {_ist(span.last)}, {span.bars} bars"
 
 
 def _midnight(day: dt.date, days_later: int = 0) -> int:

@@ -119,8 +119,8 @@ class Command(BaseCommand):
             read = self._read(console, market, timeframe, options)
         except BadFile as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
-        for said in read.said:
-            self.stdout.write(said)
+        for note in read.notes:
+            self.stdout.write(note)
         splits = dict(options["adjust"])
         found = {name: adjusted(bars, name, splits) for name, bars in read.bars.items()}
         for name, bars in found.items():
@@ -131,14 +131,14 @@ class Command(BaseCommand):
             self.stdout.write("Dry run: nothing was changed.")
             return
         done = self._store(console, market, found, options)
-        self._say_done(market, sum(map(len, found.values())), done)
+        self._print_imported(market, sum(map(len, found.values())), done)
 
-    def _say_done(self, market: str, bars: int, done: import_batches.Imported) -> None:
+    def _print_imported(self, market: str, bars: int, done: import_batches.Imported) -> None:
         changed = done.new + done.changed
         self.stdout.write(f"{changed:,} bars new or changed, {bars - changed:,} as they were.")
         if done.number is not None:
             self.stdout.write(f"This is import {done.number}: `bars undo {market}` takes it back.")
-        self._say_what_lacks(market)
+        self._print_missing(market)
         if not changed and not any(done.rows.values()):
             self.stdout.write("No feature row changed.")
             return
@@ -147,7 +147,7 @@ class Command(BaseCommand):
             waits = "" if count else f": they need {WARMUP_BARS} bars and more of {needs}"
             self.stdout.write(f"{count:,} feature rows of {market} {name}{waits}.")
 
-    def _say_what_lacks(self, market: str) -> None:
+    def _print_missing(self, market: str) -> None:
         """Say where rows will hold 0 for want of what stands beside the bars."""
         for kind, wanted in KINDS.items():
             lacks = wanted.market == market and not any(
@@ -160,7 +160,7 @@ class Command(BaseCommand):
                 )
 
     def _read(self, console: Console, market: str, timeframe: str, options: Any) -> bar_files.Read:
-        asked = bar_files.Asked(
+        asked = bar_files.ReadOptions(
             market,
             zone_of(options["tz"]),
             dates=options["dates"],
@@ -196,7 +196,7 @@ class Command(BaseCommand):
                 f"{error} Nothing was imported; --replace removes them first, with the features, "
                 "models and ledger made of them."
             ) from error
-        except store.UnlawfulTable as error:
+        except store.OffCalendarTable as error:
             raise CommandError(f"{error}. Nothing was imported.") from error
         except import_batches.Doubtful as error:
             lines = [f"\n  {doubt}" for doubt in error.doubts[:DOUBTS_SHOWN]]

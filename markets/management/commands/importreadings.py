@@ -65,7 +65,7 @@ class Command(BaseCommand):
             return
         try:
             with console.status("storing readings and computing features"):
-                changed = exogenous_capture.keep(series, rows, Source.IMPORTED)
+                changed = exogenous_capture.upsert(series, rows, Source.IMPORTED)
         except store.WrongSource as error:
             raise CommandError(
                 f"{error} Nothing was imported; import the market's own bars first: "
@@ -105,11 +105,11 @@ class Command(BaseCommand):
 
     def _report(self, kind: str, rows: Rows) -> None:
         title, market = KINDS[kind].title, KINDS[kind].market
-        first, last = (_said(rows[place][0]) for place in (0, -1))
+        first, last = (_ist(rows[place][0]) for place in (0, -1))
         self.stdout.write(f"{len(rows):,} readings of {title}, {first} to {last} IST.")
         absent = missing(rows, kind, store.load_calendar(market)).tolist()
         if absent:
-            shown = ", ".join(_said(at) for at in absent[:SHOWN])
+            shown = ", ".join(_ist(at) for at in absent[:SHOWN])
             more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             what = "closes are missing" if kind == "vix" else "pauses are longer than eight hours"
             self.stdout.write(f"{len(absent)} {what}: {shown}{more}.")
@@ -122,5 +122,5 @@ class Command(BaseCommand):
             )
 
 
-def _said(at: int) -> str:
+def _ist(at: int) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"

@@ -182,7 +182,7 @@ class Account:
         order.ask, order.modified = ask, True
         is_at_exchange = before not in (RECEIVED, AMO_RECEIVED)
         order.become(resting_status(order) if is_at_exchange else before, now)
-        self.execution.tell(order)
+        self.execution.publish(order)
         return order
 
     def cancel(self, order_id: str) -> Order:
@@ -191,7 +191,7 @@ class Account:
         now = self.world.now()
         if cover.is_cover(order) and order.parent_id:
             cover.leave(order, now)
-            self.execution.tell(order)
+            self.execution.publish(order)
             return order
         order.become("CANCEL PENDING", now)
         self.execution.end(order, CANCELLED, now)
@@ -221,7 +221,7 @@ class Account:
         if required > max(available, 0.0):
             raise refusals.no_funds(required, available)
         self.portfolio.convert(position, product, quantity, carried=carried)
-        self.book.keep()
+        self.book.save()
 
     def step(self) -> None:
         """Move every order on by what the market allows now."""

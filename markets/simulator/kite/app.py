@@ -72,7 +72,7 @@ class Kite:
             self.faults,
             credentials.KITE_USER_ID,
             book,
-            self._tell,
+            self._publish,
             needs_protection=needs_protection,
         )
         self.trading = Trading(self.account, self.faults)
@@ -110,13 +110,13 @@ class Kite:
         self.triggers.step()
 
     async def _living(self, app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._keep_stepping()), asyncio.create_task(self.ticker.run())]
+        tasks = [asyncio.create_task(self._step_forever()), asyncio.create_task(self.ticker.run())]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep_stepping(self) -> None:
+    async def _step_forever(self) -> None:
         while True:
             self.step()
             await asyncio.sleep(STEP_SECONDS)
@@ -142,7 +142,7 @@ class Kite:
 
         return seen
 
-    def _tell(self, order: Order) -> None:
+    def _publish(self, order: Order) -> None:
         body = forms.order(order)
         self.ticker.order_update({"user_id": self.account.user_id, **body})
 

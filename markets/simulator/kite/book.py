@@ -63,7 +63,7 @@ class Book:
         """Note when the account was opened, unless it was before."""
         if self.began_at is None:
             self.began_at = at
-            self.keep()
+            self.save()
 
     def add_trade(self, trade: Trade, expiry: dt.date | None) -> None:
         """Keep an execution and what it made of the portfolio."""
@@ -82,7 +82,7 @@ class Book:
     def start_day(self, date: dt.date) -> None:
         """Let the positions belong to a date from now on."""
         self.date = date
-        self.keep()
+        self.save()
 
     def clear(self, date: dt.date) -> None:
         """Begin the orders of a date: yesterday's are gone, but what waits for the next session."""
@@ -95,9 +95,9 @@ class Book:
             ids = [(order_id,) for order_id in gone]
             self._database.executemany("DELETE FROM orders WHERE id = ?", ids)
             self._database.execute("DELETE FROM trades")
-        self.keep()
+        self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Keep what the account holds, where no order or trade changed it."""
         self._write(self._facts())
 

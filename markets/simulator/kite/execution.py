@@ -65,7 +65,7 @@ class Execution:
             order.become("VALIDATION PENDING", order.received_at)
             self.end(order, REJECTED, order.received_at, "RMS:Rule: Check circuit limit, refused")
         else:
-            self.tell(order)
+            self.publish(order)
 
     def hold(self, order: Order, seconds: float) -> None:
         """Leave an order as it is for so long, by the real clock."""
@@ -115,7 +115,7 @@ class Execution:
         self._book.add_trade(trade, row.expiry)
         if order.pending:
             order.become(OPEN, now)
-            self.tell(order)
+            self.publish(order)
             return
         self.end(order, COMPLETE, now)
         self.on_complete(order)
@@ -124,7 +124,7 @@ class Execution:
         """Let nothing more happen to an order."""
         order.cancelled = order.pending if status == CANCELLED else 0
         order.become(status, at, message)
-        self.tell(order)
+        self.publish(order)
 
     def hear_of(self, order: Order, at: float) -> None:
         """Take in what the exchange made of an order while the line to it was cut."""
@@ -142,7 +142,7 @@ class Execution:
         listing = self.world.exchange.on(trading_date(int(order.received_at)))
         return listing.rows[listing.by_key[f"{order.ask.exchange}:{order.ask.symbol}"]]
 
-    def tell(self, order: Order) -> None:
+    def publish(self, order: Order) -> None:
         """Keep an order as it is now, and say so to whoever listens."""
         self._book.put(order)
         self.on_update(order)
@@ -156,18 +156,18 @@ class Execution:
         is_plain = order.ask.order_type in ("MARKET", "LIMIT")
         if is_plain and self._faults.take("late_reconcile", order.ask.symbol):
             order.is_cut_off = True
-            self.tell(order)
+            self.publish(order)
             return
         order.exchange_order_id = self._book.next_exchange_id()
         order.exchange_at = now
         order.become(resting_status(order), now)
-        self.tell(order)
+        self.publish(order)
 
     def _trigger(self, order: Order, now: float) -> None:
         ask, row = order.ask, self.row_of(order)
         if ask.side * (self._last(row) - ask.trigger_price) >= 0.0:
             order.become(OPEN, now)
-            self.tell(order)
+            self.publish(order)
 
     def _match(self, order: Order, matcher: Matcher, now: float) -> None:
         ask, row = order.ask, self.row_of(order)
@@ -181,7 +181,7 @@ class Execution:
         fills = list(matcher.fills(ask, most, limit))
         if ask.order_type in ("MARKET", "SL-M") and sum(size for size, _ in fills) < left:
             order.ask = replace(ask, order_type="LIMIT", price=limit, market_protection=0.0)
-            self.tell(order)
+            self.publish(order)
         for quantity, price in fills:
             if order.is_cut_off:
                 order.withheld.append((quantity, price, now))

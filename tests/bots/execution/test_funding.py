@@ -42,7 +42,7 @@ def put_closes(first: dt.datetime, closes: list[float]) -> None:
 
 def pay(at: dt.datetime, rate: str) -> None:
     """Have the collector know a payment."""
-    exogenous_capture.keep(
+    exogenous_capture.upsert(
         exogenous_capture.FUNDING, [(int(at.timestamp()), Decimal(rate))], Source.VENUE
     )
 

@@ -15,7 +15,7 @@ from bots.execution.protocol import FAILPOINTS
 from bots.models import Discrepancy, Fill, Order, Position
 from markets.simulator import credentials, history
 from markets.simulator.market import Feed
-from markets.simulator.price_path import Path as PricePath
+from markets.simulator.price_path import PricePath as PricePath
 from markets.venues.kite.token import TokenStore
 from tests.desk import calendar_of, ist
 from tests.histories import seed_days

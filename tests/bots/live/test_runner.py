@@ -24,7 +24,7 @@ from markets.domain.features import schema_for
 from markets.models import Bar, Source
 from markets.simulator import history
 from markets.simulator.market import Feed
-from markets.simulator.price_path import Path
+from markets.simulator.price_path import PricePath
 from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tests.policies import NoisePolicy
@@ -72,7 +72,7 @@ class Stage:
         self,
         bot: str,
         set_market: SetMarket,
-        path: Path,
+        path: PricePath,
         start: dt.datetime,
         slots: tuple[str, ...] | None = None,
     ) -> None:
@@ -116,13 +116,13 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def nifty_path() -> Path:
-    return Path.build("nifty", calendar_of("nifty"))
+def nifty_path() -> PricePath:
+    return PricePath.build("nifty", calendar_of("nifty"))
 
 
 @pytest.fixture(scope="module")
-def btc_path() -> Path:
-    return Path.build("btc", calendar_of("btc"))
+def btc_path() -> PricePath:
+    return PricePath.build("btc", calendar_of("btc"))
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ def decisions(slot: str) -> list[Decision]:
 
 @databases
 def test_a_day_over_a_roll_trades_as_the_replay_does(
-    set_market: SetMarket, nifty_path: Path
+    set_market: SetMarket, nifty_path: PricePath
 ) -> None:
     start = ist("2026-06-29 13:15")
     stage = Stage("nifty", set_market, nifty_path, start, slots=("nifty-15m",))
@@ -190,7 +190,7 @@ def test_a_day_over_a_roll_trades_as_the_replay_does(
 
 @databases
 def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     start = ist("2026-06-01 05:30")
     stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
@@ -201,7 +201,7 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
         stage.close_bar(now)
         # The collector has the payment of the hour when the hour is over.
         payment = (int(now.timestamp()), Decimal(repr(rate)))
-        exogenous_capture.keep(exogenous_capture.FUNDING, [payment], Source.GENERATED)
+        exogenous_capture.upsert(exogenous_capture.FUNDING, [payment], Source.GENERATED)
 
     bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
@@ -224,7 +224,7 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
 
 @databases
 def test_a_session_of_all_slots_ends_with_ledger_and_venue_agreeing(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     start = ist("2026-06-01 05:30")
     stage = Stage("btc", set_market, btc_path, start)
@@ -248,7 +248,7 @@ def test_a_session_of_all_slots_ends_with_ledger_and_venue_agreeing(
 
 
 @databases
-def test_a_restart_never_decides_a_bar_twice(set_market: SetMarket, btc_path: Path) -> None:
+def test_a_restart_never_decides_a_bar_twice(set_market: SetMarket, btc_path: PricePath) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start)
     stage.close_bar(start)
@@ -265,7 +265,7 @@ def test_a_restart_never_decides_a_bar_twice(set_market: SetMarket, btc_path: Pa
 
 @databases
 def test_a_bar_that_is_no_longer_the_newest_is_left_undecided(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start)
@@ -276,7 +276,7 @@ def test_a_bar_that_is_no_longer_the_newest_is_left_undecided(
 
 
 @databases
-def test_a_policy_that_answers_no_number_holds(set_market: SetMarket, btc_path: Path) -> None:
+def test_a_policy_that_answers_no_number_holds(set_market: SetMarket, btc_path: PricePath) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
     broken = NoisePolicy(stage.policies.width(SLOTS["btc-1h"]))
@@ -291,7 +291,7 @@ def test_a_policy_that_answers_no_number_holds(set_market: SetMarket, btc_path: 
 
 @databases
 def test_what_keeps_a_slot_from_deciding_is_a_hold_with_its_reason(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start, slots=())
@@ -314,7 +314,7 @@ def test_what_keeps_a_slot_from_deciding_is_a_hold_with_its_reason(
 
 @databases
 def test_the_daily_loss_latches_at_a_mark_and_is_remembered(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start)
@@ -330,7 +330,9 @@ def test_the_daily_loss_latches_at_a_mark_and_is_remembered(
 
 
 @databases
-def test_quarter_hours_are_snapshots_of_every_slot(set_market: SetMarket, btc_path: Path) -> None:
+def test_quarter_hours_are_snapshots_of_every_slot(
+    set_market: SetMarket, btc_path: PricePath
+) -> None:
     start = ist("2026-06-01 09:30")
     stage = Stage("btc", set_market, btc_path, start)
     stage.close_bar(start)
@@ -342,7 +344,9 @@ def test_quarter_hours_are_snapshots_of_every_slot(set_market: SetMarket, btc_pa
 
 
 @databases
-def test_a_market_without_a_feed_is_not_decided_on(set_market: SetMarket, btc_path: Path) -> None:
+def test_a_market_without_a_feed_is_not_decided_on(
+    set_market: SetMarket, btc_path: PricePath
+) -> None:
     bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
     store.save_bars("btc", "1h", bars, Source.IMPORTED)
     set_market(ist("2026-06-01 09:30"))
@@ -396,7 +400,7 @@ def other_connection() -> psycopg.Connection[tuple[object, ...]]:
 
 @databases
 def test_a_second_process_of_a_bot_waits_and_names_the_first(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     set_market(ist("2026-06-01 09:30"))
     key = ProcessLock("btc bot", "btc").key
@@ -415,7 +419,7 @@ def test_a_second_process_of_a_bot_waits_and_names_the_first(
 
 @databases
 def test_nothing_is_decided_before_the_venue_was_read(
-    set_market: SetMarket, btc_path: Path, monkeypatch: pytest.MonkeyPatch
+    set_market: SetMarket, btc_path: PricePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ist("2026-06-01 05:30")
     stage = Stage("btc", set_market, btc_path, start)
@@ -437,7 +441,7 @@ def test_nothing_is_decided_before_the_venue_was_read(
 
 
 @databases
-def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path) -> None:
+def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: PricePath) -> None:
     start = ist("2026-06-01 05:30")
     stage = Stage("btc", set_market, btc_path, start, slots=("btc-1h",))
     for hour in range(8):
@@ -452,7 +456,7 @@ def test_why_nothing_happened_has_a_cause(set_market: SetMarket, btc_path: Path)
 
 @databases
 def test_what_the_broker_would_square_off_is_closed_before_it(
-    set_market: SetMarket, nifty_path: Path, monkeypatch: pytest.MonkeyPatch
+    set_market: SetMarket, nifty_path: PricePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ist("2026-06-01 14:15")
     stage = Stage("nifty", set_market, nifty_path, start, slots=("nifty-15m",))

@@ -16,7 +16,7 @@ from markets import store
 from markets.capture import exogenous as exogenous_capture
 from markets.models import Source
 from markets.simulator import history
-from markets.simulator.price_path import Path
+from markets.simulator.price_path import PricePath
 from tests.bots.live.test_runner import SHORT, Chosen, Stage, calendar_of, unlocked
 from tests.desk import ist
 from tradingsite.registry import SLOTS
@@ -63,7 +63,7 @@ class Followed(Stage):
 
 @pytest.fixture
 def stage(set_market: SetMarket) -> Followed:
-    path = Path.build("btc", calendar_of("btc"))
+    path = PricePath.build("btc", calendar_of("btc"))
     return Followed("btc", set_market, path, ist("2026-06-01 05:30"), slots=("btc-4h",))
 
 
@@ -77,7 +77,7 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
         stage.close_bar(now)
         if hour:  # the collector has the payment of the hour when the hour is over
             payment = (int(now.timestamp()), Decimal(repr(rate)))
-            exogenous_capture.keep(exogenous_capture.FUNDING, [payment], Source.GENERATED)
+            exogenous_capture.upsert(exogenous_capture.FUNDING, [payment], Source.GENERATED)
     made = list(ShadowDecision.on("btc").objects.order_by("bar_closes_at"))
     assert len(made) == 12
     assert {(row.slot, row.model) for row in made} == {("btc-1h", "btc-1h v1")}

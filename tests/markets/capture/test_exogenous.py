@@ -101,11 +101,11 @@ def test_the_generated_past_is_what_the_venues_would_say_of_it(desk: BarsDesk) -
 
 def test_a_corrected_reading_takes_the_place_of_the_first() -> None:
     at = int(ist("2026-06-01 10:00"))
-    assert exogenous_capture.keep(FUNDING, [(at, Decimal("0.0001"))], Source.VENUE) == 1
-    assert exogenous_capture.keep(FUNDING, [(at, Decimal("0.0001"))], Source.VENUE) == 0
-    assert exogenous_capture.keep(FUNDING, [(at, Decimal("0.0002"))], Source.VENUE) == 1
+    assert exogenous_capture.upsert(FUNDING, [(at, Decimal("0.0001"))], Source.VENUE) == 1
+    assert exogenous_capture.upsert(FUNDING, [(at, Decimal("0.0001"))], Source.VENUE) == 0
+    assert exogenous_capture.upsert(FUNDING, [(at, Decimal("0.0002"))], Source.VENUE) == 1
     assert Reading.on("btc").objects.get().value == Decimal("0.0002")
-    assert exogenous_capture.keep(FUNDING, [], Source.VENUE) == 0
+    assert exogenous_capture.upsert(FUNDING, [], Source.VENUE) == 0
 
 
 def test_a_page_of_funding_after_the_other(desk: BarsDesk, monkeypatch: pytest.MonkeyPatch) -> None:

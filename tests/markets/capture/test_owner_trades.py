@@ -264,7 +264,7 @@ def test_a_token_that_is_refused_is_renewed_once_a_day(
     assert kite_token().current() == refused
     notice = Notice.objects.get(key="kite:refused")
     assert notice.severity == "critical" and "no order is sent" in notice.text
-    token_refresh.keep(minutes.desk.broker.kite.sessions.issue(), "SIM001")
+    token_refresh.save_token(minutes.desk.broker.kite.sessions.issue(), "SIM001")
     assert minutes.fire("11:19").state == "done"
     notice.refresh_from_db()
     assert notice.resolved_at is not None
@@ -294,7 +294,7 @@ def test_the_simulated_owner_is_fetched(tmp_path: Path, set_market: Callable[...
     with broker(at="2026-06-01 09:15", owner_trades=True) as served:
         desk = KiteDesk(served, tmp_path, set_market)
         day = dt.date(2026, 6, 1)
-        plan = [look for look in owner.looks(served.kite.world, day, day) if look.lots]
+        plan = [look for look in owner.intents(served.kite.world, day, day) if look.lots]
         served.hand.at = plan[0].at + 1.0
         set_market(clock.from_seconds(served.hand.at))
         served.wait(lambda: bool(served.client.trades()))

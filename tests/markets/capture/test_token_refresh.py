@@ -122,7 +122,7 @@ def test_it_tries_until_the_deadline_and_then_says_that_there_is_no_trading(
     assert "No trading today unless somebody signs in at /kite/" in notice.text
     assert kite_token().is_refused_on(TODAY)
     # Whoever signs in later takes it back.
-    assert token_refresh.take_request_token(morning.doors.request_token()) == held.KITE_USER_ID
+    assert token_refresh.exchange_request_token(morning.doors.request_token()) == held.KITE_USER_ID
     assert not kite_token().is_refused_on(TODAY)
     assert open_notices() == {}
 
@@ -162,7 +162,7 @@ def test_a_person_is_sent_the_link_and_waited_for(morning: Morning, settings: Se
             notice = open_notices()["kite:sign-in"]
             link = kite_login.login_url(kite_config())
             assert notice.severity == "warning" and f"{link} ." in notice.text
-            token_refresh.take_request_token(morning.doors.request_token())
+            token_refresh.exchange_request_token(morning.doors.request_token())
 
     morning.meanwhile = click
     assert morning.fire().detail == "SIM001 signed in"
@@ -205,11 +205,11 @@ def test_no_secret_reaches_a_log_or_the_database(
     morning.fire()
     first = kite_token().current()
     asked = morning.doors.request_token()
-    token_refresh.take_request_token(asked)
+    token_refresh.exchange_request_token(asked)
     for broken in ("reset", "not_json"):
         morning.doors.faults.put(broken, match="/session/token")
         with pytest.raises(kite_login.LoginUnavailable):
-            token_refresh.take_request_token(asked)
+            token_refresh.exchange_request_token(asked)
     settings.KITE_PASSWORD = "another wrong password"
     kite_token().save("a token of yesterday", "SIM001")
     JobRun.objects.all().delete()

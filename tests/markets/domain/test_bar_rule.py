@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from markets import store
 from markets.domain import bar_rule
-from markets.domain.bar_rule import Span, UnlawfulBars
+from markets.domain.bar_rule import OffCalendarBars, Span
 from markets.domain.bars import BadBars, Bars, IntArray
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, ist_instant, nse_sessions
 from markets.imports import batches as import_batches
@@ -68,13 +68,13 @@ def test_a_shifted_table_is_refused_with_its_likely_cause(
     timeframe: str, shift: int, words: str
 ) -> None:
     opens = grid(NSE, timeframe, "2024-01-01", "2024-06-30") + shift
-    with pytest.raises(UnlawfulBars, match=words):
+    with pytest.raises(OffCalendarBars, match=words):
         bar_rule.require(bars_at(opens, timeframe, NSE), timeframe, NSE)
 
 
 def test_four_hours_of_indian_midnights_are_not_the_markets() -> None:
     opens = grid(CRYPTO, "4h", "2024-01-01", "2024-02-01") - 19_800
-    with pytest.raises(UnlawfulBars, match="begin at Indian midnights: pass --tz UTC") as caught:
+    with pytest.raises(OffCalendarBars, match="begin at Indian midnights: pass --tz UTC") as caught:
         bar_rule.require(bars_at(opens, "4h", CRYPTO), "4h", CRYPTO)
     assert len(caught.value.rows) == len(opens) and not caught.value.are_few
 
@@ -92,7 +92,7 @@ def test_four_hours_of_indian_midnights_are_not_the_markets() -> None:
 def test_one_bar_too_many_is_named(at: int, words: str) -> None:
     right = grid(NSE, "15m", "2024-06-03", "2024-06-14")
     opens = np.sort(np.append(right, at))
-    with pytest.raises(UnlawfulBars, match=words) as caught:
+    with pytest.raises(OffCalendarBars, match=words) as caught:
         bar_rule.require(bars_at(opens, "15m", NSE), "15m", NSE)
     assert caught.value.row == int(np.searchsorted(opens, at)) and caught.value.are_few
 
@@ -100,7 +100,9 @@ def test_one_bar_too_many_is_named(at: int, words: str) -> None:
 def test_a_close_that_is_not_the_calendars_is_refused() -> None:
     bars = bars_at(grid(NSE, "1h", "2024-06-03", "2024-06-03"), "1h", NSE)
     late = replace(bars, closes_at=bars.opens_at + HOURS)  # 15:15 to 16:15
-    with pytest.raises(UnlawfulBars, match=r"bar of 03 Jun 2024 15:15 IST does not close at .*16"):
+    with pytest.raises(
+        OffCalendarBars, match=r"bar of 03 Jun 2024 15:15 IST does not close at .*16"
+    ):
         bar_rule.require(late, "1h", NSE)
 
 
@@ -161,6 +163,6 @@ def test_an_import_beside_stored_bars_that_break_the_rule_is_refused() -> None:
     row = Bar.on("btc").objects.order_by("opens_at")[10]
     Bar.on("btc").objects.filter(pk=row.pk).update(opens_at=row.opens_at - dt.timedelta(hours=1))
     later = histories.four_hours(10, first=int(bars.closes_at[-1]))
-    with pytest.raises(store.UnlawfulTable, match="bars remove btc 4h --off-calendar"):
+    with pytest.raises(store.OffCalendarTable, match="bars remove btc 4h --off-calendar"):
         import_batches.import_bars("btc", {"4h": later})
     assert Bar.on("btc").objects.count() == 50

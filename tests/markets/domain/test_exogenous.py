@@ -14,7 +14,7 @@ from markets.domain.exogenous import (
     paid_between,
     volatility_columns,
 )
-from tests.beside import funding, since, until, volatility
+from tests.exogenous import funding, since, until, volatility
 
 NSE = NseCalendar(nse_sessions())
 HOUR, DAY = 3_600, 86_400

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from markets.capture.bars.polling import Want, read
+from markets.capture.bars.polling import BarRequest, fetch
 from markets.domain.bar_rule import Span, expected, spans
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
@@ -156,10 +156,10 @@ def test_what_a_venue_lacks_is_made_of_the_longest_it_has() -> None:
     venue = Poor(t1h=fine)
     as_venue: DataVenue = venue  # type: ignore[assignment]  # it has what is read here
     newest_open = int(joined(fine).opens_at[5])
-    want = Want("BTC-PERP", "4h", newest_open, newest_open + 14_400, newest_open)
-    made = read(as_venue, CRYPTO, want)
+    want = BarRequest("BTC-PERP", "4h", newest_open, newest_open + 14_400, newest_open)
+    made = fetch(as_venue, CRYPTO, want)
     assert same(made, joined(fine).slice(5, 6))
     assert venue.asked == [("1h", newest_open - newest_open % 86_400)]
     for timeframe in ("15m", "1d"):
         with pytest.raises(Degraded, match=f"poor has no {timeframe} bars"):
-            read(as_venue, CRYPTO, dataclasses.replace(want, timeframe=timeframe))
+            fetch(as_venue, CRYPTO, dataclasses.replace(want, timeframe=timeframe))

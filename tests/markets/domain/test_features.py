@@ -9,8 +9,8 @@ from markets.domain import features, timeframes
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
 from markets.domain.exogenous import HISTORY_SECONDS, Readings
-from markets.simulator.price_path import Path
-from tests.beside import beside, since, until
+from markets.simulator.price_path import PricePath
+from tests.exogenous import all_series, since, until
 from tradingsite.registry import CONTEXTS
 
 NSE = NseCalendar(nse_sessions())
@@ -27,16 +27,16 @@ END = instant(2026, 9, 10)
 START = {"15m": instant(2025, 10, 1), "1h": instant(2025, 5, 20), "4h": instant(2025, 4, 1)}
 
 
-BESIDE = {market: beside(market, 0, END) for market in CALENDARS}
+READINGS = {market: all_series(market, 0, END) for market in CALENDARS}
 
 
 @pytest.fixture(scope="module")
-def paths() -> dict[str, Path]:
-    return {market: Path.build(market, calendar) for market, calendar in CALENDARS.items()}
+def paths() -> dict[str, PricePath]:
+    return {market: PricePath.build(market, calendar) for market, calendar in CALENDARS.items()}
 
 
 @pytest.fixture(scope="module")
-def history(paths: Mapping[str, Path]) -> dict[Slot, SlotBars]:
+def history(paths: Mapping[str, PricePath]) -> dict[Slot, SlotBars]:
     """Return each slot's own bars and those of its contexts, up to a day in the present."""
     return {
         (market, timeframe): {
@@ -54,7 +54,7 @@ def compute(
     readings: Mapping[str, Readings] | None = None,
 ) -> features.Features:
     market = slot[0]
-    known = BESIDE[market] if readings is None else readings
+    known = READINGS[market] if readings is None else readings
     return features.compute(*slot, bars, known, CALENDARS[market], since)
 
 
@@ -116,7 +116,7 @@ def test_increments_equal_the_rebuild_to_the_last_bit(
         start = int(bulk.opens_at[row])
         # As the store loads them: those of some weeks before.
         near = {
-            name: since(each, start - HISTORY_SECONDS) for name, each in BESIDE[slot[0]].items()
+            name: since(each, start - HISTORY_SECONDS) for name, each in READINGS[slot[0]].items()
         }
         part = compute(slot, history[slot], start, near)
         np.testing.assert_array_equal(part.opens_at, bulk.opens_at[row:])
@@ -132,7 +132,7 @@ def test_cutting_the_bars_anywhere_leaves_the_rows_before(
     for row in np.random.default_rng(1).integers(1, len(bulk), 12):
         limit = int(bulk.closes_at[row]) + int(row) % 2
         cut = {name: bars.before(limit) for name, bars in history[slot].items()}
-        known = {name: until(each, limit) for name, each in BESIDE[slot[0]].items()}
+        known = {name: until(each, limit) for name, each in READINGS[slot[0]].items()}
         start = int(bulk.opens_at[max(row - 50, 0)]) if row % 3 else None
         part = compute(slot, cut, start, known)
         expected = bulk.values[max(row - 50, 0) if row % 3 else 0 : row + 1]
@@ -183,7 +183,7 @@ def test_context_shows_from_its_close_and_not_before(history: Mapping[Slot, Slot
 
 @pytest.mark.parametrize("slot", [("nifty", "15m"), ("btc", "1h")])
 def test_context_columns_are_the_context_s_own_last_closed_row(
-    slot: Slot, paths: Mapping[str, Path], history: Mapping[Slot, SlotBars]
+    slot: Slot, paths: Mapping[str, PricePath], history: Mapping[Slot, SlotBars]
 ) -> None:
     market = slot[0]
     context = CONTEXTS[slot][0]
@@ -301,7 +301,7 @@ def test_year_without_a_calendar_is_named(history: Mapping[Slot, SlotBars]) -> N
     bars = history["nifty", "1h"]
     old = NseCalendar([each for each in nse_sessions() if each.date.year < 2025])
     with pytest.raises(ValueError, match="no NSE session from 2025-"):
-        features.compute("nifty", "1h", bars, BESIDE["nifty"], old)
+        features.compute("nifty", "1h", bars, READINGS["nifty"], old)
 
 
 def test_every_timeframe_of_a_context_is_longer() -> None:

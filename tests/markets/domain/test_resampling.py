@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markets.domain import timeframes
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
-from markets.domain.resampling import LEAST_SHARE, is_lawful, resample
+from markets.domain.resampling import LEAST_SHARE, is_on_grid, resample
 
 NSE, CRYPTO = NseCalendar(nse_sessions()), CryptoCalendar()
 INDIA = dt.timezone(dt.timedelta(hours=5, minutes=30))
@@ -159,8 +159,8 @@ def test_parts_that_make_no_whole_bar_are_refused() -> None:
 def test_a_part_is_lawful_where_it_lies_on_the_grid_from_the_open(calendar: Calendar) -> None:
     opens = grid_of(calendar, DAYS[0], 300)
     at = np.array(opens, dtype=np.int64)
-    assert is_lawful(at, 300, calendar).all()
-    assert not is_lawful(at + 60, 300, calendar).any()
+    assert is_on_grid(at, 300, calendar).all()
+    assert not is_on_grid(at + 60, 300, calendar).any()
     before, after = at[:1] - 300, at[-1:] + 300
-    outside = is_lawful(np.append(before, after), 300, calendar)
+    outside = is_on_grid(np.append(before, after), 300, calendar)
     assert outside.tolist() == [calendar is CRYPTO] * 2

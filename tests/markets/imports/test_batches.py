@@ -159,5 +159,5 @@ def test_bars_off_the_calendar_are_removed_and_no_others() -> None:
         )
     removed = import_batches.remove_bars("btc", "4h", off_calendar=True)
     assert removed.bars == 10
-    store.require_lawful("btc", "4h", store.load_bars("btc", "4h"), store.load_calendar("btc"))
+    store.require_on_calendar("btc", "4h", store.load_bars("btc", "4h"), store.load_calendar("btc"))
     assert not import_batches.remove_bars("btc", "4h", off_calendar=True).bars

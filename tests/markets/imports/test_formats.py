@@ -15,7 +15,7 @@ from markets.domain import timeframes
 from markets.imports.bars import read_files
 from markets.imports.files import parts_of
 from markets.imports.formats import FORMATS, STATED
-from markets.imports.reading import Asked
+from markets.imports.reading import ReadOptions
 from markets.imports.recognition import recognise
 from markets.imports.structures import grid_of
 from tests.markets.imports.cases import CASES
@@ -29,7 +29,7 @@ TITLES = {each.key: each.title for each in (*FORMATS, *STATED.values())}
 def test_a_file_of_each_format_gives_its_bars(case: Case, tmp_path: Path) -> None:
     path = tmp_path / case.name
     path.write_bytes(case.content())
-    asked = Asked(case.market, **case.asked)
+    asked = ReadOptions(case.market, **case.asked)
     grid = grid_of(parts_of(path)[0])
     assert recognise(grid, asked.volume).format.key == case.key
     read = read_files([path], case.timeframe, CALENDARS[case.market], asked)
@@ -40,7 +40,7 @@ def test_a_file_of_each_format_gives_its_bars(case: Case, tmp_path: Path) -> Non
     for timeframe, bars in read.bars.items():
         expected = joined(written, case.market, timeframe)
         assert as_rows(bars, timeframes.seconds(timeframe)) == expected
-    told = " ".join(read.said)
+    told = " ".join(read.notes)
     assert f"this looks like {TITLES[case.key]}" in told
     for words in case.said:
         assert words in told
@@ -55,7 +55,7 @@ def test_dhans_own_sample_is_of_the_day_that_it_was_asked_for(tmp_path: Path) ->
     path = tmp_path / "dhan.json"
     prices = {name: [100.0] for name in ("open", "high", "low", "close")}
     path.write_text(json.dumps({"start_Time": [1_328_845_500], **prices}))
-    asked = Asked("nifty", since_1980=True)
+    asked = ReadOptions("nifty", since_1980=True)
     (at,) = read_files([path], "15m", CALENDARS["nifty"], asked).bars["15m"].opens_at.tolist()
     assert dt.datetime.fromtimestamp(at, INDIA) == dt.datetime(2022, 2, 9, 9, 15, tzinfo=INDIA)
 
@@ -73,7 +73,7 @@ def test_a_table_anywhere_in_a_workbook_is_read_with_its_dates(tmp_path: Path) -
         for column, cell in enumerate((at, row.o, row.h, row.l, row.c, row.v), start=2):
             sheet.cell(number, column, cell)
     book.save(path := tmp_path / "bars.xlsx")
-    read = read_files([path], "15m", CALENDARS["nifty"], Asked("nifty"))
+    read = read_files([path], "15m", CALENDARS["nifty"], ReadOptions("nifty"))
     assert as_rows(read.bars["15m"], 900) == rows
 
 
@@ -83,5 +83,5 @@ def test_a_file_that_is_what_its_sum_says_is_read_and_told_so(tmp_path: Path) ->
     path.write_bytes(case.content())
     digest = hashlib.sha256(case.content()).hexdigest()
     path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
-    read = read_files([path], case.timeframe, CALENDARS[case.market], Asked(case.market))
-    assert read.said[0] == f"{path.name}: it is what the .CHECKSUM beside it says."
+    read = read_files([path], case.timeframe, CALENDARS[case.market], ReadOptions(case.market))
+    assert read.notes[0] == f"{path.name}: it is what the .CHECKSUM beside it says."

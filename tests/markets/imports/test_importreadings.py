@@ -96,7 +96,7 @@ def test_a_dry_run_changes_nothing_and_says_what_bars_lack(tmp_path: Path) -> No
 
 def test_what_a_venue_said_stays(tmp_path: Path) -> None:
     at = histories.FIRST
-    exogenous_capture.keep(FUNDING, [(at, Decimal("0.0009"))], Source.VENUE)
+    exogenous_capture.upsert(FUNDING, [(at, Decimal("0.0009"))], Source.VENUE)
     said = importreadings("funding", funding_csv(tmp_path / "f.csv", 24))
     assert "2 readings new or changed, 1 as they were." in said
     assert Reading.on("btc").objects.order_by("at")[0].value == Decimal("0.0009")
@@ -108,12 +108,12 @@ def test_readings_of_another_world_are_refused_and_go_with_their_bars(tmp_path: 
     file = funding_csv(tmp_path / "f.csv", 80)
     with pytest.raises(CommandError, match=r"btc holds generated bars.*importbars btc TIME"):
         importreadings("funding", file)
-    exogenous_capture.keep(FUNDING, [(histories.FIRST, Decimal(0))], Source.GENERATED)
+    exogenous_capture.upsert(FUNDING, [(histories.FIRST, Decimal(0))], Source.GENERATED)
     import_batches.import_bars("btc", {"4h": bars}, replace=True)
     assert not Reading.on("btc").objects.exists()
     importreadings("funding", file)
     with pytest.raises(store.WrongSource, match="generated readings are of another world"):
-        exogenous_capture.keep(FUNDING, [(histories.FIRST, Decimal(0))], Source.GENERATED)
+        exogenous_capture.upsert(FUNDING, [(histories.FIRST, Decimal(0))], Source.GENERATED)
 
 
 BAD = {

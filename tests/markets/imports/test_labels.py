@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from markets.imports.bars import BadFile, Read, read_files
-from markets.imports.reading import Asked
+from markets.imports.reading import ReadOptions
 from tests.markets.imports.rows import CALENDARS, INDIA, Row, bars_of
 
 HEAD = "ts,open,high,low,close,volume\n"
@@ -30,7 +30,7 @@ def read(folder: Path, *contents: str, timeframe: str = "15m", **asked: Any) -> 
     paths = [folder / f"{number}.csv" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_text(content)
-    return read_files(paths, timeframe, CALENDARS["nifty"], Asked("nifty", **asked))
+    return read_files(paths, timeframe, CALENDARS["nifty"], ReadOptions("nifty", **asked))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_whole_sessions_tell_what_a_time_means(later: int, said: str, tmp_path: 
     pattern = "%Y-%m-%d %H:%M:%S"
     got = read(tmp_path, lines(rows, later=later, pattern=pattern), zone=INDIA)
     assert got.bars["15m"].opens_at.tolist() == [row.s for row in rows]
-    assert said in " ".join(got.said)
+    assert said in " ".join(got.notes)
 
 
 def test_the_short_last_bar_of_an_hourly_session_is_read_by_its_end(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_rows_of_before_the_open_are_set_aside_and_told(tmp_path: Path) -> None:
     text = lines(rows).replace(HEAD, HEAD + before)
     got = read(tmp_path, text, timeframe="1m", zone=INDIA)
     assert got.bars["15m"].open[0] == rows[0].o
-    assert "1 rows of before the open set aside" in " ".join(got.said)
+    assert "1 rows of before the open set aside" in " ".join(got.notes)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_one_day_above_twelve_tells_the_order_of_all_dates(
     got = read(tmp_path, text, timeframe="1d")
     found = [dt.datetime.fromtimestamp(at, INDIA) for at in got.bars["1d"].opens_at.tolist()]
     assert [at.date() for at in found] == days
-    assert said in " ".join(got.said)
+    assert said in " ".join(got.notes)
 
 
 def test_files_that_overlap_and_agree_are_one_series(tmp_path: Path) -> None:
     rows = bars_of("nifty", "15m")
     got = read(tmp_path, lines(rows[20:]), lines(rows[:25]), zone=INDIA)
     assert got.bars["15m"].opens_at.tolist() == [row.s for row in rows]
-    assert "5 bars are in two of the files, and the same in both." in got.said
-    assert "these look like a plain table of bars" in " ".join(got.said)
+    assert "5 bars are in two of the files, and the same in both." in got.notes
+    assert "these look like a plain table of bars" in " ".join(got.notes)
 
 
 def test_files_that_disagree_are_refused_by_both_lines(tmp_path: Path) -> None:

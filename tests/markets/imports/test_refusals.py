@@ -10,7 +10,7 @@ import pytest
 
 from markets.imports.bars import BadFile, read_files
 from markets.imports.foreign_files import OTHERS
-from markets.imports.reading import Asked
+from markets.imports.reading import ReadOptions
 from tests.markets.imports.cases import CASES
 from tests.markets.imports.rows import CALENDARS
 
@@ -26,7 +26,7 @@ def refusal(path: Path, content: str | bytes, timeframe: str = "15m", **asked: A
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     market = asked.pop("market", "nifty")
     with pytest.raises(BadFile) as refused:
-        read_files([path], timeframe, CALENDARS[market], Asked(market, **asked))
+        read_files([path], timeframe, CALENDARS[market], ReadOptions(market, **asked))
     words = str(refused.value)
     assert words.startswith(str(path))
     return words.removeprefix(str(path))

@@ -14,7 +14,7 @@ from markets.simulator.board import Quoter
 from markets.simulator.listing import CALL, CHAINS, FUTURE, PUT, Exchange
 from markets.simulator.noise import key_of, uniform, wave
 from markets.simulator.options import black76, normal_cdf, smile
-from markets.simulator.price_path import Path
+from markets.simulator.price_path import PricePath
 from markets.simulator.prices import FOLLOWERS
 from markets.simulator.world import World
 from tests.markets.simulator.broker import ist, shared_world
@@ -28,8 +28,8 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def nifty(world: World) -> Path:
-    return Path.build("nifty", world.prices.nse)
+def nifty(world: World) -> PricePath:
+    return PricePath.build("nifty", world.prices.nse)
 
 
 # --- Randomness by key ---------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_the_smile_is_dearer_below_the_money_and_bent() -> None:
 # --- Prices --------------------------------------------------------------------------------------
 
 
-def test_prices_of_many_instants_are_those_of_each(nifty: Path) -> None:
+def test_prices_of_many_instants_are_those_of_each(nifty: PricePath) -> None:
     at = SESSION[0] + np.arange(0.0, 6 * 3_600.0, 7.3)
     assert nifty.prices(at).tolist() == [nifty.price(each) for each in at]
     closed = nifty.prices(np.array([SESSION[1] + 1.0, ist("2026-06-02 09:14")]))
@@ -113,7 +113,7 @@ def test_prices_of_many_instants_are_those_of_each(nifty: Path) -> None:
 
 @pytest.mark.parametrize(("name", "seconds"), [("15m", 900), ("1h", 3_600)])
 def test_bars_from_quotes_are_the_generated_bars(
-    world: World, nifty: Path, name: str, seconds: int
+    world: World, nifty: PricePath, name: str, seconds: int
 ) -> None:
     start, end = int(ist("2026-05-18 09:00")), int(SESSION[1])
     ours = world.prices.bars("NIFTY", seconds, start, end)

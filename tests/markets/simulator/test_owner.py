@@ -25,20 +25,20 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def two_years(world: World) -> list[owner.Look]:
-    return owner.looks(world, LAST - dt.timedelta(days=730), LAST)
+def two_years(world: World) -> list[owner.Intent]:
+    return owner.intents(world, LAST - dt.timedelta(days=730), LAST)
 
 
-def test_he_is_one_person_however_he_is_asked(world: World, two_years: list[owner.Look]) -> None:
+def test_he_is_one_person_however_he_is_asked(world: World, two_years: list[owner.Intent]) -> None:
     for first, days in ((dt.date(2025, 3, 5), 9), (dt.date(2026, 1, 1), 40)):
         last = first + dt.timedelta(days=days)
-        part = owner.looks(world, first, last)
+        part = owner.intents(world, first, last)
         assert part == [look for look in two_years if first <= trading_date(int(look.at)) <= last]
         assert part
 
 
 def test_he_trades_a_few_times_a_week_within_his_limits(
-    world: World, two_years: list[owner.Look]
+    world: World, two_years: list[owner.Intent]
 ) -> None:
     held = 0
     for look in two_years:
@@ -53,7 +53,7 @@ def test_he_trades_a_few_times_a_week_within_his_limits(
     assert (sides > 0).sum() > 100 and (sides < 0).sum() > 100, "he is on both sides"
 
 
-def test_his_rule_can_be_found_in_what_he_did(world: World, two_years: list[owner.Look]) -> None:
+def test_his_rule_can_be_found_in_what_he_did(world: World, two_years: list[owner.Intent]) -> None:
     at = np.array([look.at for look in two_years])
     held = np.array([look.held for look in two_years])
     price = np.log(world.prices.spot("NIFTY", at))
@@ -61,7 +61,7 @@ def test_his_rule_can_be_found_in_what_he_did(world: World, two_years: list[owne
     assert np.corrcoef(price - before, held)[0, 1] < -0.4, "he sells what has run up"
 
 
-def test_he_is_flat_when_his_contract_expires(world: World, two_years: list[owner.Look]) -> None:
+def test_he_is_flat_when_his_contract_expires(world: World, two_years: list[owner.Intent]) -> None:
     holds: dict[str, int] = {}
     for look in two_years:
         row = owner.near_future(world, trading_date(int(look.at)))
@@ -86,7 +86,7 @@ def test_the_trade_book_has_the_brokers_columns_and_prices_of_its_market(world: 
 
 def test_he_trades_the_account_without_a_tag(world: World) -> None:
     with broker(at="2026-06-01 09:15", owner_trades=True) as desk:
-        plan = [look for look in owner.looks(world, *[dt.date(2026, 6, 1)] * 2) if look.lots]
+        plan = [look for look in owner.intents(world, *[dt.date(2026, 6, 1)] * 2) if look.lots]
         assert plan, "the seed makes him trade on this day"
         desk.hand.at = plan[0].at + 1.0
         _wait_for_trade(desk)
@@ -105,7 +105,7 @@ def _wait_for_trade(desk: Broker) -> None:
 
 
 def test_a_new_account_holds_what_he_bought_before_it_was_opened(world: World) -> None:
-    before = owner.looks(world, dt.date(2026, 5, 27), LAST)
+    before = owner.intents(world, dt.date(2026, 5, 27), LAST)
     assert before[-1].held, "the seed leaves him with something over that night"
     with broker(at="2026-06-01 09:00", owner_trades=True) as desk:
         [row] = desk.client.positions()["net"]

@@ -7,11 +7,11 @@ import pytest
 from markets.domain import features
 from markets.domain.bars import Bars, FloatArray
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
-from markets.simulator.price_path import WORLDS, Path
-from tests.beside import nothing
+from markets.simulator.price_path import WORLDS, PricePath
+from tests.exogenous import nothing
 from tradingsite.registry import CONTEXTS
 
-Paths = Mapping[str, Path]
+Paths = Mapping[str, PricePath]
 
 DATE = datetime.date
 CALENDARS: dict[str, Calendar] = {"nifty": NseCalendar(nse_sessions()), "btc": CryptoCalendar()}
@@ -33,12 +33,12 @@ def instant(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> 
 
 @pytest.fixture(scope="module")
 def paths() -> Paths:
-    return {market: Path.build(market, CALENDARS[market]) for market in WORLDS}
+    return {market: PricePath.build(market, CALENDARS[market]) for market in WORLDS}
 
 
 @pytest.fixture(scope="module")
 def twins() -> Paths:
-    return {market: Path.build(market, CALENDARS[market], edge=False) for market in WORLDS}
+    return {market: PricePath.build(market, CALENDARS[market], edge=False) for market in WORLDS}
 
 
 def same_bars(one: Bars, other: Bars) -> bool:
@@ -48,14 +48,14 @@ def same_bars(one: Bars, other: Bars) -> bool:
 def test_same_seed_builds_the_same_path_and_another_seed_another(paths: Paths) -> None:
     span = ("1h", instant(2020, 1, 1), instant(2020, 3, 1))
     bars = paths["nifty"].bars(*span)
-    assert same_bars(bars, Path.build("nifty", CALENDARS["nifty"]).bars(*span))
-    other = Path.build("nifty", CALENDARS["nifty"], seed=8).bars(*span)
+    assert same_bars(bars, PricePath.build("nifty", CALENDARS["nifty"]).bars(*span))
+    other = PricePath.build("nifty", CALENDARS["nifty"], seed=8).bars(*span)
     assert not np.array_equal(bars.close, other.close)
 
 
 def test_unknown_market_is_refused() -> None:
     with pytest.raises(ValueError, match="nifty, btc"):
-        Path.build("gold", CALENDARS["nifty"])
+        PricePath.build("gold", CALENDARS["nifty"])
 
 
 @pytest.mark.parametrize(("market", "timeframe"), CONTEXTS)
@@ -155,7 +155,7 @@ def test_prices_are_plausible(
     last: float,
     seed: int,
 ) -> None:
-    bars = Path.build(market, CALENDARS[market], seed).bars(timeframe, 0, END_OF_TIME)
+    bars = PricePath.build(market, CALENDARS[market], seed).bars(timeframe, 0, END_OF_TIME)
     returns = np.diff(np.log(bars.close))
     assert volatility[0] < returns.std() * BARS_PER_YEAR[market, timeframe] ** 0.5 < volatility[1]
     assert levels[0] < bars.close.min() < bars.close.max() < levels[1]
@@ -193,7 +193,7 @@ def shuffled(bars: Bars) -> Bars:
 
 
 def net_sharpe(
-    path: Path, market: str, timeframe: str, start: int = 0, shuffle: bool = False
+    path: PricePath, market: str, timeframe: str, start: int = 0, shuffle: bool = False
 ) -> float:
     """Return the yearly Sharpe ratio, net of costs, of a ridge forecast on the last quarter.
 

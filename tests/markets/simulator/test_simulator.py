@@ -18,8 +18,8 @@ from markets.domain.price_panel import build_price_panel
 from markets.models import Bar, Quote, Reading, Source
 from markets.simulator import history, market, pace
 from markets.simulator.market import Feed, Simulator
-from markets.simulator.pace import Keeper, Pace
-from markets.simulator.price_path import Path
+from markets.simulator.pace import ClockKeeper, Pace
+from markets.simulator.price_path import PricePath
 from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tradingsite import clock, locks
@@ -34,13 +34,13 @@ databases = pytest.mark.django_db(databases=["nifty", "btc", "default"])
 
 
 @pytest.fixture(scope="module")
-def nifty_path() -> Path:
-    return Path.build("nifty", calendar_of("nifty"))
+def nifty_path() -> PricePath:
+    return PricePath.build("nifty", calendar_of("nifty"))
 
 
 @pytest.fixture(scope="module")
-def btc_path() -> Path:
-    return Path.build("btc", calendar_of("btc"))
+def btc_path() -> PricePath:
+    return PricePath.build("btc", calendar_of("btc"))
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ def test_the_kept_clock_never_goes_back_and_freezes_for_good(
     simulated = SimulatedClock(tmp_path / "clock.json")
     start = ist("2026-06-01 20:58").timestamp()
     simulated.write(Anchor(start, real[0], 48.0))
-    keeper = Keeper(simulated, Pace(nse, 48.0, 480.0))
+    keeper = ClockKeeper(simulated, Pace(nse, 48.0, 480.0))
     seen = [keeper.now()]
     for passed in (0.4, 0.4, 0.4, 3.0, 12.0, -60.0, 0.4, 0.4):
         real[0] += passed
-        keeper.keep()
+        keeper.advance()
         seen.append(keeper.now())
     assert seen == sorted(seen)
     assert keeper.speed == 480.0
@@ -123,7 +123,7 @@ def test_stored_bars_keep_a_lost_clock_from_going_back(
 
 @databases
 def test_history_is_whole_repeatable_and_says_how_far_it_is(
-    set_market: SetMarket, btc_path: Path, monkeypatch: pytest.MonkeyPatch
+    set_market: SetMarket, btc_path: PricePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "YEARS", SHORT)
     set_market(ist("2026-06-01 09:00"))
@@ -156,7 +156,7 @@ def test_history_is_whole_repeatable_and_says_how_far_it_is(
     assert Bar.on("btc").objects.count() == written
 
 
-def put_history(name: str, path: Path, until: str, monkeypatch: pytest.MonkeyPatch) -> Feed:
+def put_history(name: str, path: PricePath, until: str, monkeypatch: pytest.MonkeyPatch) -> Feed:
     monkeypatch.setattr(history, "YEARS", SHORT)
     history.make_history(name, until=int(ist(until).timestamp()), path=path)
     return Feed.of(name, store.load_calendar(name), path)
@@ -164,7 +164,7 @@ def put_history(name: str, path: Path, until: str, monkeypatch: pytest.MonkeyPat
 
 @databases
 def test_a_loop_stores_bars_and_their_features_and_quotes_the_near_future(
-    set_market: SetMarket, nifty_path: Path, monkeypatch: pytest.MonkeyPatch
+    set_market: SetMarket, nifty_path: PricePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_market(ist("2026-06-01 14:59"))
     feed = put_history("nifty", nifty_path, "2026-06-01 14:59", monkeypatch)
@@ -198,7 +198,7 @@ def test_a_loop_stores_bars_and_their_features_and_quotes_the_near_future(
 
 @databases
 def test_bars_missed_while_it_was_away_are_the_very_same(
-    set_market: SetMarket, btc_path: Path, monkeypatch: pytest.MonkeyPatch
+    set_market: SetMarket, btc_path: PricePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_market(ist("2026-06-01 09:00"))
     feed = put_history("btc", btc_path, "2026-06-01 09:00", monkeypatch)
@@ -213,7 +213,7 @@ def test_bars_missed_while_it_was_away_are_the_very_same(
 
 @databases
 def test_an_imported_market_is_left_alone_and_said_so_once(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     set_market(ist("2026-06-01 09:00"))
     bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
@@ -231,7 +231,7 @@ def test_an_imported_market_is_left_alone_and_said_so_once(
 
 @databases
 def test_a_market_of_imported_bars_is_lived_through_where_the_clock_is_among_them(
-    set_market: SetMarket, btc_path: Path
+    set_market: SetMarket, btc_path: PricePath
 ) -> None:
     at = 1_700_050_100
     set_market(dt.datetime.fromtimestamp(at, dt.UTC))
@@ -253,14 +253,14 @@ def test_a_market_of_imported_bars_is_lived_through_where_the_clock_is_among_the
 
 @databases
 def test_at_the_paths_end_market_time_stands_still(
-    set_market: SetMarket, btc_path: Path, nse: NseCalendar
+    set_market: SetMarket, btc_path: PricePath, nse: NseCalendar
 ) -> None:
     end = dt.datetime.fromtimestamp(btc_path.ends_at, dt.UTC)
     set_market(end, speed=48.0)
     simulated = clock.simulated()
     assert simulated is not None
     feed = Feed.of("btc", store.load_calendar("btc"), btc_path)
-    keeper = Keeper(simulated, Pace(nse, 48.0, 480.0))
+    keeper = ClockKeeper(simulated, Pace(nse, 48.0, 480.0))
     simulator = Simulator([feed], keeper, Beat("simulator"), ProcessLock("a test", "default"))
     before = simulated.anchor()
     simulator.step()

@@ -18,9 +18,9 @@ from markets.domain.features import compute
 from markets.domain.price_panel import build_price_panel
 from markets.imports import tradebook
 from markets.simulator import owner
-from markets.simulator.price_path import Path
+from markets.simulator.price_path import PricePath
 from markets.simulator.world import World
-from tests.beside import beside
+from tests.exogenous import all_series
 from tests.training.rl import toy
 from tradingsite.registry import SLOTS
 from training import recipes
@@ -44,8 +44,8 @@ def data() -> Dataset:
     """The generated market's days, and what its owner did by hand in eight years of them."""
     torch.set_num_threads(1)
     calendar = NseCalendar(nse_sessions())
-    bars = {"1d": Path.build("nifty", calendar).bars("1d", START, END)}
-    features = compute("nifty", "1d", bars, beside("nifty", START, END), calendar)
+    bars = {"1d": PricePath.build("nifty", calendar).bars("1d", START, END)}
+    features = compute("nifty", "1d", bars, all_series("nifty", START, END), calendar)
     panel = align(build_price_panel("nifty", bars["1d"], calendar, 1.0), features.opens_at)
     world = World.build(lambda: float(END), nse=calendar)
     book = tradebook.parse("his book", iter(owner.tradebook(world, YEARS).splitlines()))

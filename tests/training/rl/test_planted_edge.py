@@ -12,8 +12,8 @@ from markets.domain.bars import IntArray
 from markets.domain.calendar import CryptoCalendar
 from markets.domain.features import Features, compute
 from markets.domain.price_panel import PricePanel, build_price_panel
-from markets.simulator.price_path import Path
-from tests.beside import beside
+from markets.simulator.price_path import PricePath
+from tests.exogenous import all_series
 from training.evaluation.splits import split_refit
 from training.rl.barppo import BarPPO
 from training.rl.env import BatchEnv, Episodes
@@ -29,9 +29,9 @@ END = int(dt.datetime(2026, 6, 1, tzinfo=dt.UTC).timestamp())
 def market(*, edge: bool) -> tuple[Features, PricePanel]:
     """Return BTC's hourly rows and panel, charges and slippage on."""
     calendar = CryptoCalendar()
-    path = Path.build("btc", calendar, edge=edge)
+    path = PricePath.build("btc", calendar, edge=edge)
     bars = {timeframe: path.bars(timeframe, START, END) for timeframe in ("1h", "4h")}
-    features = compute("btc", "1h", bars, beside("btc", START, END), calendar)
+    features = compute("btc", "1h", bars, all_series("btc", START, END), calendar)
     return features, align(build_price_panel("btc", bars["1h"], calendar, 1.5), features.opens_at)
 
 

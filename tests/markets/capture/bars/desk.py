@@ -104,7 +104,7 @@ def bars_desk(
     monkeypatch.setattr(polling, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(polling, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr("markets.venues.kite.calls.COOL_DOWN_SECONDS", 0.05)
-    monkeypatch.setattr(bars_job, "_marks", comparison.Marks())
+    monkeypatch.setattr(bars_job, "_comparison", comparison.Comparison())
     bar_sources.forget()
     exchange, venue = _exchange()
     exchange.faults.clear()

@@ -97,7 +97,9 @@ def test_a_backfill_that_breaks_off_keeps_what_came_and_goes_on(
 
     start, end = int(ist("2026-05-04 00:00")), int(ist("2026-06-01 10:00"))
     with pytest.raises(backfill.Retry):
-        backfill.backfill("nifty", "15m", start, end, collection_policy.current(), breaks_off)
+        backfill.backfill(
+            "nifty", "15m", start, end, collection_policy.current_policy(), breaks_off
+        )
     first = Bar.on("nifty").objects.count()
     assert 300 < first < 400
     requests.clear()
@@ -162,12 +164,14 @@ def test_missing_bars_far_apart_are_asked_for_apart(desk: BarsDesk) -> None:
 def test_what_the_venue_does_not_have_is_a_gap(
     desk: BarsDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = backfill.storage.keep
+    upsert = backfill.storage.upsert
 
     def holed(market: str, found: dict, source: str, **how: bool) -> object:
-        return keep(market, {name: each.slice(0, 5) for name, each in found.items()}, source, **how)
+        return upsert(
+            market, {name: each.slice(0, 5) for name, each in found.items()}, source, **how
+        )
 
-    monkeypatch.setattr(backfill.storage, "keep", holed)
+    monkeypatch.setattr(backfill.storage, "upsert", holed)
     said = bars("backfill", "nifty", "1h", "--from", "2026-05-29", "--to", "2026-05-29")
     assert open_gaps("nifty") == ["1h 14:15", "1h 15:15"]
     assert "the venue left it out of its history" in said

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from markets.capture.bars import polling
-from markets.capture.bars.polling import Want, poll
+from markets.capture.bars.polling import BarRequest, poll
 from markets.domain.bars import Bars
 from markets.domain.calendar import CryptoCalendar
 from markets.venues.base import DataVenue, RateLimited, TokenRefused
@@ -15,7 +15,9 @@ from tests.histories import hours
 from tradingsite.errors import Degraded, Retry
 
 BARS = hours(3)
-WANT = Want("BTC-PERP", "1h", int(BARS.opens_at[0]), int(BARS.closes_at[2]), int(BARS.opens_at[2]))
+REQUEST = BarRequest(
+    "BTC-PERP", "1h", int(BARS.opens_at[0]), int(BARS.closes_at[2]), int(BARS.opens_at[2])
+)
 Said = Bars | Exception
 
 
@@ -57,15 +59,15 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Sequence[float]:
     return waited
 
 
-def ask(*said: Said) -> tuple[polling.Answer, Scripted]:
+def ask(*said: Said) -> tuple[polling.PollResult, Scripted]:
     venue = Scripted(*said)
     as_venue: DataVenue = venue  # type: ignore[assignment]  # it has what is read here
-    return poll(as_venue, CryptoCalendar(), [WANT])[WANT], venue
+    return poll(as_venue, CryptoCalendar(), [REQUEST])[REQUEST], venue
 
 
 def test_two_equal_reads_a_second_apart_are_enough(waits: Sequence[float]) -> None:
-    answer, venue = ask(BARS)
-    assert answer.is_settled and answer.problem == "" and len(answer.bars) == 3
+    result, venue = ask(BARS)
+    assert result.is_settled and result.problem == "" and len(result.bars) == 3
     assert venue.reads == 2
     assert waits == [pytest.approx(1.0, abs=0.2)]
 
@@ -84,9 +86,9 @@ def test_two_equal_reads_a_second_apart_are_enough(waits: Sequence[float]) -> No
 def test_it_is_asked_until_it_is_said_twice(
     waits: Sequence[float], said: Sequence[Said], reads: int
 ) -> None:
-    answer, venue = ask(*said)
-    assert (answer.is_settled, venue.reads) == (True, reads)
-    assert answer.bars.close[2] == BARS.close[2]
+    result, venue = ask(*said)
+    assert (result.is_settled, venue.reads) == (True, reads)
+    assert result.bars.close[2] == BARS.close[2]
 
 
 @pytest.mark.parametrize(
@@ -100,22 +102,22 @@ def test_it_is_asked_until_it_is_said_twice(
 def test_after_ten_seconds_it_is_as_it_is(
     waits: Sequence[float], said: Sequence[Said], problem: str, bars: int
 ) -> None:
-    answer, venue = ask(*said)
-    assert (answer.is_settled, answer.problem, len(answer.bars)) == (False, problem, bars)
+    result, venue = ask(*said)
+    assert (result.is_settled, result.problem, len(result.bars)) == (False, problem, bars)
     assert venue.reads in (10, 11)
     assert sum(waits) <= polling.PATIENCE_SECONDS
 
 
 def test_a_refused_token_is_not_asked_again(waits: Sequence[float]) -> None:
-    answer, venue = ask(TokenRefused("sign in"))
-    assert (venue.reads, answer.problem, list(waits)) == (1, "sign in", [])
+    result, venue = ask(TokenRefused("sign in"))
+    assert (venue.reads, result.problem, list(waits)) == (1, "sign in", [])
 
 
 def test_bars_that_are_no_bars_are_not_taken(waits: Sequence[float]) -> None:
     bad = Bars(*(BARS.opens_at, BARS.closes_at, -BARS.open, BARS.high, BARS.low, BARS.close),
                BARS.volume)  # fmt: skip
-    answer, _ = ask(bad)
-    assert "cannot be used" in answer.problem and not len(answer.bars)
+    result, _ = ask(bad)
+    assert "cannot be used" in result.problem and not len(result.bars)
 
 
 def test_one_want_that_is_late_costs_the_others_nothing(waits: Sequence[float]) -> None:
@@ -126,10 +128,10 @@ def test_one_want_that_is_late_costs_the_others_nothing(waits: Sequence[float]) 
 
     venue = Half(BARS)
     as_venue: DataVenue = venue  # type: ignore[assignment]  # it has what is read here
-    late = Want("BTC-PERP", "4h", WANT.start, WANT.end, WANT.newest)
-    answers = poll(as_venue, CryptoCalendar(), [WANT, late])
-    assert (answers[WANT].reads, answers[WANT].is_settled) == (2, True)
-    assert answers[late].reads >= 10 and answers[late].problem
+    late = BarRequest("BTC-PERP", "4h", REQUEST.start, REQUEST.end, REQUEST.newest)
+    results = poll(as_venue, CryptoCalendar(), [REQUEST, late])
+    assert (results[REQUEST].reads, results[REQUEST].is_settled) == (2, True)
+    assert results[late].reads >= 10 and results[late].problem
 
 
 def test_the_constants_are_the_promise() -> None:
@@ -148,8 +150,8 @@ def test_the_job_waits_a_real_second_after_the_close(
     monkeypatch.setattr(polling, "pause", waited.append)
     close = int(ist("2026-06-01 10:15").timestamp())
     set_market(ist("2026-06-01 10:15"), 48.0)
-    bars_job._await([Due("nifty", close, {}, {}, close)])
+    bars_job._wait_for_close([Due("nifty", close, {}, {}, close)])
     assert waited == [pytest.approx(1.0, abs=0.3)]  # of real time, however fast the market runs
     set_market(ist("2026-06-01 10:17"), 48.0)
-    bars_job._await([Due("nifty", close, {}, {}, close)])
+    bars_job._wait_for_close([Due("nifty", close, {}, {}, close)])
     assert len(waited) == 1

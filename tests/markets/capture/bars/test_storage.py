@@ -49,7 +49,7 @@ def rows_of(model: type) -> list[tuple]:
 def history(hourly: Bars) -> None:
     """Store all but the newest bars, with features."""
     whole = {"1h": hourly.slice(0, COUNT - NEW), "4h": joined(hourly).slice(0, (COUNT - NEW) // 4)}
-    bar_storage.keep("btc", whole, Source.VENUE)
+    bar_storage.upsert("btc", whole, Source.VENUE)
 
 
 def everything(hourly: Bars) -> dict[str, Bars]:
@@ -61,7 +61,7 @@ def wanted(hourly: Bars) -> tuple[list[tuple], list[tuple]]:
     for model in (Bar, Feature):
         model.on("btc").objects.all().delete()
     if not KNOWN:
-        bar_storage.keep("btc", everything(hourly), Source.VENUE, with_features=False)
+        bar_storage.upsert("btc", everything(hourly), Source.VENUE, with_features=False)
         for timeframe in ("4h", "1h"):
             store.rebuild_features("btc", timeframe)
         KNOWN.append((rows_of(Bar), rows_of(Feature)))
@@ -102,8 +102,8 @@ def test_any_order_of_late_repeated_and_missing_reads_ends_in_the_same_rows(
         read = part(whole[timeframe], [len(whole[timeframe]) - 1 - each % new for each in places])
         if is_early:  # as the venue had it before it corrected itself
             read = dataclasses.replace(read, close=read.low.copy())
-        bar_storage.keep("btc", {timeframe: read}, Source.VENUE)
-    bar_storage.keep("btc", whole, Source.VENUE)
+        bar_storage.upsert("btc", {timeframe: read}, Source.VENUE)
+    bar_storage.upsert("btc", whole, Source.VENUE)
     assert rows_of(Bar) == bars
     assert rows_of(Feature) == features
     assert not BarGap.on("btc").objects.filter(filled_at=None).exists()
@@ -111,24 +111,24 @@ def test_any_order_of_late_repeated_and_missing_reads_ends_in_the_same_rows(
 
 def test_what_is_there_is_neither_written_nor_counted_again(hourly: Bars) -> None:
     whole = everything(hourly)
-    assert bar_storage.keep("btc", whole, Source.VENUE).new == COUNT + COUNT // 4
+    assert bar_storage.upsert("btc", whole, Source.VENUE).new == COUNT + COUNT // 4
     before = rows_of(Bar)
-    assert bar_storage.keep("btc", whole, Source.VENUE) == bar_storage.Kept()
+    assert bar_storage.upsert("btc", whole, Source.VENUE) == bar_storage.UpsertCounts()
     assert rows_of(Bar) == before
 
 
 def test_bars_of_another_source_are_never_written_over(hourly: Bars) -> None:
     store.save_bars("btc", "1h", hourly.slice(0, 10), Source.GENERATED)
     with pytest.raises(WrongSource):
-        bar_storage.keep("btc", {"1h": hourly}, Source.VENUE)
+        bar_storage.upsert("btc", {"1h": hourly}, Source.VENUE)
     assert Bar.on("btc").objects.count() == 10
 
 
 def test_without_correcting_only_what_is_missing_is_written(hourly: Bars) -> None:
     store.save_bars("btc", "1h", hourly.slice(0, 5), Source.GENERATED)
     other = dataclasses.replace(hourly.slice(0, 8), volume=np.ones(8))
-    kept = bar_storage.keep("btc", {"1h": other}, Source.GENERATED, corrects=False)
-    assert (kept.new, kept.corrected) == (3, 0)
+    counts = bar_storage.upsert("btc", {"1h": other}, Source.GENERATED, corrects=False)
+    assert (counts.new, counts.corrected) == (3, 0)
     assert store.load_bars("btc", "1h").volume.tolist() == [
         *hourly.volume[:5].tolist(),
         *[1.0] * 3,
@@ -145,7 +145,7 @@ def test_nothing_is_expected_before_the_first_bar(hourly: Bars) -> None:
     assert bar_gaps.record("btc", "1h", absent, "x" * 300) == 4
     assert bar_gaps.record("btc", "1h", absent, "again") == 0
     assert {len(row.reason) for row in BarGap.on("btc").objects.all()} == {200}
-    bar_storage.keep("btc", {"1h": part(hourly, [12])}, Source.VENUE)
+    bar_storage.upsert("btc", {"1h": part(hourly, [12])}, Source.VENUE)
     row = BarGap.on("btc").objects.get(opens_at=clock.from_seconds(int(hourly.opens_at[12])))
     assert row.filled_at is not None
     assert BarGap.on("btc").objects.filter(filled_at=None).count() == 3
@@ -160,7 +160,7 @@ def test_two_collectors_at_once_end_in_the_rows_of_one(hourly: Bars) -> None:
         try:
             for stop in range(COUNT - 8, COUNT + 1, 2):
                 read = {"1h": whole["1h"].slice(0, stop), "4h": whole["4h"]}
-                bar_storage.keep("btc", read, Source.VENUE)
+                bar_storage.upsert("btc", read, Source.VENUE)
         except Exception as error:  # noqa: BLE001 - told by the assertion below
             errors.append(error)
         finally:

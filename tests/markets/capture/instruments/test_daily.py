@@ -52,7 +52,7 @@ def future(month: int = 6, lot: int = 65, **facts: object) -> VenueInstrument:
 
 
 def keep(date: dt.date, *rows: VenueInstrument) -> tuple[int, int]:
-    return instrument_history.keep("nifty", "kite", date, rows, ["NIFTY"])
+    return instrument_history.save_list("nifty", "kite", date, rows, ["NIFTY"])
 
 
 def history() -> list[tuple[str, int, str, str]]:
@@ -286,11 +286,11 @@ def test_an_expiry_moved_by_a_holiday_is_the_lists_own(desk: KiteDesk) -> None:
 
 def test_a_lot_that_changed_overnight_has_both_its_days(desk: KiteDesk) -> None:
     rows = desk.venue.instruments()
-    instrument_history.keep("nifty", "kite", MONDAY, rows, ["NIFTY"])
+    instrument_history.save_list("nifty", "kite", MONDAY, rows, ["NIFTY"])
     name = "NIFTY 2026-06-30 FUT"
     changed = [
         dataclasses.replace(row, lot_size=Decimal(75)) if row.name == name else row for row in rows
     ]
-    assert instrument_history.keep("nifty", "kite", TUESDAY, changed, ["NIFTY"]) == (1, 1)
+    assert instrument_history.save_list("nifty", "kite", TUESDAY, changed, ["NIFTY"]) == (1, 1)
     lots = [instrument_history.on("nifty", "kite", day)[name].lot_size for day in (MONDAY, TUESDAY)]
     assert lots == [65, 75]

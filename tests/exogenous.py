@@ -21,7 +21,7 @@ def funding(start: int, end: int, every: int = 3_600, seed: int = 4) -> Readings
     return Readings(at, np.round(rates, 10))
 
 
-def beside(market: str, start: int, end: int) -> dict[str, Readings]:
+def all_series(market: str, start: int, end: int) -> dict[str, Readings]:
     """Return every series that a market's features are made of."""
     if market == "nifty":
         return {VOLATILITY: volatility(start, end)}
