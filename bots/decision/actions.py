@@ -29,11 +29,11 @@ def target_lots_array(lots: FloatArray, action_delta: FloatArray, limit_lots: in
     return np.trunc(np.minimum(np.maximum(lots + action_delta * limit, -limit), limit))
 
 
-class Moves:
+class TransitionTable:
     """Hold what every action makes of every number of lots, for many accounts to look up.
 
-    A move is lots and action in one number, first(lots) + action, and a column of the tables;
-    actions must be in range(7), as a wrong one would be another's move.
+    A transition is lots and action in one number, first_of(lots) + action, and a column of the
+    tables; actions must be in range(7), as a wrong one would be another's transition.
     """
 
     numbers: FloatArray
@@ -41,7 +41,7 @@ class Moves:
     flags: BoolArray
     """(5, M): if the closing and the opening order buy, the two again, if the position is new."""
     next: IntArray
-    """(M,): the first move of the lots wanted."""
+    """(M,): the first transition of the lots wanted."""
 
     def __init__(self, limit_lots: int) -> None:
         self._limit_lots = limit_lots
@@ -52,10 +52,10 @@ class Moves:
         goes_on = held * wanted > 0.0
         self.numbers = np.stack((kept, wanted, goes_on, wanted != 0.0))
         self.flags = np.stack((*(held < 0.0, wanted > 0.0) * 2, ~goes_on))
-        self.next = self.first(wanted.astype(np.int64))
+        self.next = self.first_of(wanted.astype(np.int64))
 
-    def first(self, lots: Any) -> Any:
-        """Return the move of whole lots within the limit and the first action."""
+    def first_of(self, lots: Any) -> Any:
+        """Return the transition of whole lots (...) within the limit under the first action."""
         return (lots + self._limit_lots) * len(DELTAS)
 
 

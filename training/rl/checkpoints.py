@@ -28,7 +28,17 @@ SAVE_EVERY_SECONDS = 20.0
 
 # What a step of the environment changes, beside its random numbers.
 _ENV_COLUMNS = (
-    *("bar", "_end", "_move", "lots", "quantity", "cash", "equity", "capital", "entry_equity"),
+    *(
+        "bar",
+        "_end",
+        "_transition",
+        "lots",
+        "quantity",
+        "cash",
+        "equity",
+        "capital",
+        "entry_equity",
+    ),
     *("peak_equity", "bars_held", "drawdown", "sharpe_mean", "sharpe_square", "_ruin_equity"),
 )
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_has_forecast")

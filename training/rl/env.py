@@ -16,7 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from bots.decision import accounting
-from bots.decision.actions import DELTAS, Moves
+from bots.decision.actions import DELTAS, TransitionTable
 from bots.decision.observation import (
     ACCOUNT_HIGH,
     ACCOUNT_LOW,
@@ -118,7 +118,7 @@ class BatchEnv(VecEnv):
         super().__init__(accounts, space, spaces.Discrete(len(DELTAS)))
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(accounts)]
         self._account_states = AccountStates(accounts)
-        self._moves = Moves(episodes.limit_lots)
+        self._transitions = TransitionTable(episodes.limit_lots)
         self._load(panel)
         self.reset()
 
@@ -165,7 +165,7 @@ class BatchEnv(VecEnv):
         count = self.num_envs
         self.bar = np.zeros(count, dtype=np.int64)
         self._end = np.zeros(count, dtype=np.int64)
-        self._move = np.zeros(count, dtype=np.int64)
+        self._transition = np.zeros(count, dtype=np.int64)
         for name in _MONEY:
             setattr(self, name, np.zeros(count))
         groups = count // self.group
@@ -212,7 +212,7 @@ class BatchEnv(VecEnv):
             capital = limit_notional(limit, lot_size[bar], close[bar])
             self.bar[account] = bar
             self._end[account] = bar + self.episodes.bars
-            self._move[account] = self._moves.first(held)
+            self._transition[account] = self._transitions.first_of(held)
             self._now.units[1, account] = self._now.units[3, account] = capital
             self._ruin_equity[account] = RUIN_RATIO * capital
             self.lots[account] = held
@@ -268,10 +268,11 @@ class BatchEnv(VecEnv):
         return rewards, ruined, (self.bar >= self._end) > ruined
 
     def _trade(self, actions: npt.NDArray[Any]) -> None:
-        now, moves = self._now, self._moves
-        move = self._move + actions
-        self._move = moves.next.take(move)
-        numbers, flags = moves.numbers.take(move, axis=1), moves.flags.take(move, axis=1)
+        now, table = self._now, self._transitions
+        transition = self._transition + actions
+        self._transition = table.next.take(transition)
+        numbers = table.numbers.take(transition, axis=1)
+        flags = table.flags.take(transition, axis=1)
         # The rest of accounting.split: lot sizes change at rolls only, where nothing is kept.
         positions = numbers[:2] * now.lot_sizes
         kept, wanted = positions[0], positions[1]

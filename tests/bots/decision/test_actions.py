@@ -8,7 +8,7 @@ from bots.decision.actions import (
     DELTAS,
     HOLD,
     NAMES,
-    Moves,
+    TransitionTable,
     dead_actions,
     target_lots,
     target_lots_array,
@@ -48,21 +48,23 @@ def test_columns_and_scalars_agree(limit: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 10])
-def test_moves_are_what_the_scalars_say(limit: int) -> None:
-    moves = Moves(limit)
+def test_transitions_are_what_the_scalars_say(limit: int) -> None:
+    table = TransitionTable(limit)
     for held in range(-limit, limit + 1):
         for action, delta in enumerate(DELTAS):
-            move = moves.first(held) + action
+            transition = table.first_of(held) + action
             wanted = target_lots(held, delta, limit)
-            kept, found, goes_on, is_open = moves.numbers[:, move].tolist()
+            kept, found, goes_on, is_open = table.numbers[:, transition].tolist()
             assert (kept - held, found - kept) == accounting.split(held, wanted, 1)
             assert (found, goes_on, is_open) == (wanted, held * wanted > 0, wanted != 0)
-            assert moves.flags[4, move] == (held * wanted <= 0)
-            assert moves.next[move] == moves.first(wanted)
+            assert table.flags[4, transition] == (held * wanted <= 0)
+            assert table.next[transition] == table.first_of(wanted)
             for carried in (0, 1):
                 # An order of nothing has no side.
                 for order, buys in zip(
-                    accounting.split(held, wanted, carried) * 2, moves.flags[:4, move], strict=True
+                    accounting.split(held, wanted, carried) * 2,
+                    table.flags[:4, transition],
+                    strict=True,
                 ):
                     assert order == 0 or buys == (order > 0)
 
