@@ -27,14 +27,14 @@ from markets.domain.features import Features, compute, history_start, schema_for
 from markets.domain.price_panel import PricePanel, build_price_panel
 from markets.models import Bar, Feature, Quote, Reading, TradingDay
 from markets.recent import RecentBars
-from tradingsite import clock
+from tradingsite import bulk, clock
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
 
 REPORT_EVERY_ROWS = 2_000
 # The advisory lock of whoever writes a market's bars: its sources are checked under it.
 WRITING_BARS = 7_302
 _calendars: dict[str, tuple[tuple[Any, ...], Calendar]] = {}
-_BAR_COLUMNS = "opens_at, closes_at, open, high, low, close, volume"
+_BAR_COLUMNS = ("opens_at", "closes_at", "open", "high", "low", "close", "volume")
 
 
 class WrongSource(ValueError):
@@ -91,35 +91,20 @@ def save_bars(
     `report` is called with the number of rows sent so far. Raises WrongSource where bars of
     another source are, and BadBars for those that the market's calendar does not give.
     """
-    table = Bar._meta.db_table
     bar_rule.require(bars, timeframe, load_calendar(market_of(alias), alias))
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+    with transaction.atomic(using=alias):
         require_source(alias, source)
-        cursor.execute(
-            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {_BAR_COLUMNS} "  # noqa: S608
-            f"FROM {table} WITH NO DATA"
+        counts = bulk.upsert(
+            alias,
+            Bar._meta.db_table,
+            _BAR_COLUMNS,
+            _bar_rows(bars),
+            ("timeframe", "opens_at"),
+            constants={"timeframe": timeframe, "source": source},
+            report=report,
         )
-        with cursor.copy(f"COPY incoming ({_BAR_COLUMNS}) FROM STDIN") as copy:
-            for number, row in enumerate(_bar_rows(bars), start=1):
-                copy.write_row(row)
-                if number % REPORT_EVERY_ROWS == 0:
-                    report(number)
-        cursor.execute(
-            f"INSERT INTO {table} (timeframe, source, {_BAR_COLUMNS}) "  # noqa: S608
-            f"SELECT %s, %s, {_BAR_COLUMNS} FROM incoming "
-            f"ON CONFLICT (timeframe, opens_at) DO UPDATE SET closes_at = excluded.closes_at, "
-            f"open = excluded.open, high = excluded.high, low = excluded.low, "
-            f"close = excluded.close, volume = excluded.volume, source = excluded.source "
-            f"WHERE ({table}.closes_at, {table}.open, {table}.high, {table}.low, {table}.close, "
-            f"{table}.volume, {table}.source) IS DISTINCT FROM (excluded.closes_at, "
-            f"excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, "
-            f"excluded.source)",
-            [timeframe, source],
-        )
-        changed = int(cursor.rowcount)
-        cursor.execute("DROP TABLE incoming")  # a second call may follow in the same transaction
     report(len(bars))
-    return changed
+    return counts.written
 
 
 _recent = RecentBars(load_bars)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from markets import store
@@ -21,7 +21,7 @@ from markets.domain.exogenous import FUNDING as FUNDING_NAME
 from markets.domain.exogenous import LONGEST_INTERVAL_SECONDS, SERIES_OF
 from markets.domain.expected_bars import newest
 from markets.models import Reading, Source
-from tradingsite import clock
+from tradingsite import bulk, clock
 
 FIRST_DAYS = 30
 """How far back the first readings reach; `manage.py bars backfill` reaches further."""
@@ -88,34 +88,23 @@ def upsert(series: Series, rows: Rows, source: str) -> int:
     """
     if not rows:
         return 0
-    table = Reading._meta.db_table
-    values = [
-        (series.name, clock.from_seconds(at), value.quantize(PLACES), source) for at, value in rows
-    ]
-    with transaction.atomic(using=series.market), connections[series.market].cursor() as cursor:
+    values = [(clock.from_seconds(at), value.quantize(PLACES)) for at, value in rows]
+    with transaction.atomic(using=series.market):
         _require_source(series.market, source)
-        cursor.execute(
-            f"CREATE TEMP TABLE said ON COMMIT DROP AS "  # noqa: S608
-            f"SELECT series, at, value, source FROM {table} WITH NO DATA"
+        counts = bulk.upsert(
+            series.market,
+            Reading._meta.db_table,
+            ("at", "value"),
+            values,
+            ("series", "at"),
+            constants={"series": series.name, "source": source},
+            where=f"excluded.source = '{Source.VENUE}' OR stored.source <> '{Source.VENUE}'",
+            lowest="at",
         )
-        with cursor.copy("COPY said (series, at, value, source) FROM STDIN") as copy:
-            for value in values:
-                copy.write_row(value)
-        cursor.execute(
-            f"INSERT INTO {table} (series, at, value, source) "  # noqa: S608
-            f"SELECT series, at, value, source FROM said ON CONFLICT (series, at) DO UPDATE "
-            f"SET value = excluded.value, source = excluded.source "
-            f"WHERE ({table}.value, {table}.source) IS DISTINCT FROM "
-            f"(excluded.value, excluded.source) "
-            f"AND (excluded.source = %s OR {table}.source <> %s) "
-            f"RETURNING extract(epoch FROM at)::bigint",
-            [Source.VENUE, Source.VENUE],
-        )
-        changed = [int(row[0]) for row in cursor.fetchall()]
-        cursor.execute("DROP TABLE said")
-        if changed and series.name in SERIES_OF[series.market]:
-            store.recompute_features_after(series.market, min(changed))
-    return len(changed)
+        if counts.lowest and series.name in SERIES_OF[series.market]:
+            # A row of features that knew of the old reading is computed again.
+            store.recompute_features_after(series.market, int(counts.lowest.timestamp()))
+    return counts.written
 
 
 def is_of_same_world(market: str, source: str) -> bool:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import transaction
 
 from markets import store
 from markets.capture import token_refresh
@@ -33,7 +33,8 @@ from markets.venues.kite import account as kite_account
 from markets.venues.kite import rows as kite_rows
 from markets.venues.kite.account import AccountOrder, AccountTrade, DayBook
 from markets.venues.kite.venue import KiteVenue
-from tradingsite import clock
+from tradingsite import bulk, clock
+from tradingsite.bulk import Counts
 from tradingsite.errors import Degraded, Retry
 from tradingsite.models import JobRun
 from tradingsite.scheduling.jobs import Skipped
@@ -71,19 +72,10 @@ class AccountVenue(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """Say what came of rows: new ones, changed or completed ones, and those known as they were."""
-
-    new: int
-    changed: int
-    known: int
-
-
-@dataclass(frozen=True, slots=True)
 class Imported:
     """Say what came of a trade book."""
 
-    trades: Written
+    trades: Counts
     of_bots: int
     """Left out: the account's book has the bots' executions too."""
 
@@ -156,11 +148,11 @@ def _venue(calendar: Calendar, *where: str) -> KiteVenue:
     return kite_venue(calendar)
 
 
-def _sentence(market: str, book: DayBook, written: Written) -> str:
+def _sentence(market: str, book: DayBook, written: Counts) -> str:
     orders, trades = (Counter(row.given_by for row in rows) for rows in (book.orders, book.trades))
     parts = [
         f"by hand {orders[kite_account.OWNER]} orders and {trades[kite_account.OWNER]} executions",
-        f"{written.new} new, {written.changed} changed",
+        f"{written.inserted} new, {written.updated} changed",
     ]
     for hand, name in ((kite_account.BROKER, "the broker's"), (kite_account.BOT, "the bots'")):
         if orders[hand] or trades[hand]:
@@ -295,81 +287,35 @@ def _imported_row(trade: BookedTrade) -> tuple[Any, ...]:
     return tuple(known[name] if name in known else getattr(trade, name) for name in _TRADE_COLUMNS)
 
 
-def _put_trades(market: str, rows: Iterable[tuple[Any, ...]], came_by: CameBy) -> Written:
-    table = OwnerTrade._meta.db_table
-    keeps = {name: f"excluded.{name}" for name in _TRADE_COLUMNS if name not in _TRADE_KEY}
-    keeps["instrument"] = f"COALESCE(NULLIF(excluded.instrument, ''), {table}.instrument)"
-    keeps["expiry"] = f"COALESCE(excluded.expiry, {table}.expiry)"
+def _put_trades(market: str, rows: Iterable[tuple[Any, ...]], came_by: CameBy) -> Counts:
+    # What a file or a reading does not know takes nothing from what the other one did.
+    takes = {name: f"excluded.{name}" for name in _TRADE_COLUMNS if name not in _TRADE_KEY}
+    takes["instrument"] = "COALESCE(NULLIF(excluded.instrument, ''), stored.instrument)"
+    takes["expiry"] = "COALESCE(excluded.expiry, stored.expiry)"
     if came_by != CameBy.FETCHED:
-        keeps = {
-            "instrument": f"COALESCE(NULLIF({table}.instrument, ''), excluded.instrument)",
-            "expiry": f"COALESCE({table}.expiry, excluded.expiry)",
+        takes = {
+            "instrument": "COALESCE(NULLIF(stored.instrument, ''), excluded.instrument)",
+            "expiry": "COALESCE(stored.expiry, excluded.expiry)",
         }
-    stored = ", ".join(f"{table}.{name}" for name in keeps)
-    return _upsert(
+    return bulk.upsert(
         market,
-        (table, _TRADE_COLUMNS, _TRADE_KEY),
+        OwnerTrade._meta.db_table,
+        _TRADE_COLUMNS,
         rows,
-        keeps,
-        f"({stored}) IS DISTINCT FROM ({', '.join(keeps.values())})",
-        {"came_by": came_by.value},
+        _TRADE_KEY,
+        constants={"came_by": came_by.value},
+        update=takes,
     )
 
 
-def _put_orders(market: str, orders: Sequence[AccountOrder]) -> Written:
+def _put_orders(market: str, orders: Sequence[AccountOrder]) -> Counts:
     """Write orders as a reading has them, except over what a later reading said."""
-    table = OwnerOrder._meta.db_table
-    keeps = {name: f"excluded.{name}" for name in _ORDER_COLUMNS if name != "order_id"}
     over = ", ".join(f"'{state}'" for state in sorted(kite_account.OVER))
     # The broker's times are whole seconds, in which an order may take several steps.
     newer = " >= ".join(
         f"({row}.updated_at, {row}.state IN ({over}), abs({row}.filled_quantity))"
-        for row in ("excluded", table)
+        for row in ("excluded", "stored")
     )
-    stored = ", ".join(f"{table}.{name}" for name in keeps)
     rows = (tuple(getattr(order, name) for name in _ORDER_COLUMNS) for order in orders)
-    return _upsert(
-        market,
-        (table, _ORDER_COLUMNS, ("order_id",)),
-        rows,
-        keeps,
-        f"{newer} AND ({stored}) IS DISTINCT FROM ({', '.join(keeps.values())})",
-        {},
-    )
-
-
-def _upsert(
-    market: str,
-    into: tuple[str, tuple[str, ...], tuple[str, ...]],
-    rows: Iterable[tuple[Any, ...]],
-    keeps: dict[str, str],
-    where: str,
-    constants: dict[str, str],
-) -> Written:
-    """Copy rows beside a table and insert them into it, in one transaction.
-
-    A row whose key is there takes the values of `keeps` where the condition holds.
-    """
-    table, columns, key = into
-    names, keys = ", ".join(columns), ", ".join(key)
-    more = "".join(f", {name}" for name in constants)
-    sets = ", ".join(f"{name} = {value}" for name, value in keeps.items())
-    with transaction.atomic(using=market), connections[market].cursor() as cursor:
-        cursor.execute(
-            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {names} FROM {table} "  # noqa: S608
-            f"WITH NO DATA"
-        )
-        once = {tuple(row[columns.index(name)] for name in key): row for row in rows}
-        with cursor.copy(f"COPY incoming ({names}) FROM STDIN") as copy:
-            for row in once.values():
-                copy.write_row(row)
-        # In the key's order, so that two writers at once never wait for each other in a circle.
-        cursor.execute(
-            f"INSERT INTO {table} ({names}{more}) SELECT {names}{', %s' * len(constants)} "  # noqa: S608
-            f"FROM incoming ORDER BY {keys} ON CONFLICT ({keys}) DO UPDATE SET {sets} "
-            f"WHERE {where} RETURNING xmax = 0",
-            list(constants.values()),
-        )
-        written = Counter(is_new for (is_new,) in cursor.fetchall())
-        cursor.execute("DROP TABLE incoming")  # a second call may follow in the same transaction
-    return Written(written[True], written[False], len(once) - written.total())
+    table = OwnerOrder._meta.db_table
+    return bulk.upsert(market, table, _ORDER_COLUMNS, rows, ("order_id",), where=newer)

@@ -91,7 +91,7 @@ def import_simulated_history(
     text = owner.tradebook(world, min(owner.HISTORY_YEARS, YEARS["15m"]))
     name = "the simulated owner's trade book"
     book = parse(name, iter(text.splitlines()))
-    return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.new
+    return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.inserted
 
 
 def _make_readings(market: str, path: PricePath, until: int, report: Report) -> None:

@@ -11,16 +11,30 @@ import datetime as dt
 import hashlib
 from collections.abc import Sequence
 
-from django.db import connections, transaction
+from django.db import transaction
+from psycopg import sql
 
 from markets.models import InstrumentList, ListedInstrument
 from markets.venues.base import VenueInstrument
-from tradingsite import clock
+from tradingsite import bulk, clock
 from tradingsite.errors import Degraded
 
 LEAST_SHARE = 0.5
 """A list shorter than this share of the one before it was cut off on its way."""
 FACTS = ("name", "token", "kind", "underlying", "expiry", "strike", "lot_size", "tick_size")
+
+
+_LIVES_ON = """
+UPDATE {table} AS old SET last_on = %s FROM {stage} AS new
+WHERE old.venue = %s AND old.last_on = %s AND old.symbol = new.symbol
+AND ({old_facts}) IS NOT DISTINCT FROM ({new_facts})
+"""
+_BEGINS = """
+INSERT INTO {table} (venue, first_on, last_on, {columns})
+SELECT %s, %s, %s, {columns} FROM {stage} AS new WHERE NOT EXISTS (
+    SELECT FROM {table} AS old
+    WHERE old.venue = %s AND old.last_on = %s AND old.symbol = new.symbol)
+"""
 
 
 class BadList(Degraded):
@@ -36,43 +50,26 @@ def save_list(
     instrument of `needs` (names, or how they begin), still has what expired, is not half as long
     as the last one, or is older.
     """
+    columns = ("symbol", *FACTS)
+    listed = (tuple(getattr(row, name) for name in columns) for row in rows)
     table = ListedInstrument._meta.db_table
-    columns = f"symbol, {', '.join(FACTS)}"
-    with transaction.atomic(using=market), connections[market].cursor() as cursor:
+    with transaction.atomic(using=market):
         before = _before(market, venue, date)
         _check(rows, needs, date, before)
-        cursor.execute(
-            f"CREATE TEMP TABLE listed ON COMMIT DROP AS SELECT {columns} "  # noqa: S608
-            f"FROM {table} WITH NO DATA"
-        )
-        with cursor.copy(f"COPY listed ({columns}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row((row.symbol, *(getattr(row, name) for name in FACTS)))
-        _forget_the_day(cursor, venue, date, before)
-        cursor.execute(
-            f"UPDATE {table} AS old SET last_on = %s FROM listed AS new "  # noqa: S608
-            f"WHERE old.venue = %s AND old.last_on = %s AND old.symbol = new.symbol "
-            f"AND {_facts('old')} IS NOT DISTINCT FROM {_facts('new')}",
-            [date, venue, before.date if before else None],
-        )
-        cursor.execute(
-            f"INSERT INTO {table} (venue, first_on, last_on, {columns}) "  # noqa: S608
-            f"SELECT %s, %s, %s, {columns} FROM listed WHERE NOT EXISTS (SELECT 1 FROM {table} "
-            f"AS old WHERE old.venue = %s AND old.last_on = %s AND old.symbol = listed.symbol)",
-            [venue, date, date, venue, date],
-        )
-        begun = int(cursor.rowcount)
-        cursor.execute("DROP TABLE listed")
+        with bulk.staged(market, table, columns, listed) as stage:
+            _forget_the_day(market, venue, date, before)
+            # What is as it was the day before lives a day longer; all else begins today.
+            facts = {f"{each}_facts": _facts(each) for each in ("old", "new")}
+            stage.execute(_LIVES_ON, [date, venue, before.date if before else None], **facts)
+            begun = stage.execute(_BEGINS, [venue, date, date, venue, date])
         InstrumentList.on(market).objects.update_or_create(
             venue=venue,
             date=date,
             defaults={"fetched_at": clock.market(), "rows": len(rows), "sha256": digest(rows)},
         )
-        ended = 0
-        if before:
-            old = ListedInstrument.on(market).objects.filter(venue=venue, last_on=before.date)
-            ended = old.count()
-        return begun, ended
+        old = ListedInstrument.on(market).objects
+        ended = old.filter(venue=venue, last_on=before.date).count() if before else 0
+    return begun, ended
 
 
 def digest(rows: Sequence[VenueInstrument]) -> str:
@@ -120,19 +117,13 @@ def _check(
         )
 
 
-def _forget_the_day(
-    cursor: object, venue: str, date: dt.date, before: InstrumentList | None
-) -> None:
+def _forget_the_day(market: str, venue: str, date: dt.date, before: InstrumentList | None) -> None:
     """Undo an earlier list of the same day, so that a second one stands as if it were the first."""
-    table = ListedInstrument._meta.db_table
-    execute = cursor.execute  # type: ignore[attr-defined]  # Django's cursors have no public type
-    execute(f"DELETE FROM {table} WHERE venue = %s AND first_on = %s", [venue, date])  # noqa: S608
+    rows = ListedInstrument.on(market).objects.filter(venue=venue)
+    rows.filter(first_on=date).delete()
     if before is not None:
-        execute(
-            f"UPDATE {table} SET last_on = %s WHERE venue = %s AND last_on = %s",  # noqa: S608
-            [before.date, venue, date],
-        )
+        rows.filter(last_on=date).update(last_on=before.date)
 
 
-def _facts(alias: str) -> str:
-    return f"({', '.join(f'{alias}.{name}' for name in FACTS)})"
+def _facts(row: str) -> sql.Composable:
+    return sql.SQL(", ").join(sql.Identifier(row, name) for name in FACTS)

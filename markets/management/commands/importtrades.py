@@ -55,8 +55,8 @@ class Command(BaseCommand):
                 f"{last:%d %b %Y %H:%M} IST."
             )
         self.stdout.write(
-            f"{done.trades.new:,} new, {done.trades.known:,} known as they are, "
-            f"{done.trades.changed:,} known and now with their instrument or expiry, "
+            f"{done.trades.inserted:,} new, {done.trades.unchanged:,} known as they are, "
+            f"{done.trades.updated:,} known and now with their instrument or expiry, "
             f"{len(book.skipped) + done.of_bots:,} skipped."
         )
         if done.of_bots:
