@@ -21,16 +21,16 @@ from markets.options.minute_batch import COLUMNS
 from markets.options.models import ArchivedDay, Instrument
 from markets.options.partitions import ALIAS
 from markets.venues.base import VenueInstrument
-from tradingsite import clock
+from tradingsite import bulk, clock
 
 _NUMBERS = ("ts", "instrument_id", *COLUMNS)
 _MINUTES = """
 INSERT INTO options_collectedminute (ts, asked, stored, quarantined, fetch_ms, first_at)
-SELECT ts, count(*), count(*), 0, 0, %s FROM incoming_quotes GROUP BY ts
+SELECT ts, count(*), count(*), 0, 0, %s FROM {stage} GROUP BY ts
 ON CONFLICT DO NOTHING
 """
 _FILLED = """
-UPDATE options_gap AS gap SET filled_at = %s FROM incoming_quotes AS incoming
+UPDATE options_gap AS gap SET filled_at = %s FROM {stage} AS incoming
 WHERE gap.filled_at IS NULL AND gap.ts = incoming.ts
 AND (gap.instrument_id IS NULL OR gap.instrument_id = incoming.instrument_id)
 """
@@ -111,13 +111,11 @@ def save(day: Day) -> int:
     ids = dict(Instrument.objects.filter(name__in=names).values_list("name", "id"))
     numbers = np.array([ids[name] for name in names], dtype=np.int64)[day.which]
     now = clock.real()
-    with storage.incoming() as cursor:
-        encoded = storage.encode(day.ts, numbers, day.values)
-        storage.copy_rows(cursor, encoded, "incoming_quotes")
-        cursor.execute(_MINUTES, [now])  # first: a collector waits for them
-        cursor.execute(storage.INSERT)
-        new = int(cursor.rowcount)
-        cursor.execute(_FILLED, [now])
+    encoded = storage.encode(day.ts, numbers, day.values)
+    with bulk.staged(ALIAS, storage.TABLE, storage.STORED_COLUMNS, encoded) as stage:
+        stage.execute(_MINUTES, [now])  # first: a collector waits for them
+        new = stage.upsert(storage.KEY, update=()).inserted
+        stage.execute(_FILLED, [now])
     return new
 
 

@@ -11,8 +11,7 @@ one filled is filled. Gaps of whole minutes are closed by `gaps.fill`, once for 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from markets.options.minute_batch import COLUMNS, Batch
 from markets.options.models import CollectedMinute, Instrument
 from markets.options.partitions import ALIAS
 from markets.venues.base import VenueInstrument
-from tradingsite import clock, notices
+from tradingsite import bulk, clock, notices
 
 # PostgreSQL's timestamps count microseconds from 2000-01-01.
 POSTGRES_EPOCH = 946_684_800
@@ -36,6 +35,9 @@ _FIELDS = (
     *(("ts", 8), ("instrument_id", 4), ("ltp", 4), ("bid", 4), ("ask", 4), ("volume", 8)),
     *(("oi", 4), ("iv", 2), ("age", 2)),
 )
+TABLE = "options_quote"
+STORED_COLUMNS = tuple(name for name, _ in _FIELDS)
+KEY = ("instrument_id", "ts")
 _ROW = np.dtype(
     [
         ("fields", ">i2"),
@@ -46,16 +48,6 @@ _ROW = np.dtype(
         ),
     ]
 )
-# Made once a connection: a table made for each minute would leave rows in the catalogue to vacuum.
-_INCOMING = """
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming_quotes (
-    ts timestamptz, instrument_id integer, ltp integer, bid integer, ask integer, volume bigint,
-    oi integer, iv smallint, age smallint
-) ON COMMIT DELETE ROWS
-"""
-INSERT = """
-INSERT INTO options_quote SELECT * FROM incoming_quotes ON CONFLICT DO NOTHING
-"""
 # Behind somebody's lock a minute waits in the spool, and the next one is not kept from its quotes.
 _MINUTE = """
 INSERT INTO options_collectedminute (ts, asked, stored, quarantined, fetch_ms, first_at)
@@ -230,21 +222,7 @@ def _store(
 
 def _add(encoded: bytes) -> int:
     """Insert the rows that are not there yet, and return how many."""
-    with incoming() as cursor:
-        copy_rows(cursor, encoded, "incoming_quotes")
-        cursor.execute(INSERT)
-        return int(cursor.rowcount)
-
-
-@contextmanager
-def incoming() -> Iterator[Any]:
-    """Give a cursor in a transaction that has an empty table for rows to come."""
-    is_nested = connections[ALIAS].in_atomic_block
-    with transaction.atomic(using=ALIAS), connections[ALIAS].cursor() as cursor:
-        cursor.execute(_INCOMING)
-        if is_nested:  # then no commit has emptied it
-            cursor.execute("TRUNCATE incoming_quotes")
-        yield cursor
+    return bulk.upsert(ALIAS, TABLE, STORED_COLUMNS, encoded, KEY, update=()).inserted
 
 
 def encode(minute: int | IntArray, numbers: IntArray, values: IntArray) -> bytes:
@@ -268,7 +246,7 @@ def decode(encoded: bytes) -> Any:
     return np.frombuffer(encoded[len(_HEADER) : -len(_TRAILER)], dtype=_ROW)
 
 
-def copy_rows(cursor: Any, encoded: bytes, table: str = "options_quote") -> None:
+def copy_rows(cursor: Any, encoded: bytes, table: str = TABLE) -> None:
     """Copy encoded rows into a table that has the quotes' columns in their order."""
     with cursor.copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
         copy.write(encoded)

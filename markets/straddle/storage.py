@@ -21,6 +21,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 from markets.straddle.models import Gap, Series, Tick
 from markets.straddle.roller import Ended, Event, Missed, Resumed, Row, SeriesKey
 from markets.straddle.underlyings import kind_of
+from tradingsite import bulk
 from tradingsite.databases import HOMES
 
 ALIAS = HOMES["straddle"][0]
@@ -31,7 +32,7 @@ MOST_WAITING = 50_000
 MOST_A_BATCH = 5_000
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 4.0
 STORAGE_ERRORS = (DatabaseError, InterfaceError, psycopg.Error)
-_COLUMNS = "series_id, ts, number, call, put, premium, spot"
+_COLUMNS = ("series_id", "ts", "number", "call", "put", "premium", "spot")
 
 log = logging.getLogger(__name__)
 
@@ -214,21 +215,10 @@ def _series_id(key: SeriesKey) -> int:
 def _copy(rows: Collection[Row], ids: dict[SeriesKey, int]) -> int:
     if not rows:
         return 0
-    table = Tick._meta.db_table
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute(
-            f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {_COLUMNS} "  # noqa: S608
-            f"FROM {table} WITH NO DATA"
-        )
-        with cursor.copy(f"COPY incoming ({_COLUMNS}) FROM STDIN") as copy:
-            for row in rows:
-                premium = row.call + row.put
-                place = (ids[row.series], row.ts, row.number)
-                copy.write_row((*place, row.call, row.put, premium, row.spot))
-        cursor.execute(
-            f"INSERT INTO {table} ({_COLUMNS}) SELECT {_COLUMNS} FROM incoming "  # noqa: S608
-            f"ON CONFLICT DO NOTHING"
-        )
-        new = int(cursor.rowcount)
-        cursor.execute("DROP TABLE incoming")  # whoever calls may have more in this transaction
-        return new
+    ticks = (
+        (ids[row.series], row.ts, row.number, row.call, row.put, row.call + row.put, row.spot)
+        for row in rows
+    )
+    # What is stored already, by a batch whose commit was in doubt, is the same tick.
+    key = ("ts", "series_id", "number")
+    return bulk.upsert(ALIAS, Tick._meta.db_table, _COLUMNS, ticks, key, update=()).inserted
