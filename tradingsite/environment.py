@@ -77,6 +77,20 @@ class Environment(environ.Env):
             raise BadSetting(f"{name} is {found!r}: it may be a date like {default}") from None
         return found
 
+    def hours(self, name: str, default: str) -> tuple[dt.time, dt.time] | None:
+        """Return when hours of each day begin and end, None for none; raise BadSetting."""
+        found = self.text(name, default)
+        if found == "none":
+            return None
+        begins, _, ends = found.partition("-")
+        try:
+            times = dt.time.fromisoformat(begins.strip()), dt.time.fromisoformat(ends.strip())
+        except ValueError:
+            times = dt.time(), dt.time()
+        if times[0] == times[1]:
+            raise BadSetting(f"{name} is {found!r}: it may be hours like 23:00-07:00, or none")
+        return times
+
     def policy(self, name: str) -> str:
         """Return which models may trade, as it was written; raise BadSetting for what is none."""
         found = self.text(name)

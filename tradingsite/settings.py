@@ -98,6 +98,17 @@ EXCHANGE_API_KEY = _venue.secret("EXCHANGE_API_KEY")
 EXCHANGE_SECRET = _venue.secret("EXCHANGE_SECRET")
 EXCHANGE_URL = _venue.address("EXCHANGE_URL")
 
+# --- Telling the owner: a bot a channel, one chat for all unless a channel has its own -----------
+TELEGRAM_ROOT = _venue.address("TELEGRAM_ROOT")
+_channels = ("trading", "infrastructure", "options", "brief")
+TELEGRAM_TOKENS = {name: _venue.secret(f"TELEGRAM_TOKEN_{name.upper()}") for name in _channels}
+_chat = _venue.text("TELEGRAM_CHAT")
+TELEGRAM_CHATS = {name: _venue.text(f"TELEGRAM_CHAT_{name.upper()}", _chat) for name in _channels}
+# The only people whose commands count, by Telegram's number for them; none where it is empty.
+TELEGRAM_USERS = frozenset(filter(None, _venue.text("TELEGRAM_USERS").replace(",", " ").split()))
+# Hours of each night in which only what is critical is sent, IST; "none" for no such hours.
+QUIET_HOURS = env.hours("QUIET_HOURS", "none" if MODE == "simulated" else "23:00-07:00")
+
 # --- Servers -------------------------------------------------------------------------------------
 EMBEDDED = not env.str("DATABASE_URL", "")
 NOTHING_RUNNING = "postgresql://nightdesk@127.0.0.1:1"
@@ -154,6 +165,7 @@ INSTALLED_APPS = [
     "training",
     "backups",
     "monitoring",
+    "monitoring.delivery",
 ]
 MIDDLEWARE = [
     "monitoring.middleware.AnswerInTime",
@@ -344,8 +356,13 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "tradingsite.logs.RepeatsCounted", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.choice("LOG_LEVEL", "INFO", LEVELS)},
+    # Whatever the level of the rest: httpx and telegram write addresses that hold a bot's token.
     "loggers": {
-        name: {"level": "WARNING"} for name in ("urllib3", "asyncio", "django.request", "axes")
+        name: {"level": "WARNING"}
+        for name in (
+            *("urllib3", "asyncio", "django.request", "axes"),
+            *("httpx", "httpcore", "telegram"),
+        )
     },
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two cores are shared by every service

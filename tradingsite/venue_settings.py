@@ -26,12 +26,14 @@ SIMULATED_ADDRESSES = {
     "KITE_LOGIN_ROOT": ("http", "kite"),
     "KITE_WS_ROOT": ("ws", "kite"),
     "EXCHANGE_URL": ("http", "exchange"),
+    "TELEGRAM_ROOT": ("http", "telegram"),
 }
 REAL_ADDRESSES = {
     "KITE_ROOT": "https://api.kite.trade",
     "KITE_LOGIN_ROOT": "https://kite.zerodha.com",
     "KITE_WS_ROOT": "wss://ws.kite.trade",
     "EXCHANGE_URL": "",  # the library knows each exchange's own
+    "TELEGRAM_ROOT": "https://api.telegram.org",
 }
 
 

@@ -199,7 +199,8 @@ def notices(now: dt.datetime) -> list[Notice]:
     matters = Q(severity__in=[Notice.Severity.WARNING, Notice.Severity.CRITICAL])
     matters &= Q(resolved_at__isnull=True, last_at__gt=now - NOTICES_MATTER_FOR)
     rank = Case(When(matters, then=Value(0)), default=Value(1))
-    return list(Notice.objects.order_by(rank, "-last_at")[:NOTICES_SHOWN])
+    rows = Notice.objects.order_by(rank, "-last_at").prefetch_related("delivery_set")
+    return list(rows[:NOTICES_SHOWN])
 
 
 def _service(

@@ -19,12 +19,14 @@ from bots.execution.netting import (
     ROLL_OPEN,
 )
 from monitoring.dashboard.machine import slot_title
+from monitoring.delivery.said import delivered
 from tradingsite import format as fmt
 from tradingsite.access.acts import may
 
 register = template.Library()
 
 for _filter in (
+    delivered,
     fmt.duration,
     fmt.ist_moment,
     fmt.ist_month,

@@ -12,7 +12,8 @@ from tests.chaos.desk import Desk
 
 SERVICES = (
     *("nifty-bot", "btc-bot", "personal-bot", "nifty-notifier", "btc-notifier"),
-    *("straddle-tracker", "server-monitor", "worker", "beat", "gpu-worker", "pc-worker"),
+    *("straddle-tracker", "server-monitor", "worker", "beat", "telegram"),
+    *("gpu-worker", "pc-worker"),
 )
 PATIENCE_SECONDS = 60.0
 

@@ -67,6 +67,7 @@ PLUMBING: tuple[Service, ...] = (
             *("-S", "tradingsite.scheduling.beat.Scheduler"),
         ),
     ),
+    Service("telegram", "Telegram", ("runtelegram",), does="tells the owner"),
     Service(
         "gpu-worker",
         "GPU worker",

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from markets.simulator import credentials
 from markets.simulator.telegram.calls import Refused
 from markets.simulator.telegram.files import Files, StoredFile
 from markets.simulator.telegram.limits import Limits
@@ -20,13 +21,14 @@ Json = dict[str, Any]
 
 # One bot per channel of `tradingsite.notices`, which is Django's and so not imported here.
 TOKENS = {
-    "trading": "700001:SIMULATED-trading-bot",
-    "infrastructure": "700002:SIMULATED-infrastructure-bot",
-    "options": "700003:SIMULATED-options-bot",
-    "brief": "700004:SIMULATED-brief-bot",
+    "trading": credentials.TELEGRAM_TOKEN_TRADING,
+    "infrastructure": credentials.TELEGRAM_TOKEN_INFRASTRUCTURE,
+    "options": credentials.TELEGRAM_TOKEN_OPTIONS,
+    "brief": credentials.TELEGRAM_TOKEN_BRIEF,
 }
-OWNER_CHAT = 1
+OWNER_CHAT = int(credentials.TELEGRAM_CHAT)
 GROUP_CHAT = -100_001
+SUPERGROUP_CHAT = -1_001_000_000_001
 KEPT = 1_000
 KEPT_EDITS = 20
 

@@ -13,10 +13,13 @@ from aiohttp import web
 class Refused(Exception):
     """Telegram says no: a code, a description, and after how many seconds to try again."""
 
-    def __init__(self, code: int, description: str, retry_after: int = 0) -> None:
+    def __init__(
+        self, code: int, description: str, retry_after: int = 0, moved_to: int = 0
+    ) -> None:
         super().__init__(description)
         self.code = code
         self.retry_after = retry_after
+        self.moved_to = moved_to
 
     def response(self) -> web.Response:
         """Return the answer, whose HTTP status is the code as well."""
@@ -25,6 +28,8 @@ class Refused(Exception):
         if self.retry_after:
             body["parameters"] = {"retry_after": self.retry_after}
             headers["Retry-After"] = str(self.retry_after)
+        if self.moved_to:
+            body["parameters"] = {"migrate_to_chat_id": self.moved_to}
         return web.json_response(body, status=self.code, headers=headers)
 
 

@@ -19,7 +19,13 @@ from typing import Any
 from aiohttp import web
 
 from markets.simulator.faults import Fault, Faults, cut
-from markets.simulator.telegram.accounts import GROUP_CHAT, OWNER_CHAT, TOKENS, Account
+from markets.simulator.telegram.accounts import (
+    GROUP_CHAT,
+    OWNER_CHAT,
+    SUPERGROUP_CHAT,
+    TOKENS,
+    Account,
+)
 from markets.simulator.telegram.calls import Call, Refused, flood, read_call
 from markets.simulator.telegram.files import MEGABYTE, UPLOAD_BYTES
 from markets.simulator.telegram.limits import Limits
@@ -32,6 +38,7 @@ FAULTS = {
     "flood": "refuses a message with 429, to be tried again after `seconds`",
     "silence": "does what it is asked and says nothing for `seconds`, then closes the connection",
     "blocked": "refuses a message with 403: the person has blocked the bot",
+    "upgraded": "refuses a message with 400: its group has become a supergroup of another id",
 }
 
 
@@ -40,7 +47,7 @@ class Telegram:
 
     def __init__(
         self,
-        chats: Iterable[int] = (OWNER_CHAT, GROUP_CHAT),
+        chats: Iterable[int] = (OWNER_CHAT, GROUP_CHAT, SUPERGROUP_CHAT),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the chats that every bot may write to, and the real time that limits count by."""
@@ -97,6 +104,9 @@ class Telegram:
             raise flood(math.ceil(fault.seconds))
         if self.faults.take("blocked", what):
             raise Refused(403, "Forbidden: bot was blocked by the user")
+        if self.faults.take("upgraded", what):
+            why = "group chat was upgraded to a supergroup chat"
+            raise Refused(400, f"Bad Request: {why}", moved_to=SUPERGROUP_CHAT)
 
     async def _updates(self, account: Account, call: Call) -> list[dict[str, Any]]:
         allowed = call.structure("allowed_updates")

@@ -120,7 +120,7 @@ def test_the_page_says_what_it_knows_in_words(client: Client) -> None:
         "NIFTY bought 130 at 24,861.40",
         "NIFTY 15m v1",
         "+5.0% buy and hold \N{MINUS SIGN}1.8%",
-        "13 of 13 answer",
+        "14 of 14 answer",
         "Generated market",
         "at 1 USDC = ₹88.60",
         "Simulated: no real money moves.",

@@ -42,7 +42,7 @@ def test_each_machine_runs_its_own() -> None:
     prod = {service.name for service in wanted("live", "prod")}
     pc = {service.name for service in wanted("live", "pc")}
     single = [service.name for service in wanted("simulated", "single")]
-    assert prod == {service.name for service in SERVICES} | {"worker", "beat"}
+    assert prod == {service.name for service in SERVICES} | {"worker", "beat", "telegram"}
     assert pc == {"gpu-worker", "pc-worker"}
     assert set(single) == prod | pc | {"simulator"}
     assert single[0] == "simulator"
