@@ -120,7 +120,7 @@ def hear_pc() -> None:
     if settings.MACHINE != "prod":
         return
     pc_notices.take_over()
-    pipeline_runs.go_on_after_pc()
+    pipeline_runs.send_stages_after_pc()
     pc_role.end_overlong()
 
 

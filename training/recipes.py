@@ -25,7 +25,7 @@ from training.rl.reward import RewardSettings
 
 REASON_CHARACTERS = 300
 # A frozen encoder keeps no style: all of the policy must be free to become the owner's.
-_AS_THE_OWNER: dict[str, Any] = {
+_CLONING_HYPERPARAMETERS: dict[str, Any] = {
     "clone_epochs": 40,
     "freeze_encoder": False,
     "learning_rate": 5e-4,
@@ -42,7 +42,11 @@ def settings_of(
     changes are hyperparameters; raises ValueError for ones that do not fit.
     """
     bot = BOTS[slot.bot]
-    own = _AS_THE_OWNER | {"style_weight": bot.style_weight} if bot.learns_from_owner else {}
+    own = (
+        _CLONING_HYPERPARAMETERS | {"style_weight": bot.style_weight}
+        if bot.learns_from_owner
+        else {}
+    )
     learned = Hyperparameters.of(network or bot.network, **(own | changes))
     return {
         "slot": slot.slug,
@@ -63,7 +67,7 @@ def hash_of(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def keep(recipe: dict[str, Any]) -> Recipe:
+def register(recipe: dict[str, Any]) -> Recipe:
     """Return the row of a recipe, made where it is new."""
     row, _ = Recipe.objects.get_or_create(
         slot=recipe["slot"],

@@ -254,7 +254,7 @@ def evaluate(
         accounts=len(starts),
         stagger=False,
     )
-    env.place(range(len(starts)), starts, [0] * len(starts))
+    env.start_episodes(range(len(starts)), starts, [0] * len(starts))
     exposures = [env.lots / planted.LIMIT_LOTS]
     for code in codes:
         logits, _ = head(code, torch.from_numpy(env.account()).to(code.device))

@@ -231,7 +231,7 @@ HOUSEKEEPING: tuple[Job, ...] = (
         "Learning",
         minute="40",
         expires_seconds=3000,
-        wanted="training.selection.demotion.wanted",
+        wanted="training.selection.demotion.require_participants",
     ),
     Job(
         "trade-review",

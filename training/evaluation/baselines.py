@@ -20,7 +20,7 @@ RANDOM_PATHS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class SimulatedAccounts:
     """Hold what lots (..., n) came to: equities (..., n + 1) with the capital first, and sums."""
 
     equity: FloatArray
@@ -29,7 +29,7 @@ class Followed:
     slippage: FloatArray
 
 
-def follow(panel: PricePanel, lots: IntArray, capital: float) -> Followed:
+def simulate(panel: PricePanel, lots: IntArray, capital: float) -> SimulatedAccounts:
     """Return the accounts that hold whole lots (..., n), decided at the closes of the first rows.
 
     The panel has n + 1 rows: what is decided at a close is filled at the next row's open, with
@@ -60,13 +60,13 @@ def follow(panel: PricePanel, lots: IntArray, capital: float) -> Followed:
     cash = capital - np.cumsum(paid + funding, axis=-1)
     equity = accounting.equity(cash, held, panel.close[rows])
     first = np.full_like(equity[..., :1], capital)
-    return Followed(
+    return SimulatedAccounts(
         np.concatenate((first, equity), axis=-1),
         *(np.sum(each, axis=-1) for each in (turnover, charges, slippage)),
     )
 
 
-def always(lots: int, bars: int) -> IntArray:
+def constant_lots(lots: int, bars: int) -> IntArray:
     """Return the same lots at every one of so many decisions."""
     return np.full(bars, lots, dtype=np.int64)
 
@@ -82,7 +82,7 @@ def ema_cross(close: FloatArray, limit_lots: int) -> IntArray:
     return lots
 
 
-def other_times(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> IntArray:
+def shifted_positions(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> IntArray:
     """Return the same positions at random other times, (paths, n).
 
     Each path is moved round by a random number of bars: it holds as much, as long and trades as
@@ -93,7 +93,7 @@ def other_times(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> IntArra
     return lots[places]
 
 
-def dearer(panel: PricePanel, times: float) -> PricePanel:
+def scale_costs(panel: PricePanel, times: float) -> PricePanel:
     """Return a panel on which charges and slippage are so many times as high."""
     return replace(
         panel,

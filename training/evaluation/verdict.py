@@ -49,7 +49,7 @@ class Check:
 
     name: str
     passed: bool
-    said: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +66,39 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """Return the verdict with its reasons in one line."""
-        failed = [check.said for check in self.checks if not check.passed]
+        failed = [check.sentence for check in self.checks if not check.passed]
         if not failed:
             return f"Approved: {len(self.checks)} of {len(self.checks)} checks passed."
         return f"Refused: {'; '.join(failed)}."
 
 
-def judge(seen: Evidence) -> Verdict:
-    """Return the verdict on what was seen."""
-    return Verdict((*_earned(seen), *_beaten(seen), *_by_luck(seen), *_sound(seen)))
+def judge(evidence: Evidence) -> Verdict:
+    """Return the verdict on a walk forward's evidence."""
+    return Verdict(
+        (
+            *_profit_checks(evidence),
+            *_baseline_checks(evidence),
+            *_luck_checks(evidence),
+            *_behaviour_checks(evidence),
+        )
+    )
 
 
-def _earned(seen: Evidence) -> list[Check]:
-    good = sum(each > 0.0 for each in seen.seed_sharpes)
-    seeds = len(seen.seed_sharpes)
+def _profit_checks(evidence: Evidence) -> list[Check]:
+    good = sum(each > 0.0 for each in evidence.seed_sharpes)
+    seeds = len(evidence.seed_sharpes)
     return [
         Check(
             "enough",
-            seeds >= MIN_SEEDS and seen.folds >= MIN_FOLDS,
-            f"{seen.folds} folds of {seeds} seed{'s' if seeds != 1 else ''} (at least "
+            seeds >= MIN_SEEDS and evidence.folds >= MIN_FOLDS,
+            f"{evidence.folds} folds of {seeds} seed{'s' if seeds != 1 else ''} (at least "
             f"{MIN_FOLDS} of {MIN_SEEDS})",
         ),
         # Both: wide swings lose money compounded while their mean is above 0.
         Check(
             "flat",
-            seen.sharpe > 0.0 and seen.net_return > 0.0,
-            f"net {seen.net_return:+.1%}, net Sharpe {seen.sharpe:+.2f}, against flat's 0",
+            evidence.sharpe > 0.0 and evidence.net_return > 0.0,
+            f"net {evidence.net_return:+.1%}, net Sharpe {evidence.sharpe:+.2f}, against flat's 0",
         ),
         Check(
             "seeds",
@@ -100,69 +107,70 @@ def _earned(seen: Evidence) -> list[Check]:
         ),
         Check(
             "folds",
-            seen.folds_won > seen.folds / 2,
-            f"ahead of flat and of buy-and-hold in {seen.folds_won} of {seen.folds} folds",
+            evidence.folds_won > evidence.folds / 2,
+            f"ahead of flat and of buy-and-hold in {evidence.folds_won} of {evidence.folds} folds",
         ),
     ]
 
 
-def _beaten(seen: Evidence) -> list[Check]:
+def _baseline_checks(evidence: Evidence) -> list[Check]:
     return [
         Check(
             "buy and hold",
-            seen.sharpe > seen.hold_sharpe,
-            f"net Sharpe {seen.sharpe:+.2f} against buy-and-hold's {seen.hold_sharpe:+.2f}",
+            evidence.sharpe > evidence.hold_sharpe,
+            f"net Sharpe {evidence.sharpe:+.2f} against buy-and-hold's {evidence.hold_sharpe:+.2f}",
         ),
         Check(
             "EMA cross",
-            seen.sharpe > seen.ema_sharpe,
-            f"net Sharpe {seen.sharpe:+.2f} against the EMA cross's {seen.ema_sharpe:+.2f}",
+            evidence.sharpe > evidence.ema_sharpe,
+            f"net Sharpe {evidence.sharpe:+.2f} against the EMA cross's {evidence.ema_sharpe:+.2f}",
         ),
         Check(
             "random timing",
-            seen.random_share >= MIN_RANDOM_SHARE,
-            f"better than {seen.random_share:.0%} of the same positions at other times "
+            evidence.random_share >= MIN_RANDOM_SHARE,
+            f"better than {evidence.random_share:.0%} of the same positions at other times "
             f"({MIN_RANDOM_SHARE:.0%} wanted)",
         ),
     ]
 
 
-def _by_luck(seen: Evidence) -> list[Check]:
-    tried = f"{seen.trials} trial{'s' if seen.trials != 1 else ''}"
+def _luck_checks(evidence: Evidence) -> list[Check]:
+    tried = f"{evidence.trials} trial{'s' if evidence.trials != 1 else ''}"
     checks = [
         Check(
             "deflated Sharpe",
-            seen.confidence >= MIN_CONFIDENCE,
-            f"{seen.confidence:.0%} sure that it is not the luckiest of {tried} "
+            evidence.confidence >= MIN_CONFIDENCE,
+            f"{evidence.confidence:.0%} sure that it is not the luckiest of {tried} "
             f"({MIN_CONFIDENCE:.0%} wanted)",
         )
     ]
-    if seen.overfitting is not None:
+    if evidence.overfitting is not None:
         checks.append(
             Check(
                 "overfitting",
-                seen.overfitting <= MAX_OVERFITTING,
+                evidence.overfitting <= MAX_OVERFITTING,
                 f"the best trial of one half of the bars is below the middle of the other in "
-                f"{seen.overfitting:.0%} of the ways to halve them (at most {MAX_OVERFITTING:.0%})",
+                f"{evidence.overfitting:.0%} of the ways to halve them "
+                f"(at most {MAX_OVERFITTING:.0%})",
             )
         )
     return checks
 
 
-def _sound(seen: Evidence) -> list[Check]:
-    alive = seen.collapsed is None and seen.orders > 0 and seen.entropy >= MIN_ENTROPY
-    why = seen.collapsed or (
-        "it never traded" if not seen.orders else f"action entropy {seen.entropy:.2f}"
+def _behaviour_checks(evidence: Evidence) -> list[Check]:
+    alive = evidence.collapsed is None and evidence.orders > 0 and evidence.entropy >= MIN_ENTROPY
+    why = evidence.collapsed or (
+        "it never traded" if not evidence.orders else f"action entropy {evidence.entropy:.2f}"
     )
     return [
         Check(
             "not collapsed",
             alive,
-            f"{seen.orders:,} orders, action entropy {seen.entropy:.2f}" if alive else why,
+            f"{evidence.orders:,} orders, action entropy {evidence.entropy:.2f}" if alive else why,
         ),
         Check(
             "stress",
-            seen.stressed_sharpe > 0.0,
-            f"net Sharpe {seen.stressed_sharpe:+.2f} at twice the costs and one bar late",
+            evidence.stressed_sharpe > 0.0,
+            f"net Sharpe {evidence.stressed_sharpe:+.2f} at twice the costs and one bar late",
         ),
     ]

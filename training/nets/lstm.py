@@ -28,7 +28,7 @@ class LstmEncoder(Encoder):
 
     def encode(self, windows: Tensor) -> Tensor:
         """Return the codes (B, hidden) of normalised windows (B, window, features)."""
-        return self._follow(torch.tanh(self.enter(windows.transpose(0, 1))))
+        return self._encode_sequence(torch.tanh(self.enter(windows.transpose(0, 1))))
 
     def encode_bars(self, rows: Tensor, bars: Tensor) -> Tensor:
         """Return the codes (B, hidden) of bars (B,), each a row number into normalised rows (T, F).
@@ -37,8 +37,10 @@ class LstmEncoder(Encoder):
         window - 1.
         """
         needed, places = shared_windows(bars, self.window, len(rows))
-        return self._follow(functional.embedding(places, torch.tanh(self.enter(rows[needed]))))
+        return self._encode_sequence(
+            functional.embedding(places, torch.tanh(self.enter(rows[needed])))
+        )
 
-    def _follow(self, entered: Tensor) -> Tensor:
+    def _encode_sequence(self, entered: Tensor) -> Tensor:
         codes: Tensor = self.lstm(entered)[0][-1]
         return codes

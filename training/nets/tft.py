@@ -57,7 +57,7 @@ class TftEncoder(Encoder):
         """Return the codes (B, hidden) of normalised windows (B, window, features)."""
         by_time = windows.transpose(0, 1)
         selected = self.select(by_time.reshape(-1, self.feature_count))
-        return self._follow(selected.view(self.window, -1, self.hidden))
+        return self._encode_sequence(selected.view(self.window, -1, self.hidden))
 
     def encode_bars(self, rows: Tensor, bars: Tensor) -> Tensor:
         """Return the codes (B, hidden) of bars (B,), each a row number into normalised rows (T, F).
@@ -67,7 +67,7 @@ class TftEncoder(Encoder):
         """
         needed, places = shared_windows(bars, self.window, len(rows))
         selected = self.select(rows[needed])
-        return self._follow(functional.embedding(places, selected))
+        return self._encode_sequence(functional.embedding(places, selected))
 
     def variable_weights(self, windows: Tensor) -> Tensor:
         """Return how much each feature weighs at each bar, (B, window, features), sums of 1.
@@ -76,7 +76,7 @@ class TftEncoder(Encoder):
         """
         return self.select.weights(windows)
 
-    def _follow(self, selected: Tensor) -> Tensor:
+    def _encode_sequence(self, selected: Tensor) -> Tensor:
         """Return the codes (B, hidden) of selected inputs (window, B, hidden), bars first."""
         followed = self.after_lstm(self.lstm(selected)[0], selected)
         enriched = self.enrich(followed)

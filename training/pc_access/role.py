@@ -41,63 +41,63 @@ _PCS_STEP = "number IN (3, 4, 6)"
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class TableRights:
     """What PC may do with one table: see all of it, write these columns of those rows."""
 
     table: type[models.Model]
     insert: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
-    rows: str = "true"
+    using: str = "true"
     """Which rows it may change, as SQL."""
-    becomes: str = "true"
+    with_check: str = "true"
     """What they may become."""
 
 
 _BEAT = tuple(field.attname for field in PcHeartbeat._meta.fields)
 _NOTICE = ("key", "severity", "text", "is_over", "at")
 RIGHTS = (
-    Right(
+    TableRights(
         TrainingRun,
         update=(
             *_LEASE,
             *("state", "attempts", "progress", "metrics", "charts", "detail"),
             *("started_at", "finished_at"),
         ),
-        rows=_OPEN,
-        becomes=f"state IN ('queued', 'running', 'refused', 'failed') AND {_LEASED}",
+        using=_OPEN,
+        with_check=f"state IN ('queued', 'running', 'refused', 'failed') AND {_LEASED}",
     ),
-    Right(
+    TableRights(
         TrainingStep,
         insert=("run_id", "number", "name", "started_at", "finished_at", "detail"),
         update=("name", "started_at", "finished_at", "detail"),
-        rows=f"number IN (1, 2, 3, 4, 6) AND {_OF_OPEN_RUN}",
+        using=f"number IN (1, 2, 3, 4, 6) AND {_OF_OPEN_RUN}",
         # A step of PROD's it may undo, when it lost its copy, and never call done.
-        becomes=f"({_PCS_STEP} OR finished_at IS NULL) AND {_OF_OPEN_RUN}",
+        with_check=f"({_PCS_STEP} OR finished_at IS NULL) AND {_OF_OPEN_RUN}",
     ),
-    Right(
+    TableRights(
         Evaluation,
         update=(
             *_LEASE,
             *("state", "progress", "evidence", "by_fold", "checks", "refit_range", "approved"),
             *("sharpe_per_bar", "tested", "returns", "detail", "started_at", "finished_at"),
         ),
-        rows=_OPEN,
-        becomes=f"state IN ('queued', 'running', 'done', 'failed') AND {_LEASED}",
+        using=_OPEN,
+        with_check=f"state IN ('queued', 'running', 'done', 'failed') AND {_LEASED}",
     ),
-    Right(
+    TableRights(
         Copy,
         insert=("slot", "holding", "archived", "at"),
         update=("holding", "archived", "at"),
     ),
-    Right(PcHeartbeat, insert=_BEAT, update=_BEAT[1:]),
-    Right(PcNotice, insert=_NOTICE, update=_NOTICE[1:]),
-    Right(Recipe),
-    Right(ModelVersion),
-    Right(Activation),
+    TableRights(PcHeartbeat, insert=_BEAT, update=_BEAT[1:]),
+    TableRights(PcNotice, insert=_NOTICE, update=_NOTICE[1:]),
+    TableRights(Recipe),
+    TableRights(ModelVersion),
+    TableRights(Activation),
 )
-SEEN_TOO = ("django_migrations",)
+EXTRA_TABLES = ("django_migrations",)
 """Tables without a model of ours that PC may see: doctor there asks for it."""
-TAKEN_FROM_ALL = r"^(pg_(try_)?advisory|lo_|lowrite$|loread$)"
+REVOKED_FUNCTIONS = r"^(pg_(try_)?advisory|lo_|lowrite$|loread$)"
 """Functions that nobody but PROD may call in the control database."""
 
 
@@ -124,14 +124,14 @@ def statements() -> list[sql.Composable]:
         sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(role),
         sql.SQL("REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {}").format(role),
     ]
-    for name in SEEN_TOO:
+    for name in EXTRA_TABLES:
         made.append(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(name), role))
     for right in RIGHTS:
-        made += _of_table(right)
+        made += _table_statements(right)
     return made
 
 
-def _of_table(right: Right) -> Iterator[sql.Composable]:
+def _table_statements(right: TableRights) -> Iterator[sql.Composable]:
     table, role = sql.Identifier(right.table._meta.db_table), sql.Identifier(settings.PC_ROLE)
     yield sql.SQL("GRANT SELECT ON {} TO {}").format(table, role)
     for verb, columns in (("INSERT", right.insert), ("UPDATE", right.update)):
@@ -143,8 +143,10 @@ def _of_table(right: Right) -> Iterator[sql.Composable]:
     yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table)
     rules = {
         "pc_sees": "FOR SELECT TO {role} USING (true)",
-        "pc_adds": f"FOR INSERT TO {{role}} WITH CHECK ({right.becomes})",
-        "pc_changes": f"FOR UPDATE TO {{role}} USING ({right.rows}) WITH CHECK ({right.becomes})",
+        "pc_adds": f"FOR INSERT TO {{role}} WITH CHECK ({right.with_check})",
+        "pc_changes": (
+            f"FOR UPDATE TO {{role}} USING ({right.using}) WITH CHECK ({right.with_check})"
+        ),
     }
     for name, rule in rules.items():
         yield sql.SQL("DROP POLICY IF EXISTS {} ON {}").format(sql.Identifier(name), table)
@@ -152,7 +154,7 @@ def _of_table(right: Right) -> Iterator[sql.Composable]:
         yield head + sql.SQL(rule).format(role=role)
 
 
-def shut_databases() -> list[str]:
+def revoke_public_connect() -> list[str]:
     """Take CONNECT and TEMPORARY on every database of the server from PUBLIC; return their names.
 
     Its owner and superusers keep both, and PC's role is given what it needs by name.
@@ -168,13 +170,13 @@ def shut_databases() -> list[str]:
     return names
 
 
-def shut_functions() -> None:
+def revoke_public_functions() -> None:
     """Take the functions by which PC could lock or fill from PUBLIC; PROD's own role keeps them."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT oid::regprocedure::text FROM pg_proc "
             "WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ %s",
-            [TAKEN_FROM_ALL],
+            [REVOKED_FUNCTIONS],
         )
         for (name,) in cursor.fetchall():
             # The catalogue's own word for it, with its arguments.
@@ -208,11 +210,11 @@ def faults() -> list[str] | None:
         cursor.execute(
             "SELECT count(*) FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace "
             "AND proname ~ %s AND has_function_privilege(%s, oid, 'EXECUTE')",
-            [TAKEN_FROM_ALL, settings.PC_ROLE],
+            [REVOKED_FUNCTIONS, settings.PC_ROLE],
         )
         if cursor.fetchone()[0]:
             found.append("it may take advisory locks or make large objects")
-        wanted, given = _wanted(), _given(cursor)
+        wanted, given = _expected_privileges(), _granted_privileges(cursor)
         if more := sorted(given - wanted):
             found.append(f"it may do more than it needs: {'; '.join(map(' '.join, more[:3]))}")
         if less := sorted(wanted - given):
@@ -240,8 +242,8 @@ def end_overlong() -> int:
         return len(cursor.fetchall())
 
 
-def _wanted() -> set[tuple[str, ...]]:
-    wanted: set[tuple[str, ...]] = {("SELECT on", name) for name in SEEN_TOO}
+def _expected_privileges() -> set[tuple[str, ...]]:
+    wanted: set[tuple[str, ...]] = {("SELECT on", name) for name in EXTRA_TABLES}
     for right in RIGHTS:
         table = right.table._meta.db_table
         wanted.add(("SELECT on", table))
@@ -250,7 +252,7 @@ def _wanted() -> set[tuple[str, ...]]:
     return wanted
 
 
-def _given(cursor: Any) -> set[tuple[str, ...]]:
+def _granted_privileges(cursor: Any) -> set[tuple[str, ...]]:
     cursor.execute(
         "SELECT acl.privilege_type, class.relname FROM pg_class class, "
         "aclexplode(class.relacl) acl WHERE acl.grantee IN (0, (SELECT oid FROM pg_roles "

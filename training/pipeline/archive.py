@@ -25,7 +25,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Kept:
+class ArchivedBundle:
     """One archived bundle; in order of time."""
 
     at: dt.datetime
@@ -33,15 +33,15 @@ class Kept:
     path: Path
 
 
-def keep(bundle: Path, archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
+def add(bundle: Path, archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
     """Copy a bundle into the archive under its time and run, and return the new folder."""
-    place = place_of(archive, slot, run_id, at)
+    place = path_of(archive, slot, run_id, at)
     if not place.is_dir():
         transfer.copy(bundle, place)
     return place
 
 
-def place_of(archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
+def path_of(archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
     """Return where a run's bundle is kept."""
     return archive / SLOTS[slot].slug / f"{at.astimezone(dt.UTC):{_STAMP}}-run{run_id}"
 
@@ -51,14 +51,14 @@ def run_of(place: Path) -> int:
     return int(place.name.rpartition("-run")[2])
 
 
-def bundles(archive: Path, slot: str) -> list[Kept]:
+def bundles(archive: Path, slot: str) -> list[ArchivedBundle]:
     """Return what the archive has of a slot, the oldest first."""
     found = []
     for path in (archive / SLOTS[slot].slug).glob("*-run*"):
         named = _NAME.fullmatch(path.name)
         if named and path.is_dir():
             at = dt.datetime.strptime(named[1], _STAMP).replace(tzinfo=dt.UTC)
-            found.append(Kept(at, int(named[2]), path))
+            found.append(ArchivedBundle(at, int(named[2]), path))
     return sorted(found)
 
 
@@ -67,7 +67,9 @@ def find(archive: Path, slot: str, run_id: int) -> Path | None:
     return next((each.path for each in bundles(archive, slot) if each.run_id == run_id), None)
 
 
-def expired(found: Iterable[Kept], traded: Collection[int], now: dt.datetime) -> list[Kept]:
+def expired(
+    found: Iterable[ArchivedBundle], traded: Collection[int], now: dt.datetime
+) -> list[ArchivedBundle]:
     """Return what need not be kept, the oldest first; `traded` are runs whose model ever traded.
 
     A day is one in India, of which the newest bundle stands for it.

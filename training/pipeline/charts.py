@@ -19,14 +19,14 @@ from training.evaluation import metrics
 from training.rl.progress import Progress
 
 MOST_POINTS = 240
-TOLD = ("timesteps", "mean_reward", "policy_loss", "value_loss", "entropy", "approx_kl")
+CURVE_FIELDS = ("timesteps", "mean_reward", "policy_loss", "value_loss", "entropy", "approx_kl")
 
 # The desk's colours on white.
 _INK, _MUTED, _LINE = "#10181e", "#616f7a", "#dfe5e8"
 _MODEL, _HOLD, _LOSS, _BUY, _SELL = "#16628a", "#b9a06a", "#c2410c", "#1d63c9", "#8a4bb8"
 
 
-class Story:
+class TrainingCurves:
     """Collect what a run tells, thinned out as it grows, so that its ends are always there."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Story:
         if progress.phase == "forecast":
             self.forecast.append(round(progress.forecast_loss, 5))
             return
-        point = {name: round(float(getattr(progress, name)), 6) for name in TOLD}
+        point = {name: round(float(getattr(progress, name)), 6) for name in CURVE_FIELDS}
         if self.policy and self.policy[-1]["timesteps"] == point["timesteps"]:
             return
         self._seen += 1
@@ -58,8 +58,8 @@ class Story:
             "forecast": self.forecast,
             "held_out": {
                 "at": held_out.closes_at[places].tolist(),
-                "model": _grown(held_out.path.equity, places),
-                "buy_and_hold": _grown(held_out.buy_and_hold.equity, places),
+                "model": _growth(held_out.path.equity, places),
+                "buy_and_hold": _growth(held_out.buy_and_hold.equity, places),
                 "lots": [0, *held_out.lots.tolist()][:: max(len(held_out.lots) // MOST_POINTS, 1)],
             },
             "actions": dict(
@@ -68,8 +68,8 @@ class Story:
         }
 
 
-def draw(story: dict[str, Any], title: str, path: Path) -> None:
-    """Draw a run's story into a PNG of 1600 x 1000 points."""
+def draw(curves: dict[str, Any], title: str, path: Path) -> None:
+    """Draw a run's curves into a PNG of 1600 x 1000 points."""
     # Here, for it takes half a second to load and a worker may train for hours without a picture.
     import matplotlib as mpl
 
@@ -97,10 +97,10 @@ def draw(story: dict[str, Any], title: str, path: Path) -> None:
     )
     figure, axes = pyplot.subplots(2, 2, figsize=(16, 10), layout="constrained")
     figure.suptitle(title, x=0.008, ha="left", fontsize=15, fontweight="bold", color=_INK)
-    _draw_reward(axes[0, 0], story)
-    _draw_losses(axes[0, 1], story)
-    _draw_equity(axes[1, 0], story)
-    _draw_actions(axes[1, 1], story)
+    _draw_reward(axes[0, 0], curves)
+    _draw_losses(axes[0, 1], curves)
+    _draw_equity(axes[1, 0], curves)
+    _draw_actions(axes[1, 1], curves)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".half")
     figure.savefig(half, format="png", dpi=100)
@@ -115,21 +115,21 @@ def prune(folder: Path, kept: int) -> None:
         path.unlink()
 
 
-def _draw_reward(axes: Any, story: dict[str, Any]) -> None:
+def _draw_reward(axes: Any, curves: dict[str, Any]) -> None:
     axes.set_title("Reward a step")
-    steps, rewards = _columns(story, "mean_reward")
+    steps, rewards = _columns(curves, "mean_reward")
     axes.plot(steps, rewards, color=_MODEL, linewidth=1.8)
     axes.axhline(0.0, color=_MUTED, linewidth=0.8)
     axes.set_xlabel("steps")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f}k")
 
 
-def _draw_losses(axes: Any, story: dict[str, Any]) -> None:
+def _draw_losses(axes: Any, curves: dict[str, Any]) -> None:
     axes.set_title("Losses and entropy")
     entropy = axes.twinx()
     entropy.grid(visible=False)
     lines = [
-        side.plot(*_columns(story, name), color=colour, linewidth=1.6, label=label)[0]
+        side.plot(*_columns(curves, name), color=colour, linewidth=1.6, label=label)[0]
         for side, name, colour, label in (
             (axes, "value_loss", _LOSS, "critic"),
             (axes, "policy_loss", _MODEL, "policy"),
@@ -137,18 +137,18 @@ def _draw_losses(axes: Any, story: dict[str, Any]) -> None:
             (entropy, "entropy", _HOLD, "entropy (right)"),
         )
     ]
-    if story["forecast"]:
-        told = ", ".join(f"{loss:.3f}" for loss in story["forecast"])
-        axes.set_xlabel(f"steps; forecast loss by epoch before them: {told}")
+    if curves["forecast"]:
+        losses = ", ".join(f"{loss:.3f}" for loss in curves["forecast"])
+        axes.set_xlabel(f"steps; forecast loss by epoch before them: {losses}")
     else:
         axes.set_xlabel("steps")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f}k")
     axes.legend(handles=lines, loc="center right")
 
 
-def _draw_equity(axes: Any, story: dict[str, Any]) -> None:
+def _draw_equity(axes: Any, curves: dict[str, Any]) -> None:
     axes.set_title("Held-out bars, after charges, slippage and funding")
-    held = story["held_out"]
+    held = curves["held_out"]
     at = [dt.datetime.fromtimestamp(each, dt.UTC) for each in held["at"]]
     for name, colour, label in (
         ("buy_and_hold", _HOLD, "buy and hold"),
@@ -162,9 +162,9 @@ def _draw_equity(axes: Any, story: dict[str, Any]) -> None:
     axes.legend(loc="upper left")
 
 
-def _draw_actions(axes: Any, story: dict[str, Any]) -> None:
+def _draw_actions(axes: Any, curves: dict[str, Any]) -> None:
     axes.set_title("What it did on them")
-    shares = story["actions"]
+    shares = curves["actions"]
     names = list(shares)[::-1]
     colours = [_BUY if "buy" in name else _SELL if "sell" in name else _LINE for name in names]
     widths = [100.0 * shares[name] for name in names]
@@ -176,8 +176,8 @@ def _draw_actions(axes: Any, story: dict[str, Any]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
 
 
-def _columns(story: dict[str, Any], name: str) -> tuple[list[float], list[float]]:
-    points = story["policy"]
+def _columns(curves: dict[str, Any], name: str) -> tuple[list[float], list[float]]:
+    points = curves["policy"]
     return [point["timesteps"] for point in points], [point[name] for point in points]
 
 
@@ -185,6 +185,6 @@ def _thinned(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)).tolist()
 
 
-def _grown(equity: FloatArray, places: list[int]) -> list[float]:
+def _growth(equity: FloatArray, places: list[int]) -> list[float]:
     grown: list[float] = (equity[places] / equity[0] - 1.0).round(6).tolist()
     return grown

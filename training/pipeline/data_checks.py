@@ -31,7 +31,7 @@ def missing_rows(features: Features, calendar: Calendar) -> int:
     if missing > MOST_MISSING_RATIO * (missing + len(features)):
         market, timeframe = features.schema.market, features.schema.timeframe
         longest = max(gaps, key=lambda gap: gap.bars)
-        first, last = (_said(at) for at in (longest.first, longest.last))
+        first, last = (_format_time(at) for at in (longest.first, longest.last))
         raise UnsoundData(
             f"{market} {timeframe} lacks {missing:,} of {missing + len(features):,} rows that the "
             f"calendar expects, more than {MOST_MISSING_RATIO:.0%}; the longest hole is of "
@@ -48,10 +48,10 @@ def _require_numbers(features: Features) -> None:
         schema = features.schema
         raise UnsoundData(
             f"{schema.market} {schema.timeframe}: {schema.names[column]} is not a number in the "
-            f"row of {_said(int(features.opens_at[row]))} IST; compute the features again: they "
-            f"are rebuilt where a bar or a reading of that day is imported"
+            f"row of {_format_time(int(features.opens_at[row]))} IST; compute the features again: "
+            f"they are rebuilt where a bar or a reading of that day is imported"
         )
 
 
-def _said(at: int) -> str:
+def _format_time(at: int) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"

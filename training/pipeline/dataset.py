@@ -76,7 +76,7 @@ class Table:
         return f"to_char(date_trunc('week', {self.time} AT TIME ZONE 'UTC'), 'YYYY-MM-DD')"
 
     @property
-    def mine(self) -> str:
+    def replaced_rows(self) -> str:
         """Return which of PC's rows this table's export replaces."""
         return "timeframe = %(timeframe)s" if "timeframe" in self.columns else "true"
 
@@ -155,7 +155,7 @@ def export(
     calendar = store.load_calendar(slot.market)
     for timeframe in (slot.timeframe, *CONTEXTS[slot.market, slot.timeframe]):
         bars = store.load_bars(slot.market, timeframe)
-        _require_lawful(slot.market, timeframe, bars, calendar)
+        _require_valid_bars(slot.market, timeframe, bars, calendar)
     schema = schema_for(slot.market, slot.timeframe).hash
     values = {"timeframe": slot.timeframe, "until": until, "schema": schema}
     summary: dict[str, Any] = {"slot": slot.slug, "until": until.isoformat(), "schema": schema}
@@ -197,7 +197,8 @@ def holding(slot: Slot) -> Holding:
     values = {"timeframe": slot.timeframe}
     with connections[TRAINING[slot.market]].cursor() as cursor:
         return {
-            table.file: _digests(cursor, table, table.mine, values) for table in tables_of(slot)
+            table.file: _digests(cursor, table, table.replaced_rows, values)
+            for table in tables_of(slot)
         }
 
 
@@ -207,19 +208,19 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     features = store.load_features(alias, slot.timeframe)
     bars = store.load_bars(alias, slot.timeframe)
     calendar = store.load_calendar(slot.market, alias)
-    _require_lawful(alias, slot.timeframe, bars, calendar)
+    _require_valid_bars(alias, slot.timeframe, bars, calendar)
     panel = align(store.load_price_panel(slot, bars, calendar, alias), features.opens_at)
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
     return Dataset(features, panel, fingerprint, missing_rows(features, calendar), trades)
 
 
-def cut(data: Dataset, first: int, stop: int) -> Dataset:
+def slice_rows(data: Dataset, first: int, stop: int) -> Dataset:
     """Return the rows [first, stop) of a dataset."""
     rows, features = slice(first, stop), data.features
-    kept = Features(
+    sliced = Features(
         features.opens_at[rows], features.closes_at[rows], features.values[rows], features.schema
     )
-    return replace(data, features=kept, panel=data.panel.slice(first, stop))
+    return replace(data, features=sliced, panel=data.panel.slice(first, stop))
 
 
 def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def read_summary(folder: Path, slot: Slot) -> dict[str, Any]:
     return summary
 
 
-def _require_lawful(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
+def _require_valid_bars(alias: str, timeframe: str, bars: Bars, calendar: Calendar) -> None:
     try:
         store.require_on_calendar(alias, timeframe, bars, calendar)
     except store.OffCalendarTable as error:
@@ -307,7 +308,7 @@ def _write(
 def _read(cursor: Any, table: Table, entry: dict[str, Any], slot: Slot, path: Path) -> None:
     values = {"timeframe": slot.timeframe, "sent": entry["sent"], "kept": list(entry["blocks"])}
     cursor.execute(
-        f"DELETE FROM {table.name} WHERE {table.mine} "  # noqa: S608
+        f"DELETE FROM {table.name} WHERE {table.replaced_rows} "  # noqa: S608
         f"AND ({table.block} = ANY(%(sent)s) OR NOT {table.block} = ANY(%(kept)s))",
         values,
     )
@@ -320,7 +321,7 @@ def _read(cursor: Any, table: Table, entry: dict[str, Any], slot: Slot, path: Pa
             copy.write(block)
     if cursor.rowcount != entry["rows"]:
         raise BadExport(f"{path} held {cursor.rowcount} rows, {entry['rows']} were exported")
-    if _digests(cursor, table, table.mine, values) != entry["blocks"]:
+    if _digests(cursor, table, table.replaced_rows, values) != entry["blocks"]:
         raise StaleCopy(
             f"PC's rows of {table.name} differ from PROD's after the import of {path.name}: what "
             "was left out of it is not here as PROD believed"

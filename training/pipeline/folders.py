@@ -33,7 +33,7 @@ def quarantine(incoming: Path) -> Path:
     return place
 
 
-def cleared(folder: Path, keep: Path | None = None) -> Path:
+def clear(folder: Path, keep: Path | None = None) -> Path:
     """Return a run's folder after removing it and its slot's others beside it, but for one."""
     slot, _, _ = folder.name.rpartition("-run")
     ours = re.compile(rf"{re.escape(SLOTS[slot].slug)}-run\d+(\.\w+)?")

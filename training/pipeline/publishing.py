@@ -36,7 +36,7 @@ def push(bundle: Path, slot: str, title: str, at: dt.datetime, remote: str, fold
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the slots' trainings end at the same time
-        clone = _opened(folder / branch, branch, remote)
+        clone = _open_clone(folder / branch, branch, remote)
         for old in folder.glob("models-*"):
             if old != clone:
                 shutil.rmtree(old)
@@ -50,7 +50,7 @@ def push(bundle: Path, slot: str, title: str, at: dt.datetime, remote: str, fold
     return branch
 
 
-def _opened(clone: Path, branch: str, remote: str) -> Path:
+def _open_clone(clone: Path, branch: str, remote: str) -> Path:
     """Return the month's clone, made anew where it is none, from the remote's branch if there."""
     if not (clone / ".git").is_dir():
         shutil.rmtree(clone, ignore_errors=True)

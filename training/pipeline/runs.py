@@ -56,11 +56,11 @@ ENQUEUING = 7_303
 log = logging.getLogger(__name__)
 
 # By run: the lease for which this process has asked for its stage again, and when.
-_asked_again: dict[int, tuple[int, dt.datetime]] = {}
+_resent: dict[int, tuple[int, dt.datetime]] = {}
 
 # The first steps of PROD's stages, and what this process has asked for of them.
-STAGES_OF_PROD = (1, 5, 7)
-_asked: dict[int, tuple[int, int]] = {}
+PROD_STAGES = (1, 5, 7)
+_sent_to_prod: dict[int, tuple[int, int]] = {}
 
 # The first step of each stage, the task that runs it and the steps it does.
 STAGES: dict[int, tuple[str, tuple[Callable[[TrainingRun], str], ...]]] = {
@@ -179,7 +179,7 @@ def advance_and_send(run_id: int, first_step: int) -> None:
         send_next(run)
 
 
-def go_on_after_pc() -> int:
+def send_stages_after_pc() -> int:
     """On PROD: ask for the stages that wait for it; return how many were asked for.
 
     PC gave such a run back, done with its own part or to begin again. Each is asked for once: a
@@ -188,8 +188,8 @@ def go_on_after_pc() -> int:
     asked = 0
     for run in TrainingRun.objects.filter(state=TrainingRun.State.RUNNING, lease_until=None):
         wants = (_next_step(run), run.fence)
-        if wants[0] in STAGES_OF_PROD and _asked.get(run.pk) != wants:
-            _asked[run.pk] = wants
+        if wants[0] in PROD_STAGES and _sent_to_prod.get(run.pk) != wants:
+            _sent_to_prod[run.pk] = wants
             send_next(run)
             asked += 1
     return asked
@@ -218,7 +218,7 @@ def recover_lapsed() -> int:
     now = clock.real()
     lapsed = TrainingRun.objects.filter(lease_until__lt=Now(), state__in=OPEN)
     unasked = TrainingRun.objects.filter(lease_until__isnull=True, state__in=OPEN)
-    waiting = [run for run in unasked if _last_moved(run) < now - RESEND_AFTER]
+    waiting = [run for run in unasked if _last_activity(run) < now - RESEND_AFTER]
     return sum(_recover(run, now) for run in (*lapsed, *waiting))
 
 
@@ -226,8 +226,8 @@ def _recover(run: TrainingRun, now: dt.datetime) -> bool:
     """Ask for a run's stage again unless that was done lately, or fail it; say whether it was."""
     if run.attempts >= MAX_ATTEMPTS:
         died = f"its worker died {run.attempts} times in step {STEPS[_next_step(run) - 1]}"
-        return end_unheld(run, died)
-    fence, at = _asked_again.get(run.pk, (-1, now))
+        return fail_unleased(run, died)
+    fence, at = _resent.get(run.pk, (-1, now))
     if fence == run.fence and now - at < RESEND_AFTER:
         return False
     if fence != run.fence:  # said once: a worker may be busy with another slot for hours
@@ -236,7 +236,7 @@ def _recover(run: TrainingRun, now: dt.datetime) -> bool:
             log.warning("%s lost its worker; its stage is asked for again", run)
         elif not heartbeat.is_alive(worker.name):
             log.warning("%s has no worker: no %s is running; it waits for one", run, worker.title)
-    _asked_again[run.pk] = (run.fence, now)
+    _resent[run.pk] = (run.fence, now)
     send_next(run)
     return True
 
@@ -246,7 +246,7 @@ def _queue_of(run: TrainingRun) -> str:
     return str(route.get("queue", settings.CELERY_TASK_DEFAULT_QUEUE))
 
 
-def end_unheld(run: TrainingRun, reason: str) -> bool:
+def fail_unleased(run: TrainingRun, reason: str) -> bool:
     """Fail an open run that no worker holds; return False where one does."""
     claimed = leases.claim(run, state__in=OPEN)
     if claimed is None:
@@ -293,13 +293,13 @@ def _perform(run: TrainingRun, first_step: int) -> None:
     try:
         with leases.kept(run):
             for number, step in enumerate(STAGES[first_step][1], start=first_step):
-                with _recorded(run, number) as record:
+                with _record_step(run, number) as record:
                     record.detail = step(run)
     except leases.LeaseLost:
         raise
     except StaleCopy as error:
         # PC lost rows that it had: the run begins again, and everything is sent, once.
-        if steps.forget_copy(run):
+        if steps.clear_pc_copy(run):
             log.warning("%s: %s; it is exported anew, whole", run, error)
             leases.release(run)
         else:
@@ -317,7 +317,7 @@ def _perform(run: TrainingRun, first_step: int) -> None:
         notices.resolve(f"training:{run.slot}")
 
 
-def _last_moved(run: TrainingRun) -> dt.datetime:
+def _last_activity(run: TrainingRun) -> dt.datetime:
     last = run.steps.order_by("number").last()
     return (last.finished_at or last.started_at) if last else run.created_at
 
@@ -331,7 +331,7 @@ def _next_step(run: TrainingRun) -> int:
 
 
 @contextmanager
-def _recorded(run: TrainingRun, number: int) -> Iterator[TrainingStep]:
+def _record_step(run: TrainingRun, number: int) -> Iterator[TrainingStep]:
     record, _ = TrainingStep.objects.update_or_create(
         run=run,
         number=number,
@@ -360,11 +360,11 @@ def _end(run: TrainingRun, state: str, detail: str) -> None:
         "critical",
         f"training:{run.slot}",
         f"{run.slot} training run {run.pk} {'was refused' if state == 'refused' else 'failed'}: "
-        f"{cause_in(detail).removesuffix('.')}. {_what_trades(run)}",
+        f"{cause_in(detail).removesuffix('.')}. {_describe_active_model(run)}",
     )
 
 
-def _what_trades(run: TrainingRun) -> str:
+def _describe_active_model(run: TrainingRun) -> str:
     current = modelstore.active(run.slot)
     if current is None:
         return "Nothing was activated; the slot has no model and holds flat."

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def export(run: TrainingRun) -> str:
     """Step 1: write the slot's bars and features into an export folder on PROD."""
-    folder, slot = folders.cleared(folders.exports(run)), SLOTS[run.slot]
+    folder, slot = folders.clear(folders.exports(run)), SLOTS[run.slot]
     # Decided here, where the ledger is: the slippage that it assumes is that of our own fills.
     recipe = recipes.approved(run.slot)
     chosen = recipe.settings if recipe else recipes.settings_of(slot, run.timesteps)
@@ -60,7 +60,7 @@ def export(run: TrainingRun) -> str:
 
 def ship(run: TrainingRun) -> str:
     """Step 2: send the export to PC."""
-    sent = transfer.send(folders.exports(run), folders.cleared(folders.inbox(run)))
+    sent = transfer.send(folders.exports(run), folders.clear(folders.inbox(run)))
     how = "over ssh" if transfer.is_link() else "copied (both roles on this machine)"
     return f"{sent // 1000:,} kB {how}"
 
@@ -71,22 +71,22 @@ def train(run: TrainingRun) -> str:
     from training.pipeline import trainer
 
     slot = SLOTS[run.slot]
-    folders.cleared(folders.inbox(run), keep=folders.inbox(run))
+    folders.clear(folders.inbox(run), keep=folders.inbox(run))
     data = dataset.import_and_load(slot, folders.inbox(run))
-    _keep_copy(slot.slug, holding=dataset.holding(slot))
-    work = folders.cleared(folders.work(run), keep=folders.checkpoint(run))
+    _record_copy(slot.slug, holding=dataset.holding(slot))
+    work = folders.clear(folders.work(run), keep=folders.checkpoint(run))
     last_written = 0.0
 
-    story = charts.Story()
+    curves = charts.TrainingCurves()
 
     def report(progress: "trainer.Progress") -> None:
         nonlocal last_written
-        story.add(progress)
+        curves.add(progress)
         ends = progress.timesteps >= progress.total_timesteps or progress.phase == "forecast"
         if ends or time.monotonic() - last_written >= PROGRESS_EVERY_SECONDS:
             last_written = time.monotonic()
             try:
-                leases.write(run, progress=_progress(progress))
+                leases.write(run, progress=_progress_fields(progress))
             except (OperationalError, InterfaceError) as error:
                 # Behind a cut link the training goes on; its lease is renewed once it is back.
                 log.warning("%s: no word of its progress: %s", run, error)
@@ -96,7 +96,7 @@ def train(run: TrainingRun) -> str:
     trials = TrainingRun.objects.filter(slot=run.slot, pk__lte=run.pk).count()
     parent = str(champion) if champion else None
     recipe = recipes.approved(run.slot)
-    asked = trainer.Asked(
+    asked = trainer.TrainingRequest(
         run.pk,
         run.recipe or recipes.settings_of(slot, run.timesteps),
         run.seed,
@@ -107,7 +107,7 @@ def train(run: TrainingRun) -> str:
     with transfer.explained(work.parent):
         manifest, replayed = trainer.train(slot, data, work, asked, report, folders.checkpoint(run))
         folders.unsealed(run).write_bytes(to_bytes(manifest))
-        drawn, picture = story.to_json(replayed), folders.charts_of(run)
+        drawn, picture = curves.to_json(replayed), folders.charts_of(run)
         charts.draw(drawn, f"{run.slot} run {run.pk} ({settings.MODE})", picture)
         charts.prune(picture.parent, archive.KEPT_PER_SLOT)
     held_out = manifest.metrics
@@ -116,7 +116,7 @@ def train(run: TrainingRun) -> str:
     return (
         f"{manifest.hyperparameters['timesteps']:,} steps on {manifest.training_span.bars:,} bars; "
         f"{manifest.holdout_span.bars:,} held out: net {held_out['net_return']:+.2%}, buy-and-hold "
-        f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}{_masked(manifest)}"
+        f"{manifest.baselines['buy_and_hold']['net_return']:+.2%}{_masked_features(manifest)}"
         + (f"; {data.missing_rows:,} rows are missing" if data.missing_rows else "")
     )
 
@@ -135,21 +135,21 @@ def seal(run: TrainingRun) -> str:
         generate_keys(private, modelstore.keys_folder())
     manifest = from_bytes(folders.unsealed(run).read_bytes())
     sealed = bundle.seal(folders.work(run), manifest, load_private_key(private))
-    transfer.copy(folders.work(run), folders.cleared(folders.outbox(run)))
+    transfer.copy(folders.work(run), folders.clear(folders.outbox(run)))
     return f"{len(sealed.files)} files hashed, signed by {sealed.signer_key_id}"
 
 
 def verify_and_activate(run: TrainingRun) -> str:
     """Step 5: ship the bundle back, check it in every way, and let it trade."""
     if run.model_number is None:
-        incoming = folders.cleared(Path(settings.PROD_DIR) / "incoming" / folders.name_of(run))
+        incoming = folders.clear(Path(settings.PROD_DIR) / "incoming" / folders.name_of(run))
         transfer.send(folders.outbox(run), incoming)
         try:
             manifest = modelstore.verify(incoming, run.slot)
             if manifest.run_id != str(run.pk):
                 # Whole and signed, but an old one: only a person goes back to an old model.
                 raise bundle.BundleRejected(f"it is of run {manifest.run_id}, not of run {run.pk}")
-            _load_in_a_process(incoming)
+            _load_test(incoming)
         except bundle.BundleRejected as reason:
             place = folders.quarantine(incoming)
             raise bundle.BundleRejected(f"{reason}. The files are in {place}") from reason
@@ -157,7 +157,7 @@ def verify_and_activate(run: TrainingRun) -> str:
         with transaction.atomic():
             leases.write(run, progress=run.progress)
             version = modelstore.add(incoming, manifest, run.pk)
-            may_trade, why = _judged(run.slot, manifest)
+            may_trade, why = _activation_decision(run.slot, manifest)
             if may_trade:
                 modelstore.activate(version, f"training run {run.pk}", why)
             else:
@@ -166,7 +166,7 @@ def verify_and_activate(run: TrainingRun) -> str:
             run.model_number = version.number
     version = modelstore.get(run.slot, run.model_number or 0)
     if version.state != version.State.ACTIVE:
-        return f"hashes, signature, load test passed; {_say_waits(version)}"
+        return f"hashes, signature, load test passed; {_notify_waiting(version)}"
     notices.resolve(f"waits:{run.slot}")
     notices.notify(
         "trading",
@@ -180,12 +180,12 @@ def verify_and_activate(run: TrainingRun) -> str:
 def archive_bundle(run: TrainingRun) -> str:
     """Step 6: keep the bundle on PC under its time."""
     store = transfer.archive_folder()
-    place = archive.keep(folders.work(run), store, run.slot, run.pk, run.created_at)
+    place = archive.add(folders.work(run), store, run.slot, run.pk, run.created_at)
     gone = archive.prune(store, run.slot, modelstore.traded_runs(run.slot), clock.real())
     leases.write(run, progress=run.progress)  # raises when another worker took it over
-    _keep_copy(run.slot, archived=[each.run_id for each in archive.bundles(store, run.slot)])
+    _record_copy(run.slot, archived=[each.run_id for each in archive.bundles(store, run.slot)])
     said = f"kept as {place.name}" + (f", {len(gone)} older ones deleted" if gone else "")
-    said += _published(run, place)
+    said += _publish(run, place)
     if settings.MACHINE == "pc":
         said += f", {_clean_pc(run)}"
     return said
@@ -200,7 +200,7 @@ def clean_up(run: TrainingRun) -> str:
     return f"exports and work folders removed, {len(gone)} old models pruned on PROD"
 
 
-def forget_copy(run: TrainingRun) -> bool:
+def clear_pc_copy(run: TrainingRun) -> bool:
     """Let a run begin again, its export whole; return False where it was whole already."""
     if not Copy.objects.filter(slot=run.slot).exclude(holding={}).update(holding={}):
         return False
@@ -208,7 +208,7 @@ def forget_copy(run: TrainingRun) -> bool:
     return True
 
 
-def _keep_copy(slot: str, **facts: Any) -> None:
+def _record_copy(slot: str, **facts: Any) -> None:
     Copy.objects.update_or_create(slot=slot, defaults={**facts, "at": clock.real()})
 
 
@@ -222,12 +222,12 @@ def _clean_pc(run: TrainingRun) -> str:
     return "work folders removed"
 
 
-def _masked(manifest: Manifest) -> str:
+def _masked_features(manifest: Manifest) -> str:
     names = manifest.masked_features
     return f"; masked, as they never moved: {', '.join(names)}" if names else ""
 
 
-def _judged(slot: str, manifest: Manifest) -> tuple[bool, str]:
+def _activation_decision(slot: str, manifest: Manifest) -> tuple[bool, str]:
     """Return whether a verified model may trade by its slot's policy, and why."""
     found, back = manifest.gate, modelstore.held(slot)
     if back is not None:
@@ -248,7 +248,7 @@ def _judged(slot: str, manifest: Manifest) -> tuple[bool, str]:
     return True, f"refit of recipe {recipe.hash[:8]}: {found['reason']}"
 
 
-def _say_waits(version: ModelVersion) -> str:
+def _notify_waiting(version: ModelVersion) -> str:
     """Tell of a model that the gate did not let trade; louder once the champion is old."""
     champion = modelstore.active(version.slot)
     severity, trades = "warning", "The slot has no model and holds flat."
@@ -272,7 +272,7 @@ def _last_bar(version: ModelVersion) -> dt.datetime:
     return until or version.trained_until
 
 
-def _load_in_a_process(folder: Path) -> None:
+def _load_test(folder: Path) -> None:
     try:
         answer = subprocess.run(
             [
@@ -296,7 +296,7 @@ def _load_in_a_process(folder: Path) -> None:
         raise bundle.BundleRejected(f"the load test failed: {answer.stderr.strip()[-300:]}")
 
 
-def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
+def _progress_fields(progress: "trainer.Progress") -> dict[str, float | str]:
     names = ("timesteps", "total_timesteps", "steps_per_second", "mean_reward", "eta_seconds")
     told: dict[str, float | str] = {
         name: round(float(getattr(progress, name)), 4)
@@ -305,7 +305,7 @@ def _progress(progress: "trainer.Progress") -> dict[str, float | str]:
     return told | {"phase": str(progress.phase)}
 
 
-def _published(run: TrainingRun, place: Path) -> str:
+def _publish(run: TrainingRun, place: Path) -> str:
     """Push a model that was activated to the owner's git remote, where there is one."""
     version = modelstore.get(run.slot, run.model_number or 0)
     if not settings.MODELS_GIT_REMOTE or version.state != version.State.ACTIVE:
@@ -332,7 +332,7 @@ def fetch(slot: str, run_id: int, destination: Path) -> bool:
     if transfer.is_link():
         run = TrainingRun.objects.filter(pk=run_id, slot=slot).first()
         found = (
-            archive.place_of(transfer.archive_folder(), slot, run_id, run.created_at)
+            archive.path_of(transfer.archive_folder(), slot, run_id, run.created_at)
             if run
             else None
         )

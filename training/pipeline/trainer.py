@@ -32,14 +32,14 @@ from training.rl.barppo import BarPPO, Progress
 from training.rl.checkpoints import Checkpoint
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import Exported, TorchPolicy, export_model
+from training.rl.onnx_export import ExportResult, TorchPolicy, export_model
 from training.rl.reward import RewardSettings
 
 LIBRARIES = ("torch", "stable-baselines3", "numpy", "onnx", "onnxruntime", "ta-lib")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainingRequest:
     """What a run asks for, beside its data; `trials` counts the slot's runs up to this one."""
 
     run_id: int
@@ -79,19 +79,19 @@ def fit(
     # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
     model = BarPPO(environment, values, settings, seed=seed, device="auto")
     if settings.clone_epochs:
-        become_the_owner(model, data, rows, seed)
+        clone_owner(model, data, rows, seed)
         # Cloning is quick and the same every time; what is kept half-way would not know the clone.
         checkpoint = None
     return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
 
 
-def as_assumed(data: Dataset, recipe: dict[str, Any]) -> Dataset:
+def with_assumed_slippage(data: Dataset, recipe: dict[str, Any]) -> Dataset:
     """Return a dataset whose fills cost what a recipe assumes."""
     slippage = recipe["slippage_bps"] / BASIS_POINTS
     return replace(data, panel=replace(data.panel, slippage=slippage))
 
 
-def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
+def clone_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
     """Make a policy a clone of the owner, near which it stays as its settings say.
 
     Raises TooFewTrades and TrainingDiverged.
@@ -100,14 +100,14 @@ def become_the_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> No
     cloning.require_enough(owned, rows)
     model.forecast()
     cloning.clone(model, owned, data.panel, rows, seed)
-    model.stay_near(model.hyperparameters.style_weight)
+    model.anchor_to_current_policy(model.hyperparameters.style_weight)
 
 
 def train(
     slot: Slot,
     data: Dataset,
     folder: Path,
-    asked: Asked,
+    request: TrainingRequest,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Manifest, ReplayResult]:
@@ -120,11 +120,11 @@ def train(
     ParityFailed.
     """
     bot = BOTS[slot.bot]
-    data = as_assumed(data, asked.recipe)
+    data = with_assumed_slippage(data, request.recipe)
     features = data.features
     split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
     kept = Checkpoint(checkpoint) if checkpoint else None
-    model = fit(slot, data, split.train, asked.recipe, asked.seed, progress, kept)
+    model = fit(slot, data, split.train, request.recipe, request.seed, progress, kept)
     exported = export_model(model, folder, features.values[: split.train.stop])
     start = split.holdout.start - 1
     held_out = replay_slot(
@@ -139,23 +139,23 @@ def train(
     )
     figures = _figures(held_out)
     if BOTS[slot.bot].learns_from_owner:
-        figures["owner"] = _likeness(data, split, asked, model, held_out)
+        figures["owner"] = _owner_similarity(data, split, request, model, held_out)
     learned = {
-        **asked.recipe["hyperparameters"],
+        **request.recipe["hyperparameters"],
         "timesteps": model.num_timesteps,
         "device": model.device.type,
-        "reward": asked.recipe["reward"],
+        "reward": request.recipe["reward"],
     }
-    return _manifest(slot, data, asked, split, learned, exported, held_out, figures), held_out
+    return _manifest(slot, data, request, split, learned, exported, held_out, figures), held_out
 
 
 def _manifest(
     slot: Slot,
     data: Dataset,
-    asked: Asked,
+    request: TrainingRequest,
     split: Split,
     learned: dict[str, Any],
-    exported: Exported,
+    exported: ExportResult,
     held_out: ReplayResult,
     figures: dict[str, Any],
 ) -> Manifest:
@@ -165,7 +165,7 @@ def _manifest(
         bot=slot.bot,
         market=slot.market,
         timeframe=slot.timeframe,
-        run_id=str(asked.run_id),
+        run_id=str(request.run_id),
         feature_names=features.schema.names,
         schema_hash=features.schema.hash,
         window=WINDOW,
@@ -177,50 +177,50 @@ def _manifest(
         embargo_bars=split.embargo_bars,
         holdout_span=_span(split.holdout, features.opens_at, features.closes_at),
         charge_table_version=charges.TABLE_VERSION,
-        slippage_bps=asked.recipe["slippage_bps"],
+        slippage_bps=request.recipe["slippage_bps"],
         algorithm="BarPPO",
         hyperparameters=learned,
-        seeds=(asked.seed,),
+        seeds=(request.seed,),
         library_versions={name: metadata.version(name) for name in LIBRARIES},
         commit=version.commit(),
         data_fingerprint=data.fingerprint,
         metrics=figures,
         baselines=_baselines(held_out),
-        gate=_gate(asked, held_out).to_manifest(),
-        trial_count=asked.trials,
-        parent=asked.parent,
+        gate=_gate(request, held_out).to_manifest(),
+        trial_count=request.trials,
+        parent=request.parent,
         golden=exported.golden,
         created_at=clock.real().isoformat(timespec="seconds"),
     )
 
 
-def _likeness(
-    data: Dataset, split: Split, asked: Asked, model: BarPPO, held_out: ReplayResult
+def _owner_similarity(
+    data: Dataset, split: Split, request: TrainingRequest, model: BarPPO, held_out: ReplayResult
 ) -> dict[str, Any]:
     """Return how like the owner the clone and the model are on the held-out bars."""
-    limit, start = asked.recipe["limit_lots"], split.holdout.start - 1
+    limit, start = request.recipe["limit_lots"], split.holdout.start - 1
     owned = cloning.read_owner(data, limit, split.train.stop)
-    assert model.style is not None  # noqa: S101 - made when it became the owner
-    clone = TorchPolicy(model.style.kept)
+    assert model.anchor is not None  # noqa: S101 - made when it became the owner
+    clone = TorchPolicy(model.anchor.reference)
     path = replay_slot(
-        SlotTape(asked.recipe["slot"], data.panel, data.features.values, clone, limit, start)
+        SlotTape(request.recipe["slot"], data.panel, data.features.values, clone, limit, start)
     )
     return cloning.report(
-        cloning.likeness(clone, data, owned, path, start),
-        cloning.likeness(TorchPolicy(model), data, owned, held_out, start),
+        cloning.similarity(clone, data, owned, path, start),
+        cloning.similarity(TorchPolicy(model), data, owned, held_out, start),
         data,
         owned,
         split.holdout,
     )
 
 
-def _gate(asked: Asked, held_out: ReplayResult) -> GateVerdict:
+def _gate(request: TrainingRequest, held_out: ReplayResult) -> GateVerdict:
     return judge_refit(
         metrics.net_return(held_out.path.equity),
         len(held_out.actions),
         metrics.collapse_reason(held_out.actions, held_out.lots),
-        asked.allowed,
-        hash_of(asked.recipe),
+        request.allowed,
+        hash_of(request.recipe),
     )
 
 

@@ -40,9 +40,9 @@ from training.rl.checkpoints import Checkpoint
 from training.rl.env import BatchEnv
 from training.rl.forecasting import HORIZONS, Forecaster, forecast_targets
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.kl_anchor import Style
+from training.rl.kl_anchor import KlAnchor
 from training.rl.progress import Progress, Reporter, TrainingDiverged
-from training.rl.rollout import CodeCache, Rollout
+from training.rl.rollout import EmbeddingCache, Rollout
 
 __all__ = ["BarPPO", "Progress", "TrainingDiverged"]
 
@@ -124,7 +124,7 @@ class BarPPO(PPO):
         self.rollout = Rollout(
             settings.rollout_steps, env.num_envs, extractor.account_size, self.device
         )
-        self.codes = CodeCache(
+        self.codes = EmbeddingCache(
             extractor.encode_distinct, len(features), settings.hidden, self.device
         )
         # Its own stream: what else draws from torch's global one must not change a training.
@@ -134,7 +134,7 @@ class BarPPO(PPO):
         # Until an encoder that is to be frozen has learned, its codes are not to be kept.
         self._is_frozen = False
         self._has_forecast = False
-        self.style: Style | None = None
+        self.anchor: KlAnchor | None = None
 
     @property
     def extractor(self) -> BarExtractor:
@@ -197,12 +197,12 @@ class BarPPO(PPO):
         self._reporter.end(stopped_early=self.stopped_early)
         return self
 
-    def stay_near(self, weight: float) -> None:
+    def anchor_to_current_policy(self, weight: float) -> None:
         """Price it from now on to leave the policy as it is, by so many times the divergence."""
         episodes = self.batch_env.episodes
         stop = len(self.features) if episodes.stop is None else episodes.stop
         bars = range(episodes.start + self.hyperparameters.window - 1, stop)
-        self.style = Style(self.encoder, self.head, self.extractor.rows, bars, weight)
+        self.anchor = KlAnchor(self.encoder, self.head, self.extractor.rows, bars, weight)
 
     def forecast(self) -> None:
         """Teach the encoder to forecast now, where the settings say so, and not in `learn`."""
@@ -262,35 +262,39 @@ class BarPPO(PPO):
         if not self._is_frozen:
             self.codes.clear()
         if self._checkpoint is not None:
-            self._checkpoint.offer(self)
+            self._checkpoint.save_if_due(self)
         callback.on_rollout_start()
         rollout, head = self.rollout, self.head
         with torch.inference_mode():
             for step in range(n_rollout_steps):
-                logits, values = self._look(head, self._last_obs, n_rollout_steps - step)
+                logits, values = self._evaluate_observations(
+                    head, self._last_obs, n_rollout_steps - step
+                )
                 log_probs = logits.log_softmax(dim=-1)
                 actions = torch.multinomial(log_probs.exp(), 1, generator=self.random)
                 rollout.values[step] = values
                 rollout.actions[step] = actions[:, 0]
                 rollout.log_probs[step] = log_probs.gather(1, actions)[:, 0]
-                self._play(env, step, actions[:, 0].cpu().numpy())
+                self._step_env(env, step, actions[:, 0].cpu().numpy())
                 if not callback.on_step():
                     return False
-            rollout.credit(
-                self._look(head, self._last_obs, 0)[1],
+            rollout.compute_gae(
+                self._evaluate_observations(head, self._last_obs, 0)[1],
                 self.hyperparameters.gamma,
                 self.hyperparameters.gae_lambda,
             )
         callback.on_rollout_end()
         return True
 
-    def _look(self, head: Head, observations: Any, ahead: int) -> tuple[Tensor, Tensor]:
-        codes = self.codes.of(observations["bar"][:, 0], ahead)
+    def _evaluate_observations(
+        self, head: Head, observations: Any, ahead: int
+    ) -> tuple[Tensor, Tensor]:
+        codes = self.codes.get_or_encode(observations["bar"][:, 0], ahead)
         accounts = torch.from_numpy(observations["account"]).to(self.device)
         logits, values = head(codes, accounts)
         return logits, values
 
-    def _play(self, env: VecEnv, step: int, actions: npt.NDArray[np.int64]) -> None:
+    def _step_env(self, env: VecEnv, step: int, actions: npt.NDArray[np.int64]) -> None:
         rollout = self.rollout
         before: Any = self._last_obs
         after: Any
@@ -313,7 +317,7 @@ class BarPPO(PPO):
         if cut:
             last = [infos[row]["terminal_observation"] for row in cut]
             stacked = {key: np.stack([each[key] for each in last]) for key in last[0]}
-            rollout.bootstraps[step, cut] = self._look(self.head, stacked, 0)[1]
+            rollout.bootstraps[step, cut] = self._evaluate_observations(self.head, stacked, 0)[1]
 
     def train(self) -> None:
         """Update the policy from `self.rollout` by the clipped objective of PPO."""
@@ -341,7 +345,7 @@ class BarPPO(PPO):
     def _loss(self, rows: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
         rollout, settings = self.rollout, self.hyperparameters
         bars = rollout.bars.view(-1)[rows]
-        codes = self.codes.known(bars) if self._is_frozen else self.extractor.codes(bars)
+        codes = self.codes.get(bars) if self._is_frozen else self.extractor.codes(bars)
         accounts = rollout.account_states.flatten(0, 1)[rows]
         logits, values = head(codes, accounts)
         all_log_probs = logits.log_softmax(dim=-1)
@@ -356,8 +360,8 @@ class BarPPO(PPO):
         value_loss = functional.mse_loss(values, rollout.returns.view(-1)[rows])
         entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
         loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
-        if self.style is not None:
-            loss = loss + self.style.price(bars, accounts, all_log_probs)
+        if self.anchor is not None:
+            loss = loss + self.anchor.penalty(bars, accounts, all_log_probs)
         with torch.no_grad():
             # Low in variance and never negative: http://joschu.net/blog/kl-approx.html
             approx_kl = (ratio - 1.0 - log_ratio).mean()

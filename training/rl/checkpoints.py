@@ -88,7 +88,7 @@ class Checkpoint:
             forecaster.epochs_done = counters["forecast_epochs_done"]
             self._forecast = None
 
-    def offer(self, model: BarPPO) -> None:
+    def save_if_due(self, model: BarPPO) -> None:
         """Keep the state between two rollouts, if the last one kept is old enough."""
         if time.monotonic() - self._saved_at >= self._every_seconds:
             self.save(model)

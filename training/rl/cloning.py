@@ -1,8 +1,9 @@
 """A policy that does as the owner did, and how like him a policy is.
 
 First it learns his decisions from the windows and the account he saw them with, the rare ones
-weighed up; then PPO may improve it, held near the clone by `BarPPO.stay_near`. That it trades when
-he did says little, for whoever trades all the time does: precision, sides and overlap are told too.
+weighed up; then PPO may improve it, held near the clone by `BarPPO.anchor_to_current_policy`. That
+it trades when he did says little, for whoever trades all the time does: precision, sides and
+overlap are told too.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class TooFewTrades(Degraded):
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class OwnerSimilarity:
     """Say how like the owner a policy is on bars it was not trained on.
 
     Recall is the share of his trades that it makes too, on the same bar and side, precision the
@@ -71,11 +72,11 @@ def read_owner(data: Dataset, limit_lots: int, known_bars: int) -> Owned:
 
 def require_enough(owned: Owned, rows: range) -> None:
     """Raise TooFewTrades unless the owner decided often enough within some rows."""
-    found = owned.decisions(rows)
-    if found < MIN_DECISIONS:
+    decisions = owned.decisions(rows)
+    if decisions < MIN_DECISIONS:
         left = ", ".join(f"{count} {reason}" for reason, count in owned.left_out.items())
         raise TooFewTrades(
-            f"the owner changed his position {found} times on the bars to learn from, at least "
+            f"the owner changed his position {decisions} times on the bars to learn from, at least "
             f"{MIN_DECISIONS} are needed ({owned.trades} executions count"
             + (f"; left out: {left}" if left else "")
             + "): import his trade book with `manage.py importtrades`, or wait"
@@ -147,9 +148,9 @@ def account_states(panel: PricePanel, lots: IntArray, limit_lots: int, first: in
     return states
 
 
-def likeness(
+def similarity(
     policy: TorchPolicy, data: Dataset, owned: Owned, result: ReplayResult, first: int
-) -> Likeness:
+) -> OwnerSimilarity:
     """Return how like the owner a policy is, given its own path from the decision at `first`."""
     limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
     bars = np.arange(first, first + len(result.actions))
@@ -162,7 +163,7 @@ def likeness(
     its = _sides(chosen)
     together = int(np.count_nonzero((his == its) & (his != 0)))
     his_path, its_path = np.sign(owned.lots[bars + 1]), np.sign(result.lots)
-    return Likeness(
+    return OwnerSimilarity(
         decisions=int(np.count_nonzero(his)),
         recall=_share(together, np.count_nonzero(his)),
         precision=_share(together, np.count_nonzero(its)),
@@ -176,14 +177,14 @@ def likeness(
 
 
 def report(
-    clone_is: Likeness, model_is: Likeness, data: Dataset, owned: Owned, rows: range
+    clone_is: OwnerSimilarity, model_is: OwnerSimilarity, data: Dataset, owned: Owned, rows: range
 ) -> dict[str, Any]:
     """Return the figures of a personal model for its manifest, beside doing nothing and copying.
 
     Just copying him cannot be done, for it knows his trades before he makes them; it is what he
     himself earned.
     """
-    copied = _copied(data.panel, owned, rows)
+    copied = _copied_return(data.panel, owned, rows)
     return {
         "clone": asdict(clone_is),
         "model": asdict(model_is),
@@ -199,11 +200,11 @@ def report(
     }
 
 
-def _copied(panel: PricePanel, owned: Owned, rows: range) -> float:
+def _copied_return(panel: PricePanel, owned: Owned, rows: range) -> float:
     cut = panel.slice(rows.start - 1, rows.stop)
     limit = max(int(np.abs(owned.lots).max(initial=0)), 1)
     capital = limit_notional(limit, float(cut.lot_size[0]), float(cut.close[0]))
-    followed = baselines.follow(cut, owned.lots[rows.start : rows.stop], capital)
+    followed = baselines.simulate(cut, owned.lots[rows.start : rows.stop], capital)
     return metrics.net_return(followed.equity)
 
 

@@ -44,7 +44,7 @@ __all__ = ["EPISODE_BARS", "BatchEnv", "Episodes", "SingleEnv"]
 _ONE = np.array(1)
 
 
-class _Now(NamedTuple):
+class BarInputs(NamedTuple):
     """Hold what the bars just closed say, a column an account.
 
     What an order needs is (2, N), for the closing and the opening order, and the units of the
@@ -124,7 +124,7 @@ class BatchEnv(VecEnv):
 
     def _load(self, panel: PricePanel) -> None:
         # One table with a row a bar, so that a step reads one place of memory for each account;
-        # `_now` names the rows of its transpose.
+        # `_inputs` names the rows of its transpose.
         limit = self.episodes.limit_lots
         self._notional = limit_notional(limit, panel.lot_size, panel.close)
         references = (panel.previous_open, panel.open)
@@ -149,7 +149,9 @@ class BatchEnv(VecEnv):
         self._table = table[: self.episodes.stop]
         self._buffer = np.repeat(table[:1].T, self.num_envs, axis=1)
         fours, twos = self._buffer[:12], self._buffer[12:18]
-        self._now = _Now(*fours.reshape(3, 4, -1), *twos.reshape(3, 2, -1), *self._buffer[18:])
+        self._inputs = BarInputs(
+            *fours.reshape(3, 4, -1), *twos.reshape(3, 2, -1), *self._buffer[18:]
+        )
         orders = np.empty((2, self.num_envs))
         self._orders = orders, orders[0], orders[1]
 
@@ -169,7 +171,7 @@ class BatchEnv(VecEnv):
         for name in _MONEY:
             setattr(self, name, np.zeros(count))
         groups = count // self.group
-        self.place(range(count), self.draw_bars(groups))
+        self.start_episodes(range(count), self.draw_bars(groups))
         if self._stagger:
             played = self.rng.integers(0, self.episodes.bars, groups)
             self._end -= played.repeat(self.group)
@@ -187,7 +189,7 @@ class BatchEnv(VecEnv):
         drawn = [int(draw(first, last, endpoint=True)) for _ in range(groups)]
         return [bar for bar in drawn for _ in range(self.group)]
 
-    def place(
+    def start_episodes(
         self,
         accounts: Iterable[int],
         bars: Sequence[int] | IntArray,
@@ -213,7 +215,7 @@ class BatchEnv(VecEnv):
             self.bar[account] = bar
             self._end[account] = bar + self.episodes.bars
             self._transition[account] = self._transitions.first_of(held)
-            self._now.units[1, account] = self._now.units[3, account] = capital
+            self._inputs.units[1, account] = self._inputs.units[3, account] = capital
             self._ruin_equity[account] = RUIN_RATIO * capital
             self.lots[account] = held
             self.quantity[account] = quantity
@@ -238,9 +240,9 @@ class BatchEnv(VecEnv):
         self.bar = bar
         self._trade(actions)
         if self._pays_funding:
-            self.cash = accounting.pay_funding(self.cash, self.quantity, self._now.funding)
+            self.cash = accounting.pay_funding(self.cash, self.quantity, self._inputs.funding)
         equity_before, drawdown_before = self.equity, self.drawdown
-        self.equity = accounting.equity(self.cash, self.quantity, self._now.close)
+        self.equity = accounting.equity(self.cash, self.quantity, self._inputs.close)
         self.peak_equity = np.maximum(self.peak_equity, self.equity)
         self.drawdown = accounting.drawdown(self.equity, self.peak_equity)
         settings = self.episodes.reward
@@ -268,7 +270,7 @@ class BatchEnv(VecEnv):
         return rewards, ruined, (self.bar >= self._end) > ruined
 
     def _trade(self, actions: npt.NDArray[Any]) -> None:
-        now, table = self._now, self._transitions
+        now, table = self._inputs, self._transitions
         transition = self._transition + actions
         self._transition = table.next.take(transition)
         numbers = table.numbers.take(transition, axis=1)
@@ -302,7 +304,7 @@ class BatchEnv(VecEnv):
             self.equity - self.entry_equity,
             self.bars_held,
             self.peak_equity - self.equity,
-            self._now.units,
+            self._inputs.units,
         )
         out[:] = states.T
         return out
@@ -315,7 +317,7 @@ class BatchEnv(VecEnv):
         self._write_account(rows[:, -ACCOUNT_SIZE:])
         return rows
 
-    def _show_fresh(self, observation: Any, accounts: list[int]) -> None:
+    def _observe_fresh(self, observation: Any, accounts: list[int]) -> None:
         # A fresh account has neither won, aged nor lost, so this need not observe all again.
         if self._rows is None:
             observation["bar"] = self.bar[:, None]
@@ -351,18 +353,18 @@ class BatchEnv(VecEnv):
                     "terminal_observation": _row_of(observation, each),
                 }
             self._restart(accounts)
-            self._show_fresh(observation, accounts)
+            self._observe_fresh(observation, accounts)
         return observation, rewards.astype(np.float32), ended, infos
 
     def _restart(self, accounts: list[int]) -> None:
         # All accounts of a group are due at once.
         due = [each for each in accounts if self.bar[each] >= self._end[each]]
         if due:
-            self.place(due, self.draw_bars(len(due) // self.group))
+            self.start_episodes(due, self.draw_bars(len(due) // self.group))
         if len(due) < len(accounts):
             ruined_alone = [each for each in accounts if each not in due]
             end = self._end.copy()
-            self.place(ruined_alone, self.bar[ruined_alone].tolist())
+            self.start_episodes(ruined_alone, self.bar[ruined_alone].tolist())
             self._end = end
 
     def close(self) -> None:

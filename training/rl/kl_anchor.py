@@ -10,18 +10,18 @@ from torch import Tensor
 
 from training.nets import Encoder
 from training.nets.head import Head
-from training.rl.rollout import CodeCache
+from training.rl.rollout import EmbeddingCache
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ReferencePolicy:
     """Hold a policy as it was, whatever becomes of the model."""
 
     encoder: Encoder
     head: Head
 
 
-class Style:
+class KlAnchor:
     """Measure how far a policy has gone from a copy of itself, at a price.
 
     rows (T, F) are normalised features; only the codes of `bars` are worked out, once.
@@ -31,12 +31,12 @@ class Style:
         self, encoder: Encoder, head: Head, rows: Tensor, bars: range, weight: float
     ) -> None:
         self.weight = weight
-        self.kept = Kept(
+        self.reference = ReferencePolicy(
             copy.deepcopy(encoder).requires_grad_(False).eval(),
             copy.deepcopy(head).requires_grad_(False).eval(),
         )
-        self._codes = CodeCache(
-            lambda each: self.kept.encoder.encode_bars(rows, each),
+        self._codes = EmbeddingCache(
+            lambda each: self.reference.encoder.encode_bars(rows, each),
             len(rows),
             encoder.hidden,
             rows.device,
@@ -44,9 +44,9 @@ class Style:
         with torch.no_grad():
             self._codes.fill(bars)
 
-    def price(self, bars: Tensor, accounts: Tensor, log_probs: Tensor) -> Tensor:
+    def penalty(self, bars: Tensor, accounts: Tensor, log_probs: Tensor) -> Tensor:
         """Return the weight times the mean divergence of a policy (B, 7) from the copy."""
         with torch.no_grad():
-            logits, _ = self.kept.head(self._codes.known(bars), accounts)
-            kept = logits.log_softmax(dim=-1)
-        return self.weight * (kept.exp() * (kept - log_probs)).sum(dim=-1).mean()
+            logits, _ = self.reference.head(self._codes.get(bars), accounts)
+            expected = logits.log_softmax(dim=-1)
+        return self.weight * (expected.exp() * (expected - log_probs)).sum(dim=-1).mean()

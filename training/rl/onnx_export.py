@@ -35,7 +35,7 @@ from tradingsite.errors import Degraded
 from training.nets.encoder import CLIP
 from training.nets.head import Head
 from training.rl.barppo import BarPPO
-from training.rl.kl_anchor import Kept
+from training.rl.kl_anchor import ReferencePolicy
 
 PARITY_WINDOWS = 256
 _OPSET = 17
@@ -53,7 +53,7 @@ class ParityFailed(Degraded):
 
 
 @dataclass(frozen=True, slots=True)
-class Parity:
+class ParityReport:
     """Say how closely onnxruntime repeated torch, over how many inputs."""
 
     inputs: int
@@ -62,18 +62,18 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """Hold what the manifest says about the files: golden vectors, normalisation, parity."""
 
     golden: tuple[Golden, ...]
     normalisation: Normalisation
-    parity: Parity
+    parity: ParityReport
 
 
 class TorchPolicy:
     """Answer like a bot's policy, straight from torch: for evaluation without an export."""
 
-    def __init__(self, model: BarPPO | Kept) -> None:
+    def __init__(self, model: BarPPO | ReferencePolicy) -> None:
         self._encoder = copy.deepcopy(model.encoder).cpu().eval()
         self._head = copy.deepcopy(model.head).cpu().eval()
 
@@ -90,7 +90,7 @@ class TorchPolicy:
         return logits
 
 
-def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> Exported:
+def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> ExportResult:
     """Write encoder.onnx, head.onnx and weights.safetensors into a folder, and check them.
 
     rows (T, features) are raw feature rows of the training span; its last 256 windows are the
@@ -108,10 +108,12 @@ def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> Exported:
     parity = check_parity(policy, onnx_policy, tail)
     encoder = model.encoder
     normalisation = Normalisation(tuple(encoder.mean.tolist()), tuple(encoder.std.tolist()), CLIP)
-    return Exported(_golden(policy, tail), normalisation, parity)
+    return ExportResult(_golden(policy, tail), normalisation, parity)
 
 
-def check_parity(policy: TorchPolicy, onnx_policy: OnnxPolicy, inputs: Float32Array) -> Parity:
+def check_parity(
+    policy: TorchPolicy, onnx_policy: OnnxPolicy, inputs: Float32Array
+) -> ParityReport:
     """Raise ParityFailed unless onnxruntime gives torch's codes, logits and actions.
 
     inputs (B, window, features) are raw windows, each tried with several account states, fixed by
@@ -126,7 +128,7 @@ def check_parity(policy: TorchPolicy, onnx_policy: OnnxPolicy, inputs: Float32Ar
     logits = onnx_policy.act(np.repeat(onnx_codes, _ACCOUNTS_PER_WINDOW, axis=0), accounts)
     if codes.shape != onnx_codes.shape or expected.shape != logits.shape:
         raise ParityFailed(f"the graphs answer {onnx_codes.shape} and {logits.shape}")
-    parity = Parity(
+    parity = ParityReport(
         len(accounts), _largest_difference(codes, onnx_codes), _largest_difference(expected, logits)
     )
     for name, difference in (

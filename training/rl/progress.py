@@ -84,7 +84,7 @@ class Reporter:
             forecast_loss=loss,
         )
         # Epochs are few and slow: each is told.
-        self._tell(now)
+        self._send(now)
 
     def policy(
         self,
@@ -117,7 +117,7 @@ class Reporter:
             **means,
         )
         if now - self._reported >= REPORT_EVERY_SECONDS:
-            self._tell(now)
+            self._send(now)
 
     def end(self, *, stopped_early: bool) -> None:
         """Tell the whole story once more, with how it ended."""
@@ -127,7 +127,7 @@ class Reporter:
     def _within_budget(self, left: float, elapsed: float) -> float:
         return left if self._budget is None else min(left, max(self._budget - elapsed, 0.0))
 
-    def _tell(self, now: float) -> None:
+    def _send(self, now: float) -> None:
         self._reported = now
         if self._report is not None and self._last is not None:
             self._report(self._last)

@@ -13,11 +13,11 @@ from markets.domain.bars import IntArray
 _ENCODE_CHUNK = 1024
 
 
-class CodeCache:
+class EmbeddingCache:
     """Encode each bar once per rollout, however many accounts and windows look at it.
 
     Weights stand still during a rollout, so a code stays right until `clear`, and those of a frozen
-    encoder for ever. Bars are asked for along paths: an unknown one is encoded with those that
+    encoder for ever. Bars are asked for along paths: one not encoded yet is encoded with those that
     follow it, in large batches.
     """
 
@@ -28,36 +28,39 @@ class CodeCache:
         self._device = device
         self._codes = torch.zeros(bars, hidden, device=device)
         # On the host: asking the device whether a bar is known would wait for it at every step.
-        self._known = np.zeros(bars, dtype=np.bool_)
+        self._is_encoded = np.zeros(bars, dtype=np.bool_)
 
     def clear(self) -> None:
         """Forget the codes: the encoder has changed."""
-        self._known[:] = False
+        self._is_encoded[:] = False
 
     def fill(self, bars: range) -> None:
         """Encode all of these bars now, as long runs, in which windows share the most work."""
-        self._add(np.array([bars.start]), len(bars) - 1)
+        self._encode_along(np.array([bars.start]), len(bars) - 1)
 
-    def known(self, bars: Tensor) -> Tensor:
+    def get(self, bars: Tensor) -> Tensor:
         """Return the codes (B, hidden) of bars (B,) on the device that were encoded before."""
         return self._codes[bars]
 
-    def of(self, bars: IntArray, ahead: int) -> Tensor:
-        """Return the codes (B, hidden) of bars (B,); unknown ones bring the next `ahead` along."""
-        unknown = bars[~self._known[bars]]
-        if len(unknown):
-            self._add(unknown, ahead)
+    def get_or_encode(self, bars: IntArray, ahead: int) -> Tensor:
+        """Return the codes (B, hidden) of bars (B,), some of them not encoded yet.
+
+        Those bring the next `ahead` bars of their path along.
+        """
+        missing_bars = bars[~self._is_encoded[bars]]
+        if len(missing_bars):
+            self._encode_along(missing_bars, ahead)
         return self._codes[torch.from_numpy(bars).to(self._device)]
 
-    def _add(self, unknown: IntArray, ahead: int) -> None:
-        wanted = np.zeros_like(self._known)
-        steps = np.unique(unknown)[:, None] + np.arange(ahead + 1)
-        wanted[steps[steps < len(wanted)]] = True
-        missing = np.flatnonzero(wanted & ~self._known)
+    def _encode_along(self, missing_bars: IntArray, ahead: int) -> None:
+        requested = np.zeros_like(self._is_encoded)
+        steps = np.unique(missing_bars)[:, None] + np.arange(ahead + 1)
+        requested[steps[steps < len(requested)]] = True
+        missing = np.flatnonzero(requested & ~self._is_encoded)
         for start in range(0, len(missing), _ENCODE_CHUNK):
             chunk = torch.from_numpy(missing[start : start + _ENCODE_CHUNK]).to(self._device)
             self._codes[chunk] = self._encode(chunk)
-        self._known[missing] = True
+        self._is_encoded[missing] = True
 
 
 class Rollout:
@@ -79,7 +82,7 @@ class Rollout:
         self.advantages = torch.zeros(shape, device=device)
         self.returns = torch.zeros(shape, device=device)
 
-    def credit(self, last_values: Tensor, gamma: float, gae_lambda: float) -> None:
+    def compute_gae(self, last_values: Tensor, gamma: float, gae_lambda: float) -> None:
         """Fill advantages and returns from the values (accounts,) after the last step.
 
         An episode that ended in time alone goes on in truth: `bootstraps` holds the value of where
@@ -87,10 +90,10 @@ class Rollout:
         """
         advantage = torch.zeros_like(last_values)
         next_values = last_values
-        goes_on = 1.0 - self.ends
+        continues = 1.0 - self.ends
         rewards = self.rewards + gamma * self.bootstraps
         for step in range(self.steps - 1, -1, -1):
-            alive = goes_on[step]
+            alive = continues[step]
             delta = rewards[step] + gamma * alive * next_values - self.values[step]
             advantage = delta + gamma * gae_lambda * alive * advantage
             self.advantages[step] = advantage

@@ -30,14 +30,14 @@ BY = "automatic demotion"
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LivePerformance:
     """Hold what a model did since it trades: net return on the slot's limit, over some bars."""
 
     net_return: float
     bars: int
 
 
-def too_bad(live: Live, allowed: RefitRange) -> str:
+def demotion_reason(live: LivePerformance, allowed: RefitRange) -> str:
     """Return why a model must go back, "" while it may stay."""
     if live.bars < MIN_BARS:
         return ""
@@ -50,18 +50,18 @@ def too_bad(live: Live, allowed: RefitRange) -> str:
     )
 
 
-def wanted(at: dt.datetime) -> None:
+def require_participants(at: dt.datetime) -> None:
     """Want a firing only where some slot takes part."""
-    if not asked_for():
+    if not participating_slots():
         raise NotWanted
 
 
 def run_for_job(run: JobRun) -> str:
     """Look at every slot that takes part; return a sentence about it."""
-    return "; ".join(look(slot) for slot in asked_for())
+    return "; ".join(review_slot(slot) for slot in participating_slots())
 
 
-def asked_for() -> list[str]:
+def participating_slots() -> list[str]:
     """Return the slots that take part; raise ValueError for one that there is not."""
     named = [each.strip() for each in settings.DEMOTE_SLOTS.split(",") if each.strip()]
     if unknown := sorted(set(named) - SLOTS.keys()):
@@ -70,7 +70,7 @@ def asked_for() -> list[str]:
     return named
 
 
-def look(slot: str) -> str:
+def review_slot(slot: str) -> str:
     """Demote a slot's model where it is too bad; return what was seen."""
     version = modelstore.active(slot)
     if version is None:
@@ -78,23 +78,23 @@ def look(slot: str) -> str:
     allowed = recipes.range_of(recipes.approved(slot))
     if allowed is None:
         return f"{slot} has no recipe to hold it to"
-    live = live_of(slot, version)
+    live = live_performance(slot, version)
     if live is None:
         return f"{version} has not traded yet"
-    reason = too_bad(live, allowed)
+    reason = demotion_reason(live, allowed)
     if not reason:
         return f"{version} {live.net_return:+.2%} over {live.bars} bars"
     try:
         done = modelstore.rollback(slot, BY, reason=reason)
     except Degraded as error:
-        _tell(slot, f"{version} does badly ({reason}), and there is no way back: {error}.")
+        _notify(slot, f"{version} does badly ({reason}), and there is no way back: {error}.")
         return f"{version} is too bad, and there is no other"
     text = f"{version} went back to v{done.model.number}: {reason}. New models wait; look at it."
-    _tell(slot, text)
+    _notify(slot, text)
     return f"{version} went back to v{done.model.number}"
 
 
-def live_of(slot: str, version: ModelVersion) -> Live | None:
+def live_performance(slot: str, version: ModelVersion) -> LivePerformance | None:
     """Return what the version did since it last began to trade, None before its first bar."""
     where = SLOTS[slot]
     switch = Activation.objects.filter(slot=slot, model=version).order_by("-at").first()
@@ -111,8 +111,8 @@ def live_of(slot: str, version: ModelVersion) -> Live | None:
     lots = contracts.lot_size(where.market, clock.trading_date(first.bar_closes_at))
     notional = limit_notional(BOTS[where.bot].limit_lots, lots, float(first.price))
     gained = float(newest.equity) - (float(before.equity) if before else 0.0)
-    return Live(gained / notional, bars.count())
+    return LivePerformance(gained / notional, bars.count())
 
 
-def _tell(slot: str, text: str) -> None:
+def _notify(slot: str, text: str) -> None:
     notices.notify("trading", "critical", f"demotion:{slot}", text)

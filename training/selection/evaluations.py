@@ -32,7 +32,7 @@ from training.rl.progress import TrainingDiverged
 TASK = "training.tasks.evaluate"
 OPEN = (Evaluation.State.QUEUED, Evaluation.State.RUNNING)
 PROGRESS_EVERY_SECONDS = 1.0
-BEFORE_THE_OWNER_BARS = 500
+BARS_BEFORE_OWNER = 500
 """How much of the time before the owner's first trade a bot that learns from him sees."""
 # An evaluation is a day's work at the most; a message that waits longer is worth nothing.
 MESSAGE_EXPIRES_SECONDS = 24 * 3600
@@ -72,7 +72,7 @@ def perform(evaluation_id: int) -> Evaluation | None:
     leases.write(claimed, state=Evaluation.State.RUNNING, started_at=clock.real())
     try:
         with leases.kept(claimed):
-            _walk(claimed)
+            _evaluate(claimed)
     except leases.LeaseLost:
         return None
     except (Degraded, TrainingDiverged, ValueError) as error:
@@ -108,7 +108,7 @@ def judge_stored(slot: str, number: int, start: dt.datetime, end: dt.datetime) -
     return replay_version(SLOTS[slot], modelstore.get(slot, number), start, end)
 
 
-def _walk(row: Evaluation) -> None:
+def _evaluate(row: Evaluation) -> None:
     # Imported here: only the worker that trains may carry torch.
     from training.selection import walkforward
 
@@ -122,35 +122,35 @@ def _walk(row: Evaluation) -> None:
             last_written = time.monotonic()
             leases.write(row, progress={"done": done, "total": total, "said": said})
 
-    data = _data(row)
+    data = _load_dataset(row)
     if data.features.schema.hash != recipe.settings["schema"]:
         raise Degraded("the features have changed since this recipe was written: evaluate it anew")
-    found = walkforward.walk(slot, data, recipe.settings, row.folds, row.seeds, report)
+    found = walkforward.run_walk_forward(slot, data, recipe.settings, row.folds, row.seeds, report)
     others = trials(recipe.slot)
-    weighed = walkforward.weigh(
+    assessment = walkforward.assess(
         found,
         [each.sharpe_per_bar for each in others if each.sharpe_per_bar is not None],
-        _rivals(recipe, found.tested, others),
+        _competing_returns(recipe, found.tested, others),
     )
-    verdict = weighed.verdict
+    verdict = assessment.verdict
     leases.release(
         row,
         state=Evaluation.State.DONE,
-        evidence=walkforward.to_json(weighed),
-        by_fold=list(weighed.by_fold),
+        evidence=walkforward.to_json(assessment),
+        by_fold=list(assessment.by_fold),
         checks=[
-            {"name": check.name, "passed": check.passed, "said": check.said}
+            {"name": check.name, "passed": check.passed, "said": check.sentence}
             for check in verdict.checks
         ],
         refit_range={
-            "bars": weighed.refit_range.bars,
-            "low": weighed.refit_range.low,
-            "high": weighed.refit_range.high,
+            "bars": assessment.refit_range.bars,
+            "low": assessment.refit_range.low,
+            "high": assessment.refit_range.high,
         },
         approved=verdict.approved,
-        sharpe_per_bar=walkforward.sharpe_per_bar(weighed),
+        sharpe_per_bar=walkforward.sharpe_per_bar(assessment),
         tested=found.tested,
-        returns=np.ascontiguousarray(weighed.returns, dtype=np.float64).tobytes(),
+        returns=np.ascontiguousarray(assessment.returns, dtype=np.float64).tobytes(),
         detail=verdict.sentence,
         finished_at=clock.real(),
     )
@@ -169,7 +169,7 @@ def _walk(row: Evaluation) -> None:
     )
 
 
-def _data(row: Evaluation) -> dataset.Dataset:
+def _load_dataset(row: Evaluation) -> dataset.Dataset:
     """Return the bars asked for; on one machine PC's rows are made PROD's first."""
     slot = SLOTS[row.recipe.slot]
     if settings.MACHINE == "pc":
@@ -186,12 +186,12 @@ def _data(row: Evaluation) -> dataset.Dataset:
     if BOTS[slot.bot].learns_from_owner and row.since is None and data.owner_trades:
         # Every fold must have decisions of the owner's to learn from, and bars to forecast.
         begun = int(np.searchsorted(closes_at, data.owner_trades[0].at))
-        first = max(begun - BEFORE_THE_OWNER_BARS, 0)
+        first = max(begun - BARS_BEFORE_OWNER, 0)
     stop = int(np.searchsorted(closes_at, int(row.until.timestamp()), side="right"))
-    return dataset.cut(data, first, stop)
+    return dataset.slice_rows(data, first, stop)
 
 
-def _rivals(recipe: Recipe, tested: str, others: list[Evaluation]) -> list[FloatArray]:
+def _competing_returns(recipe: Recipe, tested: str, others: list[Evaluation]) -> list[FloatArray]:
     """Return the returns of the slot's other recipes on the very same bars, one a recipe."""
     found: dict[int, FloatArray] = {}
     for each in others:

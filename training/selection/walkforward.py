@@ -26,7 +26,7 @@ from training.evaluation.refit_gate import RefitRange, refit_range
 from training.evaluation.splits import Split, default_holdout_bars, walk_forward
 from training.evaluation.verdict import Evidence, Verdict, judge
 from training.pipeline.dataset import Dataset
-from training.pipeline.trainer import as_assumed, fit
+from training.pipeline.trainer import fit, with_assumed_slippage
 from training.rl.barppo import BarPPO
 from training.rl.onnx_export import TorchPolicy
 from training.rl.progress import Progress
@@ -39,7 +39,7 @@ Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class FoldTest:
     """Hold one model's test: the replay, and the same under stress."""
 
     fold: int
@@ -52,11 +52,11 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class WalkForward:
     """Hold every test of a walk forward, and what else could have been held on the same bars."""
 
     folds: tuple[Split, ...]
-    tests: tuple[tuple[Tested, ...], ...]
+    tests: tuple[tuple[FoldTest, ...], ...]
     """By fold, then by seed."""
     hold: tuple[FloatArray, ...]
     ema: tuple[FloatArray, ...]
@@ -88,24 +88,24 @@ class Walk:
         return hashlib.sha256(np.ascontiguousarray(self.closes_at).tobytes()).hexdigest()
 
 
-def walk(
+def run_walk_forward(
     slot: Slot,
     data: Dataset,
     recipe: dict[str, Any],
     folds: int,
     seeds: int,
     report: Report = lambda done, total, said: None,
-) -> Walk:
+) -> WalkForward:
     """Return the walk forward of a recipe over all rows of a dataset.
 
     Raises TooFewBars, ValueError for folds or seeds that make no sense, and TrainingDiverged.
     """
     if seeds < 1:
         raise ValueError(f"{seeds} seeds: at least 1, better 3")
-    data = as_assumed(data, recipe)
+    data = with_assumed_slippage(data, recipe)
     splits = walk_forward(len(data.features), folds, window=WINDOW)
     total = folds * seeds
-    tests: list[tuple[Tested, ...]] = []
+    tests: list[tuple[FoldTest, ...]] = []
     hold: list[FloatArray] = []
     ema: list[FloatArray] = []
     for number, split in enumerate(splits):
@@ -116,26 +116,28 @@ def walk(
             report(done, total, said)
             told = _progress(report, done, total, said)
             model = fit(slot, data, split.train, recipe, seed, told)
-            made.append(_test(slot, data, split, recipe, model, number, seed))
+            made.append(_test_model(slot, data, split, recipe, model, number, seed))
         tests.append(tuple(made))
-        cut, _ = _cut(data, split)
+        cut, _ = _test_rows(data, split)
         capital = float(made[0].result.path.equity[0])
         limit = recipe["limit_lots"]
         closes = data.panel.close[: split.holdout.stop - 1]
         crossed = baselines.ema_cross(closes, limit)[-len(split.holdout) :]
         for lots, found in (
-            (baselines.always(limit, len(split.holdout)), hold),
+            (baselines.constant_lots(limit, len(split.holdout)), hold),
             (crossed, ema),
         ):
-            followed = baselines.follow(cut.slice(WINDOW - 1), lots, capital)
+            followed = baselines.simulate(cut.slice(WINDOW - 1), lots, capital)
             found.append(metrics.returns(followed.equity))
     report(total, total, "weighed")
     closes_at = np.concatenate([data.features.closes_at[split.holdout] for split in splits])
-    return Walk(tuple(splits), tuple(tests), tuple(hold), tuple(ema), closes_at, len(data.features))
+    return WalkForward(
+        tuple(splits), tuple(tests), tuple(hold), tuple(ema), closes_at, len(data.features)
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Assessment:
     """Hold what a walk forward came to."""
 
     evidence: Evidence
@@ -147,24 +149,26 @@ class Weighed:
     """Of the median seed, a bar each."""
 
 
-def weigh(found: Walk, earlier: Sequence[float], rivals: Sequence[FloatArray] = ()) -> Weighed:
+def assess(
+    found: WalkForward, earlier: Sequence[float], competitors: Sequence[FloatArray] = ()
+) -> Assessment:
     """Return the verdict on a walk forward.
 
-    earlier are the Sharpe ratios a bar of the slot's earlier trials, rivals the returns a bar of
-    other recipes on the very same bars.
+    earlier are the Sharpe ratios a bar of the slot's earlier trials, competitors the returns
+    (bars,) of other recipes on the very same bars.
     """
     seed = found.median_seed()
     returns = found.returns(seed)
     hold, ema = np.concatenate(found.hold), np.concatenate(found.ema)
     year = metrics.bars_per_year(found.closes_at)
-    mine = [fold[seed] for fold in found.tests]
-    actions = np.concatenate([each.result.actions for each in mine])
-    lots = np.concatenate([each.result.lots for each in mine])
-    stressed = np.concatenate([each.stressed for each in mine])
-    others = np.sum([each.others for each in mine], axis=0)
+    median_tests = [fold[seed] for fold in found.tests]
+    actions = np.concatenate([each.result.actions for each in median_tests])
+    lots = np.concatenate([each.result.lots for each in median_tests])
+    stressed = np.concatenate([each.stressed for each in median_tests])
+    others = np.sum([each.others for each in median_tests], axis=0)
     earned = float(np.log1p(returns).sum())
-    orders = sum(len(each.result.path.trades) for each in mine)
-    turnover = sum(each.result.path.turnover / each.result.path.equity[0] for each in mine)
+    orders = sum(len(each.result.path.trades) for each in median_tests)
+    turnover = sum(each.result.path.turnover / each.result.path.equity[0] for each in median_tests)
     evidence = Evidence(
         net_return=math.expm1(earned),
         sharpe=metrics.annual_sharpe(returns, year),
@@ -174,11 +178,11 @@ def weigh(found: Walk, earlier: Sequence[float], rivals: Sequence[FloatArray] = 
         hold_sharpe=metrics.annual_sharpe(hold, year),
         ema_sharpe=metrics.annual_sharpe(ema, year),
         random_share=float(np.mean(others < earned)),
-        folds_won=_folds_won(mine, found.hold),
+        folds_won=_folds_won(median_tests, found.hold),
         folds=len(found.folds),
         confidence=deflated_sharpe(returns, [*earlier, metrics.sharpe(returns)]),
         trials=len(earlier) + 1,
-        overfitting=_overfitting(returns, rivals),
+        overfitting=_overfitting(returns, competitors),
         entropy=metrics.action_entropy(actions),
         orders=orders,
         collapsed=metrics.collapse_reason(actions, lots),
@@ -191,10 +195,10 @@ def weigh(found: Walk, earlier: Sequence[float], rivals: Sequence[FloatArray] = 
         "turnover_per_bar": float(turnover) / len(returns),
         "orders": float(orders),
         "bars": float(len(returns)),
-        "hold_return": _net(hold),
+        "hold_return": _net_return(hold),
         "hold_sharpe": evidence.hold_sharpe,
         "hold_drawdown": metrics.max_drawdown(_wealth(hold)),
-        "ema_return": _net(ema),
+        "ema_return": _net_return(ema),
         "ema_sharpe": evidence.ema_sharpe,
         "ema_drawdown": metrics.max_drawdown(_wealth(ema)),
         "random_return": math.expm1(float(np.median(others))),
@@ -202,11 +206,11 @@ def weigh(found: Walk, earlier: Sequence[float], rivals: Sequence[FloatArray] = 
     allowed = refit_range(
         [found.returns(each) for each in range(found.seeds)], default_holdout_bars(found.bars)
     )
-    by_fold = tuple(_fold(found, number, seed) for number in range(len(found.folds)))
-    return Weighed(evidence, judge(evidence), by_fold, figures, allowed, returns)
+    by_fold = tuple(_fold_row(found, number, seed) for number in range(len(found.folds)))
+    return Assessment(evidence, judge(evidence), by_fold, figures, allowed, returns)
 
 
-def _test(
+def _test_model(
     slot: Slot,
     data: Dataset,
     split: Split,
@@ -214,18 +218,18 @@ def _test(
     model: BarPPO,
     fold: int,
     seed: int,
-) -> Tested:
-    panel, values = _cut(data, split)
+) -> FoldTest:
+    panel, values = _test_rows(data, split)
     policy: Policy = TorchPolicy(model)
     limit = recipe["limit_lots"]
     result = replay_slot(SlotTape(slot.slug, panel, values, policy, limit))
     late = np.concatenate((values[:1], values[:-1]))
-    dear = baselines.dearer(panel, STRESS_TIMES)
+    dear = baselines.scale_costs(panel, STRESS_TIMES)
     stressed = replay_slot(SlotTape(slot.slug, dear, late, policy, limit))
-    moved = baselines.other_times(result.lots, seed=fold)
-    others = baselines.follow(panel.slice(WINDOW - 1), moved, float(result.path.equity[0]))
+    moved = baselines.shifted_positions(result.lots, seed=fold)
+    others = baselines.simulate(panel.slice(WINDOW - 1), moved, float(result.path.equity[0]))
     growth = others.equity[:, -1] / others.equity[:, 0]
-    return Tested(
+    return FoldTest(
         fold,
         seed,
         result,
@@ -234,7 +238,7 @@ def _test(
     )
 
 
-def _cut(data: Dataset, split: Split) -> tuple[PricePanel, Float32Array]:
+def _test_rows(data: Dataset, split: Split) -> tuple[PricePanel, Float32Array]:
     """Return the rows of a test, with the window before its first decision."""
     rows = slice(split.holdout.start - WINDOW, split.holdout.stop)
     return data.panel.slice(rows.start, rows.stop), data.features.values[rows]
@@ -250,18 +254,18 @@ def _progress(report: Report, done: int, total: int, said: str) -> Callable[[Pro
     return told
 
 
-def _folds_won(mine: Sequence[Tested], hold: Sequence[FloatArray]) -> int:
-    earned = [metrics.net_return(each.result.path.equity) for each in mine]
-    return sum(one > max(0.0, _net(other)) for one, other in zip(earned, hold, strict=True))
+def _folds_won(median_tests: Sequence[FoldTest], hold: Sequence[FloatArray]) -> int:
+    earned = [metrics.net_return(each.result.path.equity) for each in median_tests]
+    return sum(one > max(0.0, _net_return(other)) for one, other in zip(earned, hold, strict=True))
 
 
-def _overfitting(returns: FloatArray, rivals: Sequence[FloatArray]) -> float | None:
-    if not rivals:
+def _overfitting(returns: FloatArray, competitors: Sequence[FloatArray]) -> float | None:
+    if not competitors:
         return None
-    return overfitting_probability(np.stack([returns, *rivals], axis=1))
+    return overfitting_probability(np.stack([returns, *competitors], axis=1))
 
 
-def _fold(found: Walk, number: int, seed: int) -> dict[str, Any]:
+def _fold_row(found: WalkForward, number: int, seed: int) -> dict[str, Any]:
     split = found.folds[number]
     made = [each.result.path for each in found.tests[number]]
     lengths = np.cumsum([0, *(len(fold.holdout) for fold in found.folds)])
@@ -274,8 +278,8 @@ def _fold(found: Walk, number: int, seed: int) -> dict[str, Any]:
         "seed_returns": [metrics.net_return(path.equity) for path in made],
         "max_drawdown": made[seed].max_drawdown,
         "orders": len(made[seed].trades),
-        "hold_return": _net(found.hold[number]),
-        "ema_return": _net(found.ema[number]),
+        "hold_return": _net_return(found.hold[number]),
+        "ema_return": _net_return(found.ema[number]),
     }
 
 
@@ -283,15 +287,15 @@ def _wealth(returns: FloatArray) -> FloatArray:
     return np.concatenate(([1.0], np.cumprod(1.0 + returns)))
 
 
-def _net(returns: FloatArray) -> float:
+def _net_return(returns: FloatArray) -> float:
     return float(np.prod(1.0 + returns) - 1.0)
 
 
-def to_json(found: Weighed) -> dict[str, Any]:
+def to_json(found: Assessment) -> dict[str, Any]:
     """Return the evidence and figures for a record."""
     return {**asdict(found.evidence), **found.figures}
 
 
-def sharpe_per_bar(found: Weighed) -> float:
+def sharpe_per_bar(found: Assessment) -> float:
     """Return the median seed's Sharpe ratio a bar, by which trials are compared."""
     return metrics.sharpe(found.returns)

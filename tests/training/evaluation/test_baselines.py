@@ -49,7 +49,7 @@ def test_the_same_lots_earn_what_the_replay_says(seed: int) -> None:
     values = np.zeros((len(panel), 3), dtype=np.float32)
     result = replay_slot(SlotTape("toy", panel, values, Whims(seed), toy.LIMIT_LOTS))
     cut = panel.slice(WINDOW - 1)
-    followed = baselines.follow(cut, result.lots, float(result.path.equity[0]))
+    followed = baselines.simulate(cut, result.lots, float(result.path.equity[0]))
     np.testing.assert_allclose(followed.equity, result.path.equity, rtol=1e-12)
     assert followed.turnover == pytest.approx(result.path.turnover)
     assert followed.charges == pytest.approx(result.path.charges)
@@ -62,9 +62,11 @@ def test_flat_and_held_are_the_replays_baselines() -> None:
     values = np.zeros((len(panel), 3), dtype=np.float32)
     result = replay_slot(SlotTape("toy", panel, values, Whims(1), toy.LIMIT_LOTS))
     cut, bars = panel.slice(WINDOW - 1), len(result.lots)
-    lots = np.stack([baselines.always(0, bars), baselines.always(toy.LIMIT_LOTS, bars)])
+    lots = np.stack(
+        [baselines.constant_lots(0, bars), baselines.constant_lots(toy.LIMIT_LOTS, bars)]
+    )
     capital = limit_notional(toy.LIMIT_LOTS, float(cut.lot_size[0]), float(cut.close[0]))
-    flat, held = baselines.follow(cut, lots, capital).equity
+    flat, held = baselines.simulate(cut, lots, capital).equity
     np.testing.assert_allclose(flat, result.flat.equity)
     np.testing.assert_allclose(held, result.buy_and_hold.equity, rtol=1e-12)
 
@@ -73,7 +75,7 @@ def test_dearer_orders_cost_so_many_times_as_much() -> None:
     panel = rolling_panel()
     lots = np.random.default_rng(4).integers(-4, 5, size=len(panel) - 1)
     once, twice = (
-        baselines.follow(baselines.dearer(panel, times), lots, 1e7) for times in (1.0, 2.0)
+        baselines.simulate(baselines.scale_costs(panel, times), lots, 1e7) for times in (1.0, 2.0)
     )
     assert twice.slippage == pytest.approx(2.0 * once.slippage)
     assert twice.charges == pytest.approx(2.0 * once.charges, rel=1e-3)
@@ -82,14 +84,14 @@ def test_dearer_orders_cost_so_many_times_as_much() -> None:
 
 def test_other_times_hold_as_much_and_trade_as_often() -> None:
     lots = np.repeat(np.random.default_rng(5).integers(-4, 5, size=50), 10)
-    others = baselines.other_times(lots, seed=1, paths=20)
+    others = baselines.shifted_positions(lots, seed=1, paths=20)
     assert others.shape == (20, 500)
     for path in others:
         assert not np.array_equal(path, lots)
         assert np.array_equal(np.sort(path), np.sort(lots))
         changes = np.count_nonzero(np.diff(path))
         assert abs(changes - np.count_nonzero(np.diff(lots))) <= 1
-    assert np.array_equal(others, baselines.other_times(lots, seed=1, paths=20))
+    assert np.array_equal(others, baselines.shifted_positions(lots, seed=1, paths=20))
 
 
 def test_the_cross_of_averages_looks_back_only() -> None:

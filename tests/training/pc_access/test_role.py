@@ -321,7 +321,7 @@ def test_an_honest_pc_does_its_work_by_that_role(
 
     def trains(run: TrainingRun) -> str:
         pipeline_steps.leases.write(run, progress={"timesteps": 1}, metrics={}, charts={})
-        pipeline_steps._keep_copy(run.slot, holding={"4h": []})
+        pipeline_steps._record_copy(run.slot, holding={"4h": []})
         return "trained"
 
     put = {
@@ -355,7 +355,7 @@ def test_an_honest_pc_does_its_work_by_that_role(
     pipeline_runs.advance(run.pk, 5)
     with on_pc():
         pipeline_runs.advance_and_send(run.pk, 6)
-        pipeline_steps._keep_copy(run.slot, archived=[run.pk])
+        pipeline_steps._record_copy(run.slot, archived=[run.pk])
     watch.hear_pc()
     assert sent == [5, 7]
     pipeline_runs.advance(run.pk, 7)
@@ -370,13 +370,13 @@ def test_an_honest_pc_may_let_a_run_begin_again_fail_and_evaluate(settings: Any)
     Copy.objects.create(slot=SLOT.slug, holding={"4h": []}, at=clock.real())
     run = make_run()
     run.steps.create(number=1, name="export", started_at=clock.real(), finished_at=clock.real())
-    recipe = recipes.keep(recipes.settings_of(SLOT, 1_000))
+    recipe = recipes.register(recipes.settings_of(SLOT, 1_000))
     row = evaluations.enqueue(recipe, 2, 1, clock.real(), send=False)
     with on_pc():
-        assert pipeline_steps.forget_copy(run)
-        assert not pipeline_steps.forget_copy(run)
+        assert pipeline_steps.clear_pc_copy(run)
+        assert not pipeline_steps.clear_pc_copy(run)
         assert pipeline_runs._next_step(run) == 1
-        assert pipeline_runs.end_unheld(fresh(run), "it broke")
+        assert pipeline_runs.fail_unleased(fresh(run), "it broke")
         assert evaluations.perform(row.pk) is not None  # of an empty market: it fails, by name
     assert fresh(run).state == TrainingRun.State.FAILED
     row.refresh_from_db()

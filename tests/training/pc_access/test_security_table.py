@@ -39,9 +39,9 @@ def test_the_words_of_the_table_are_the_figures_of_the_code() -> None:
     assert (ssh.LONGEST_SECONDS, "half an hour" in TEXT) == (1_800, True)
     assert (pc_role.LONGEST_SECONDS, "two minutes at a time" in TEXT) == (120, True)
     rights = {each.table: each for each in pc_role.RIGHTS}
-    steps = re.findall(r"\d", rights[TrainingStep].becomes.partition("OR")[0])
+    steps = re.findall(r"\d", rights[TrainingStep].with_check.partition("OR")[0])
     assert f"steps {', '.join(steps[:-1])} and {steps[-1]}" in TEXT
-    assert not rights[Recipe].update and rights[TrainingRun].rows == rights[Evaluation].rows
+    assert not rights[Recipe].update and rights[TrainingRun].using == rights[Evaluation].using
 
 
 def test_the_readme_gives_the_keys_that_the_tests_try() -> None:

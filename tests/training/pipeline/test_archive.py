@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tradingsite import clock
 from training.pipeline import archive
-from training.pipeline.archive import KEPT_PER_SLOT, Kept
+from training.pipeline.archive import KEPT_PER_SLOT, ArchivedBundle
 
 IST = dt.timezone(dt.timedelta(hours=5, minutes=30))
 AT = dt.datetime(2026, 6, 1, 16, 15, tzinfo=IST)
@@ -26,19 +26,19 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_bundle_is_kept_under_its_time_and_run(bundle: Path, tmp_path: Path) -> None:
     store = tmp_path / "archive"
-    place = archive.keep(bundle, store, "nifty-1h", 7, AT)
+    place = archive.add(bundle, store, "nifty-1h", 7, AT)
     assert place == store / "nifty-1h" / "20260601T104500Z-run7"
     assert (place / "encoder.onnx").read_bytes() == b"graph"
     assert bundle.is_dir()
-    assert archive.bundles(store, "nifty-1h") == [Kept(AT, 7, place)]
+    assert archive.bundles(store, "nifty-1h") == [ArchivedBundle(AT, 7, place)]
     assert archive.find(store, "nifty-1h", 7) == place
     assert archive.find(store, "nifty-1h", 8) is None
 
 
 def test_a_bundle_that_is_kept_already_is_not_touched(bundle: Path, tmp_path: Path) -> None:
-    first = archive.keep(bundle, tmp_path / "archive", "nifty-1h", 7, AT)
+    first = archive.add(bundle, tmp_path / "archive", "nifty-1h", 7, AT)
     (bundle / "encoder.onnx").write_bytes(b"another")
-    assert archive.keep(bundle, tmp_path / "archive", "nifty-1h", 7, AT) == first
+    assert archive.add(bundle, tmp_path / "archive", "nifty-1h", 7, AT) == first
     assert (first / "encoder.onnx").read_bytes() == b"graph"
 
 
@@ -46,10 +46,10 @@ def test_what_is_old_and_never_traded_goes(bundle: Path, tmp_path: Path) -> None
     store = tmp_path / "archive"
     # Every two hours for sixty days; run numbers that sort otherwise than the times do.
     kept = [
-        archive.keep(bundle, store, "btc-4h", 2_000 - number, AT + dt.timedelta(hours=2 * number))
+        archive.add(bundle, store, "btc-4h", 2_000 - number, AT + dt.timedelta(hours=2 * number))
         for number in range(60 * 12)
     ]
-    other = archive.keep(bundle, store, "nifty-1h", 1, AT - dt.timedelta(days=900))
+    other = archive.add(bundle, store, "nifty-1h", 1, AT - dt.timedelta(days=900))
     now = AT + dt.timedelta(hours=2 * 719, minutes=1)
     would = archive.prune(store, "btc-4h", {2_000, 1_990}, now, dry_run=True)
     assert all(place.is_dir() for place in kept)
@@ -72,7 +72,7 @@ def test_what_is_old_and_never_traded_goes(bundle: Path, tmp_path: Path) -> None
 def test_what_is_kept(hours: list[int], traded: set[int]) -> None:
     now = AT + dt.timedelta(days=90)
     rows = [
-        Kept(AT + dt.timedelta(hours=hour), run, Path(f"run{run}"))
+        ArchivedBundle(AT + dt.timedelta(hours=hour), run, Path(f"run{run}"))
         for run, hour in enumerate(hours)
     ]
     gone = set(archive.expired(rows, traded, now))

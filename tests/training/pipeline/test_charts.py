@@ -1,4 +1,4 @@
-"""A run's charts: its whole story however long it ran, and a picture that is one."""
+"""A run's charts: its whole curves however long it ran, and a picture that is one."""
 
 import os
 import struct
@@ -11,20 +11,20 @@ from bots.decision.engine import SlotTape, replay_slot
 from tests.policies import NoisePolicy
 from tests.training.rl import toy
 from training.pipeline import charts
-from training.pipeline.charts import MOST_POINTS, Story
+from training.pipeline.charts import MOST_POINTS, TrainingCurves
 from training.rl.progress import Progress
 
 
-def told(timesteps: int, reward: float = 0.1) -> Progress:
+def progress(timesteps: int, reward: float = 0.1) -> Progress:
     return Progress(timesteps, 1_000_000, 1.0, 1.0, mean_reward=reward, entropy=1.9)
 
 
 @pytest.mark.parametrize("reports", [1, 100, 241, 5_000])
 def test_a_story_keeps_its_shape_however_long(reports: int) -> None:
-    story = Story()
+    curves = TrainingCurves()
     for number in range(1, reports + 1):
-        story.add(told(number * 100, reward=float(number)))
-    steps = [point["timesteps"] for point in story.policy]
+        curves.add(progress(number * 100, reward=float(number)))
+    steps = [point["timesteps"] for point in curves.policy]
     assert len(steps) <= MOST_POINTS + 1 and steps == sorted(set(steps))
     assert len(steps) >= min(reports, MOST_POINTS // 2)
     gaps = np.diff(steps)
@@ -33,20 +33,20 @@ def test_a_story_keeps_its_shape_however_long(reports: int) -> None:
 
 
 def test_what_is_said_twice_is_kept_once_and_forecasts_apart() -> None:
-    story = Story()
-    story.add(Progress(0, 100, 1.0, 1.0, phase="forecast", forecast_loss=1.25))
-    story.add(told(100))
-    story.add(told(100))
-    assert story.forecast == [1.25] and len(story.policy) == 1
+    curves = TrainingCurves()
+    curves.add(Progress(0, 100, 1.0, 1.0, phase="forecast", forecast_loss=1.25))
+    curves.add(progress(100))
+    curves.add(progress(100))
+    assert curves.forecast == [1.25] and len(curves.policy) == 1
 
 
 def test_the_picture_is_drawn_from_the_data(tmp_path: Path) -> None:
     panel, values = toy.mean_reverting(900)
     result = replay_slot(SlotTape("toy", panel, values, NoisePolicy(toy.FEATURES), toy.LIMIT_LOTS))
-    story = Story()
+    curves = TrainingCurves()
     for number in range(1, 30):
-        story.add(told(number * 100, reward=number / 10.0))
-    data = story.to_json(result)
+        curves.add(progress(number * 100, reward=number / 10.0))
+    data = curves.to_json(result)
     held = data["held_out"]
     assert len(held["at"]) == len(held["model"]) == len(held["buy_and_hold"]) == MOST_POINTS
     assert held["model"][0] == 0.0

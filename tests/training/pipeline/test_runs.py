@@ -228,19 +228,19 @@ def test_a_worker_that_lost_its_lease_cannot_switch_the_model(
     steps: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = sealed_run(steps)
-    load_test = pipeline_steps._load_in_a_process
+    load_test = pipeline_steps._load_test
 
     def lose(folder: Path) -> None:
         load_test(folder)
         take_over(run)
 
-    monkeypatch.setattr(pipeline_steps, "_load_in_a_process", lose)
+    monkeypatch.setattr(pipeline_steps, "_load_test", lose)
     assert pipeline_runs.advance(run.pk, 5) is None
     assert not ModelVersion.objects.exists()
     assert not modelstore.models_folder().exists()
     assert fresh(run).model_number is None
     # Whoever took it over does it, from the start of the stage.
-    monkeypatch.setattr(pipeline_steps, "_load_in_a_process", load_test)
+    monkeypatch.setattr(pipeline_steps, "_load_test", load_test)
     TrainingRun.objects.filter(pk=run.pk).update(lease_until=None)
     pipeline_runs.advance(run.pk, 5)
     assert ModelVersion.objects.count() == Activation.objects.count() == 1
@@ -402,7 +402,7 @@ def test_a_model_that_hangs_in_its_load_test_is_refused(
     desk: Path, steps: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verify(run: TrainingRun) -> str:
-        pipeline_steps._load_in_a_process(desk)
+        pipeline_steps._load_test(desk)
         return "it ended after all"
 
     steps(verify=verify)

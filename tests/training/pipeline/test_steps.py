@@ -65,7 +65,7 @@ def test_the_seven_steps_lead_from_bars_to_a_model_that_trades(desk: Path) -> No
     for place in PLACES:  # what runs that ended badly left, of this slot and of another
         (desk / place / f"{SLOT.slug}-run0").mkdir(parents=True)
         (desk / place / "btc-1h-run0").mkdir()
-    pipeline_runs.end_unheld(make_run(), "an earlier one broke")
+    pipeline_runs.fail_unleased(make_run(), "an earlier one broke")
     run = pipeline_runs.run_in_place(make_run())
     assert run.state == State.DONE, run.detail
     records = list(run.steps.all())

@@ -29,7 +29,7 @@ from training.rl.barppo import BarPPO, Progress, TrainingDiverged
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
 from training.rl.onnx_export import TorchPolicy
-from training.rl.rollout import CodeCache, Rollout
+from training.rl.rollout import EmbeddingCache, Rollout
 
 SHARED = replace(SMALL, group=4, segment_bars=8)
 
@@ -147,7 +147,7 @@ def test_credit_is_stable_baselines3s_where_episodes_end() -> None:
     rollout.rewards, rollout.values, rollout.ends, rollout.bootstraps = (
         torch.from_numpy(each) for each in (rewards, values, ends, bootstraps)
     )
-    rollout.credit(last, gamma, gae_lambda)
+    rollout.compute_gae(last, gamma, gae_lambda)
 
     space = spaces.Box(-1, 1, (1,))
     stock = RolloutBuffer(
@@ -214,17 +214,17 @@ def test_each_bar_is_encoded_once_per_rollout() -> None:
         encoded.extend(bars.tolist())
         return bars[:, None].float() * torch.ones(1, 2)
 
-    cache = CodeCache(encode, bars=50, hidden=2, device=torch.device("cpu"))
+    cache = EmbeddingCache(encode, bars=50, hidden=2, device=torch.device("cpu"))
     for step in range(8):
         bars = np.array([10 + step, 10 + step, 40 + step])
-        codes = cache.of(bars, ahead=8 - step)
+        codes = cache.get_or_encode(bars, ahead=8 - step)
         np.testing.assert_array_equal(codes[:, 0].numpy(), bars)
     assert sorted(encoded) == [*range(10, 19), *range(40, 49)]
-    cache.of(np.array([3, 49]), ahead=20)
+    cache.get_or_encode(np.array([3, 49]), ahead=20)
     assert max(np.unique(encoded, return_counts=True)[1]) == 1
     assert max(encoded) == 49
     cache.clear()
-    cache.of(np.array([12]), ahead=0)
+    cache.get_or_encode(np.array([12]), ahead=0)
     assert encoded[-1] == 12
 
 

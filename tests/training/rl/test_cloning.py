@@ -29,7 +29,7 @@ from training.pipeline.dataset import Dataset
 from training.pipeline.trainer import fit
 from training.rl import cloning
 from training.rl.barppo import BarPPO
-from training.rl.cloning import Likeness, TooFewTrades
+from training.rl.cloning import OwnerSimilarity, TooFewTrades
 from training.rl.onnx_export import TorchPolicy
 
 SLOT = SLOTS["personal-1d"]
@@ -71,11 +71,11 @@ def trained(data: Dataset, split: Split, **changes: Any) -> BarPPO:
     return fit(SLOT, data, split.train, recipe(**changes), 0)
 
 
-def like(data: Dataset, split: Split, policy: TorchPolicy) -> Likeness:
+def like(data: Dataset, split: Split, policy: TorchPolicy) -> OwnerSimilarity:
     start = split.holdout.start - 1
     owned = cloning.read_owner(data, LIMIT_LOTS, split.train.stop)
     panel = SlotTape(SLOT.slug, data.panel, data.features.values, policy, LIMIT_LOTS, start)
-    return cloning.likeness(policy, data, owned, replay_slot(panel), start)
+    return cloning.similarity(policy, data, owned, replay_slot(panel), start)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def near(data: Dataset, split: Split) -> BarPPO:
 
 
 def test_the_clone_finds_the_owners_rule(data: Dataset, split: Split, near: BarPPO) -> None:
-    assert near.style is not None
-    found = like(data, split, TorchPolicy(near.style.kept))
+    assert near.anchor is not None
+    found = like(data, split, TorchPolicy(near.anchor.reference))
     assert found.decisions > 100
     assert found.recall is not None and found.precision is not None
     # On the side of a coin, at his own rate, three trades in ten are his by luck.
@@ -100,16 +100,16 @@ def test_a_clone_of_trades_without_a_rule_finds_none(data: Dataset, split: Split
         for trade, side in zip(data.owner_trades, sides, strict=True)
     )
     model = trained(replace(data, owner_trades=mad), split)
-    assert model.style is not None
-    found = like(data, split, TorchPolicy(model.style.kept))
+    assert model.anchor is not None
+    found = like(data, split, TorchPolicy(model.anchor.reference))
     assert (found.recall or 0.0) < 0.3 and found.overlap < 0.3
 
 
 def test_the_dial_holds_the_policy_to_the_clone(data: Dataset, split: Split, near: BarPPO) -> None:
     def moved(model: BarPPO) -> float:
         """Return on how many held-out bars the policy does otherwise than its clone."""
-        assert model.style is not None
-        clone, policy = TorchPolicy(model.style.kept), TorchPolicy(model)
+        assert model.anchor is not None
+        clone, policy = TorchPolicy(model.anchor.reference), TorchPolicy(model)
         windows = np.lib.stride_tricks.sliding_window_view(data.features.values, WINDOW, axis=0)
         rows = np.array(split.holdout) - WINDOW + 1
         seen = np.ascontiguousarray(windows[rows].transpose(0, 2, 1))

@@ -103,7 +103,7 @@ def _compare(
     """Play the same actions in both environments and compare everything they say."""
     accounts = len(starts)
     batch = _batch(panel, episodes, accounts=accounts, as_rows=True, stagger=False)
-    batch.place(np.arange(accounts), starts, lots)
+    batch.start_episodes(np.arange(accounts), starts, lots)
     singles = [_single(panel, episodes) for _ in starts]
     for env, bar, held in zip(singles, starts, lots, strict=True):
         env.reset(options={"bar": bar, "lots": held})
@@ -234,7 +234,7 @@ def test_ruin_is_terminal_and_begins_anew_at_the_bar_of_its_group() -> None:
     close[45:] = 15.0
     panel = make_panel(close)
     env = _batch(panel, Episodes(limit_lots=4, bars=150), accounts=4, group=2, stagger=False)
-    env.place(np.arange(4), np.full(4, 40))
+    env.start_episodes(np.arange(4), np.full(4, 40))
     for _ in range(4):
         _step(env, np.array([0, 3, 6, 3]))
     observation, _, ended, infos = _step(env, np.full(4, 3))

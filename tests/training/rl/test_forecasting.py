@@ -101,7 +101,7 @@ def test_a_frozen_encoder_stays_and_its_codes_are_worked_out_once(
     assert not torch.equal(model.policy.get_parameter("action_net.weight"), head)
     bars = torch.arange(WINDOW - 1, TRAIN_BARS)
     with torch.no_grad():
-        torch.testing.assert_close(model.codes.known(bars), model.extractor.codes(bars))
+        torch.testing.assert_close(model.codes.get(bars), model.extractor.codes(bars))
 
 
 def test_rows_after_the_training_span_teach_nothing(

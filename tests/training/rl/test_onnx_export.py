@@ -43,7 +43,7 @@ from tests.training.rl.toy import (
 )
 from training.rl.barppo import BarPPO
 from training.rl.onnx_export import (
-    Exported,
+    ExportResult,
     ParityFailed,
     TorchPolicy,
     check_parity,
@@ -62,7 +62,7 @@ class Trained:
     features: Float32Array
     model: BarPPO
     folder: Path
-    exported: Exported
+    exported: ExportResult
 
 
 @pytest.fixture(scope="module")

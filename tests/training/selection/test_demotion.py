@@ -16,7 +16,7 @@ from tradingsite.scheduling.jobs import NotWanted
 from training import recipes, tasks
 from training.evaluation.refit_gate import RefitRange
 from training.selection import demotion
-from training.selection.demotion import Live, too_bad
+from training.selection.demotion import LivePerformance, demotion_reason
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc"])
 
@@ -38,12 +38,12 @@ ALLOWED = RefitRange(250, -0.10, 0.20)
 def test_the_bound_grows_with_the_root_of_the_bars(
     net_return: float, bars: int, goes: bool
 ) -> None:
-    assert bool(too_bad(Live(net_return, bars), ALLOWED)) is goes
+    assert bool(demotion_reason(LivePerformance(net_return, bars), ALLOWED)) is goes
 
 
 def test_a_recipe_that_never_lost_allows_no_gain_to_be_a_loss() -> None:
-    assert too_bad(Live(-0.001, 250), RefitRange(250, 0.05, 0.3))
-    assert not too_bad(Live(0.001, 250), RefitRange(250, 0.05, 0.3))
+    assert demotion_reason(LivePerformance(-0.001, 250), RefitRange(250, 0.05, 0.3))
+    assert not demotion_reason(LivePerformance(0.001, 250), RefitRange(250, 0.05, 0.3))
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def trade(bars: int, equity: str, model: str = "btc-4h v2") -> None:
 
 def test_what_it_did_is_counted_from_its_switch(versions: list[ModelVersion]) -> None:
     trade(30, "340")  # four lots of 0.01 BTC at 60,000 are 2,400
-    live = demotion.live_of(SLOT.slug, versions[1])
-    assert live == Live(pytest.approx(0.1), 30)  # type: ignore[arg-type]  # compares as one
+    live = demotion.live_performance(SLOT.slug, versions[1])
+    assert live == LivePerformance(pytest.approx(0.1), 30)  # type: ignore[arg-type]  # compares as one
 
 
 def test_a_bad_one_goes_back_and_says_so(versions: list[ModelVersion]) -> None:
@@ -124,7 +124,7 @@ def test_a_bad_one_goes_back_and_says_so(versions: list[ModelVersion]) -> None:
 
 def test_a_good_or_a_young_one_stays(versions: list[ModelVersion]) -> None:
     trade(30, "90")
-    assert "-0.42% over 30 bars" in demotion.look(SLOT.slug)
+    assert "-0.42% over 30 bars" in demotion.review_slot(SLOT.slug)
     assert modelstore.active(SLOT.slug) == versions[1]
 
 
@@ -132,8 +132,8 @@ def test_only_where_it_is_asked_for(versions: list[ModelVersion], settings: Any)
     trade(30, "-200")
     settings.DEMOTE_SLOTS = ""
     with pytest.raises(NotWanted):
-        demotion.wanted(BEGAN)
+        demotion.require_participants(BEGAN)
     settings.DEMOTE_SLOTS = "btc-9h"
     with pytest.raises(ValueError, match="DEMOTE_SLOTS names btc-9h"):
-        demotion.asked_for()
+        demotion.participating_slots()
     assert modelstore.active(SLOT.slug) == versions[1]

@@ -47,7 +47,7 @@ def evaluate(*arguments: str) -> str:
 
 def approve(recipe: dict[str, Any], low: float, high: float) -> Recipe:
     """Have a recipe approved, with a walk forward whose range is given."""
-    row = recipes.keep(recipe)
+    row = recipes.register(recipe)
     now = clock.real()
     Evaluation.objects.create(
         recipe=row,
@@ -90,7 +90,7 @@ def test_too_few_bars_are_refused_in_words() -> None:
 
 def test_a_worker_that_died_leaves_a_failed_evaluation() -> None:
     row = evaluations.enqueue(
-        recipes.keep(recipes.settings_of(SLOT, TIMESTEPS)), 2, 1, clock.market(), send=False
+        recipes.register(recipes.settings_of(SLOT, TIMESTEPS)), 2, 1, clock.market(), send=False
     )
     claimed = leases.claim(row)
     assert claimed is not None
@@ -102,7 +102,7 @@ def test_a_worker_that_died_leaves_a_failed_evaluation() -> None:
 
 
 def test_the_owner_may_approve_and_retire_in_words() -> None:
-    recipe = recipes.keep(recipes.settings_of(SLOT, TIMESTEPS))
+    recipe = recipes.register(recipes.settings_of(SLOT, TIMESTEPS))
     with pytest.raises(CommandError, match="say why"):
         evaluate("--approve", recipe.hash[:8])
     with pytest.raises(CommandError, match="not one recipe"):

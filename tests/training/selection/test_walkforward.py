@@ -15,7 +15,7 @@ from training.pipeline.dataset import Dataset
 from training.rl.hyperparameters import Hyperparameters
 from training.rl.reward import RewardSettings
 from training.selection import walkforward
-from training.selection.walkforward import Walk, walk, weigh
+from training.selection.walkforward import WalkForward, assess, run_walk_forward
 
 SLOT = SLOTS["btc-4h"]
 
@@ -40,16 +40,16 @@ def recipe(timesteps: int = 40_000) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[tuple[int, int, str]]:
+def reports() -> list[tuple[int, int, str]]:
     return []
 
 
 @pytest.fixture(scope="module")
-def edge(said: list[tuple[int, int, str]]) -> Walk:
-    return walk(SLOT, toy_data(), recipe(), 2, 2, lambda *told: said.append(told))
+def edge(reports: list[tuple[int, int, str]]) -> WalkForward:
+    return run_walk_forward(SLOT, toy_data(), recipe(), 2, 2, lambda *told: reports.append(told))
 
 
-def test_folds_follow_each_other_and_learn_from_before_only(edge: Walk) -> None:
+def test_folds_follow_each_other_and_learn_from_before_only(edge: WalkForward) -> None:
     first, second = edge.folds
     assert (first.holdout, second.holdout) == (range(1_200, 1_800), range(1_800, 2_400))
     assert first.train == range(1_200 - WINDOW) and second.train == range(1_800 - WINDOW)
@@ -61,27 +61,32 @@ def test_folds_follow_each_other_and_learn_from_before_only(edge: Walk) -> None:
     assert len(edge.returns(0)) == len(edge.closes_at) == 1_200
 
 
-def test_progress_is_told(edge: Walk, said: list[tuple[int, int, str]]) -> None:
-    assert said[0] == (0, 4, "fold 1 of 2, seed 1 of 2")
-    assert said[-1] == (4, 4, "weighed")
-    assert any("steps" in text for _, _, text in said)
+def test_progress_is_told(edge: WalkForward, reports: list[tuple[int, int, str]]) -> None:
+    assert reports[0] == (0, 4, "fold 1 of 2, seed 1 of 2")
+    assert reports[-1] == (4, 4, "weighed")
+    assert any("steps" in text for _, _, text in reports)
 
 
-def test_an_edge_is_approved(edge: Walk) -> None:
-    weighed = weigh(edge, [])
-    failed = {check.name for check in weighed.verdict.checks if not check.passed}
-    assert failed == {"enough"}, weighed.verdict.sentence  # two folds of two seeds are few
-    assert weighed.evidence.trials == 1 and weighed.evidence.overfitting is None
-    assert weighed.evidence.sharpe > 0.0 and weighed.evidence.random_share == 1.0
-    assert weighed.figures["net_return"] == pytest.approx(np.prod(1.0 + weighed.returns) - 1.0)
+def test_an_edge_is_approved(edge: WalkForward) -> None:
+    assessment = assess(edge, [])
+    failed = {check.name for check in assessment.verdict.checks if not check.passed}
+    assert failed == {"enough"}, assessment.verdict.sentence  # two folds of two seeds are few
+    assert assessment.evidence.trials == 1 and assessment.evidence.overfitting is None
+    assert assessment.evidence.sharpe > 0.0 and assessment.evidence.random_share == 1.0
+    assert assessment.figures["net_return"] == pytest.approx(
+        np.prod(1.0 + assessment.returns) - 1.0
+    )
     # This edge lasts for some bars, so that dear and late decisions still earn, and otherwise.
-    assert 0.0 < weighed.evidence.stressed_sharpe != weighed.evidence.sharpe
-    assert weighed.refit_range.bars == 250 and weighed.refit_range.low < weighed.refit_range.high
-    assert [fold["bars"] for fold in weighed.by_fold] == [600, 600]
-    assert all(len(fold["seed_returns"]) == 2 for fold in weighed.by_fold)
+    assert 0.0 < assessment.evidence.stressed_sharpe != assessment.evidence.sharpe
+    assert (
+        assessment.refit_range.bars == 250
+        and assessment.refit_range.low < assessment.refit_range.high
+    )
+    assert [fold["bars"] for fold in assessment.by_fold] == [600, 600]
+    assert all(len(fold["seed_returns"]) == 2 for fold in assessment.by_fold)
 
 
-def test_the_bars_after_a_fold_change_nothing_in_it(edge: Walk) -> None:
+def test_the_bars_after_a_fold_change_nothing_in_it(edge: WalkForward) -> None:
     data = toy_data()
     values, close = data.features.values.copy(), data.panel.close.copy()
     values[1_800:] = 9.0
@@ -89,34 +94,36 @@ def test_the_bars_after_a_fold_change_nothing_in_it(edge: Walk) -> None:
     other = Dataset(
         replace(data.features, values=values), replace(data.panel, close=close), "changed"
     )
-    again = walk(SLOT, other, recipe(), 2, 1)
+    again = run_walk_forward(SLOT, other, recipe(), 2, 1)
     ours, theirs = edge.tests[0][0].result, again.tests[0][0].result
     np.testing.assert_array_equal(ours.actions, theirs.actions)
     np.testing.assert_array_equal(ours.path.equity, theirs.path.equity)
     np.testing.assert_array_equal(edge.ema[0], again.ema[0])
 
 
-def test_noise_is_refused(edge: Walk) -> None:
+def test_noise_is_refused(edge: WalkForward) -> None:
     data = toy_data(seed=2)
     rows = np.random.default_rng(0).permutation(len(data.features))
     shuffled = replace(data.features, values=data.features.values[rows])
-    weighed = weigh(walk(SLOT, replace(data, features=shuffled), recipe(20_000), 2, 1), [])
-    assert not weighed.verdict.approved
-    assert weighed.verdict.sentence.startswith("Refused: ")
+    assessment = assess(
+        run_walk_forward(SLOT, replace(data, features=shuffled), recipe(20_000), 2, 1), []
+    )
+    assert not assessment.verdict.approved
+    assert assessment.verdict.sentence.startswith("Refused: ")
 
 
-def test_trials_count_against_what_they_found(edge: Walk) -> None:
+def test_trials_count_against_what_they_found(edge: WalkForward) -> None:
     random = np.random.default_rng(3)
-    alone, many = weigh(edge, []), weigh(edge, random.normal(0.0, 0.15, 60).tolist())
+    alone, many = assess(edge, []), assess(edge, random.normal(0.0, 0.15, 60).tolist())
     assert many.evidence.trials == 61
     assert many.evidence.confidence < alone.evidence.confidence
-    rivals = [random.permutation(alone.returns) - alone.returns.mean() for _ in range(5)]
-    assert weigh(edge, [], rivals).evidence.overfitting == pytest.approx(0.0, abs=0.05)
+    competitors = [random.permutation(alone.returns) - alone.returns.mean() for _ in range(5)]
+    assert assess(edge, [], competitors).evidence.overfitting == pytest.approx(0.0, abs=0.05)
 
 
 def test_too_few_bars_are_said() -> None:
     with pytest.raises(TooFewBars, match="fewer folds"):
-        walk(SLOT, toy_data(1_000), recipe(), 6, 1)
+        run_walk_forward(SLOT, toy_data(1_000), recipe(), 6, 1)
     with pytest.raises(ValueError, match="at least 1"):
-        walk(SLOT, toy_data(), recipe(), 2, 0)
+        run_walk_forward(SLOT, toy_data(), recipe(), 2, 0)
     assert walkforward.STRESS_TIMES == 2.0

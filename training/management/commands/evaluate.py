@@ -93,7 +93,7 @@ class Command(BaseCommand):
         if going.exists() and not here:
             raise CommandError(f"{going[0]} is still going: wait for it, or see it in the admin")
         row = evaluations.enqueue(
-            recipes.keep(recipes.settings_of(slot, options["timesteps"], options["network"])),
+            recipes.register(recipes.settings_of(slot, options["timesteps"], options["network"])),
             options["folds"],
             options["seeds"],
             _last(options["end"]) if options["end"] else clock.market(),

@@ -53,8 +53,8 @@ class Command(BaseCommand):
             cursor.execute(login.as_string(None))
             for statement in statements:
                 cursor.execute(statement.as_string(None))
-        pc_role.shut_functions()
-        shut = pc_role.shut_databases()
+        pc_role.revoke_public_functions()
+        shut = pc_role.revoke_public_connect()
         self.stdout.write(f"{len(shut)} databases are shut to everybody who was not let in.")
         kept = pc_queue.apply(of_queue)
         self.stdout.write(f"{settings.PC_ROLE} and {pc_queue.USER} may sign in.")

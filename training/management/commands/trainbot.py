@@ -260,7 +260,7 @@ def _still_going(slot: Slot, *, served: bool = True) -> str | None:
     going = TrainingRun.objects.filter(slot=slot.slug, state__in=pipeline_runs.OPEN).first()
     if going is None:
         return None
-    if not served and pipeline_runs.end_unheld(
+    if not served and pipeline_runs.fail_unleased(
         going, "it was left lying; a new run takes its place"
     ):
         return None
