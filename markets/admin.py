@@ -29,7 +29,7 @@ from tradingsite.admin import ReadOnlyAdmin, register_bound
 KINDS = [(kind, kind) for kind in (*SESSION_KINDS, "holiday")]
 
 
-class TradingDayForm(forms.ModelForm):
+class TradingDayForm(forms.ModelForm):  # type: ignore[type-arg]  # not one at run time
     """Check a day as the calendar will read it."""
 
     kind = forms.ChoiceField(choices=KINDS)

@@ -1,6 +1,7 @@
 """The pruning of the desk's own records; the ledger of orders and fills is kept for ever."""
 
 import datetime as dt
+from typing import Any
 
 from django.db.models import QuerySet
 
@@ -16,7 +17,7 @@ def prune(run: JobRun) -> str:
     return ", ".join(f"{count} {name}" for name, count in deleted.items()) + " deleted"
 
 
-def expired() -> dict[str, QuerySet]:
+def expired() -> dict[str, QuerySet[Any]]:
     """Return what is past its time: job runs by the market's clock, the rest by the real one."""
     kept = dt.timedelta(days=RECORDS_KEPT_DAYS)
     return {

@@ -183,7 +183,7 @@ def _reaches(request: HttpRequest, person: Any) -> bool:
 
 
 @admin.register(User)
-class UserAdmin(StockUserAdmin, ModelAdmin):
+class UserAdmin(StockUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # not one at run time
     """Edit who may sign in."""
 
     form = UserChangeForm

@@ -138,7 +138,7 @@ def from_bytes(body: bytes) -> Manifest:
     version = payload.get("format_version") if isinstance(payload, dict) else None
     if version != FORMAT_VERSION:
         raise BadManifest(f"format_version is {version!r}, this code reads {FORMAT_VERSION}")
-    manifest = _read(Manifest, payload, "")
+    manifest: Manifest = _read(Manifest, payload, "")
     if _canonical(payload) != body:
         raise BadManifest("not in canonical form (sorted keys, no spaces)")
     _check(manifest)

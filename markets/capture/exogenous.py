@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -136,7 +137,7 @@ def interval(series: Series) -> int:
     return int((rows[0] - rows[1]).total_seconds())
 
 
-def _times(series: Series) -> QuerySet:
+def _times(series: Series) -> QuerySet[Any]:
     rows = Reading.on(series.market).objects.filter(series=series.name).order_by("-at")
     return rows.values_list("at", flat=True)
 

@@ -249,7 +249,7 @@ class NseCalendar(Calendar):
     def covers(self, date: datetime.date) -> bool:
         if self.first_date is None or self.last_date is None:
             return False
-        return self.first_date <= date <= self.last_date
+        return bool(self.first_date <= date <= self.last_date)
 
     def is_verified(self, date: datetime.date) -> bool:
         session = self._on.get(date)

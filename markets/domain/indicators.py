@@ -50,14 +50,18 @@ def relative_strength(close: FloatArray, period: int = 14) -> FloatArray:
 
 def exponential_average(values: FloatArray, period: int) -> FloatArray:
     """Return the exponential moving average, seeded with the plain mean of the first period."""
-    return talib.EMA(values, timeperiod=period)
+    found: FloatArray = talib.EMA(values, timeperiod=period)
+    return found
 
 
 def macd(
     close: FloatArray, fast: int = 12, slow: int = 26, signal: int = 9
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the MACD line, its signal line and their difference (the histogram)."""
-    return talib.MACD(close, fastperiod=fast, slowperiod=slow, signalperiod=signal)
+    found: tuple[FloatArray, FloatArray, FloatArray] = talib.MACD(
+        close, fastperiod=fast, slowperiod=slow, signalperiod=signal
+    )
+    return found
 
 
 def bollinger_bands(
@@ -65,25 +69,29 @@ def bollinger_bands(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the upper, middle and lower band: a plain mean and its standard deviations."""
     kind = talib.MA_Type.SMA
-    return talib.BBANDS(
+    found: tuple[FloatArray, FloatArray, FloatArray] = talib.BBANDS(
         close, timeperiod=period, nbdevup=deviations, nbdevdn=deviations, matype=kind
     )
+    return found
 
 
 def average_true_range(
     high: FloatArray, low: FloatArray, close: FloatArray, period: int = 14
 ) -> FloatArray:
     """Return Wilder's average true range, in price units."""
-    return talib.ATR(high, low, close, timeperiod=period)
+    found: FloatArray = talib.ATR(high, low, close, timeperiod=period)
+    return found
 
 
 def directional_index(
     high: FloatArray, low: FloatArray, close: FloatArray, period: int = 14
 ) -> FloatArray:
     """Return the average directional index (trend strength whatever its sign), 0 to 100."""
-    return talib.ADX(high, low, close, timeperiod=period)
+    found: FloatArray = talib.ADX(high, low, close, timeperiod=period)
+    return found
 
 
 def standard_deviation(values: FloatArray, period: int) -> FloatArray:
     """Return the rolling population standard deviation."""
-    return talib.STDDEV(values, timeperiod=period, nbdev=1.0)
+    found: FloatArray = talib.STDDEV(values, timeperiod=period, nbdev=1.0)
+    return found

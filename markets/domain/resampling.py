@@ -68,7 +68,8 @@ def is_on_grid(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:
     """Return for each instant whether a part of that length may open then."""
     opens, closes = calendar.edges()
     if not len(opens):
-        return at % seconds == 0
+        found: BoolArray = at % seconds == 0
+        return found
     session = _sessions(at, opens)
     since = at - opens[session]
     since %= seconds
@@ -115,7 +116,8 @@ def _expected(opens: IntArray, closes: IntArray, seconds: int, calendar: Calenda
         for row in np.flatnonzero(days == day).tolist() if _silences(day, calendar) else ():
             parts = np.arange(opens[row], closes[row], seconds)
             expected[row] -= int(_is_silent(parts, seconds, calendar).sum())
-    return np.maximum(expected, 1)
+    found: IntArray = np.maximum(expected, 1)
+    return found
 
 
 def _is_silent(at: IntArray, seconds: int, calendar: Calendar) -> BoolArray:

@@ -101,7 +101,8 @@ def missing(rows: Rows, kind: str, calendar: Calendar) -> IntArray:
         return at[:-1][np.diff(at) > LONGEST_INTERVAL_SECONDS + _JITTER_SECONDS]
     closes = calendar.edges()[1]
     expected = closes[(closes >= at[0]) & (closes <= at[-1])]
-    return expected[~np.isin(expected, at)]
+    found: IntArray = expected[~np.isin(expected, at)]
+    return found
 
 
 def _value(where: str, text: str, kind: Kind) -> Decimal:

@@ -52,4 +52,5 @@ def wave(name: str, seed: int, at: FloatArray, periods: tuple[int, ...]) -> Floa
         # Interpolated knots vary less than the knots themselves, by two thirds.
         swing = 2.0 * (before + (place - knot) * (after - before)) - 1.0
         total += swing * (_SQRT_3 * 1.5**0.5 * period**0.5)
-    return total / sum(periods) ** 0.5
+    found: FloatArray = total / sum(periods) ** 0.5
+    return found

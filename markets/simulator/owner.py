@@ -225,4 +225,4 @@ def _stretch(world: World, at: float) -> float:
     closes = world.prices.spot("NIFTY", closes_at)
     deviation = float(np.std(np.diff(np.log(closes)))) * CLOSES**0.5
     price = world.prices.spot_at("NIFTY", at)
-    return float(np.log(price / closes[-CLOSES:].mean())) / max(deviation, 1e-4)
+    return float(float(np.log(price / closes[-CLOSES:].mean())) / max(deviation, 1e-4))

@@ -47,7 +47,7 @@ class Deviation(NamedTuple):
     @property
     def persistence(self) -> float:
         """Return the part of the swing that is left after a step."""
-        return 0.5 ** (STEP_SECONDS / 3_600.0 / self.half_life_hours)
+        return float(0.5 ** (STEP_SECONDS / 3_600.0 / self.half_life_hours))
 
     @property
     def shock(self) -> float:
@@ -390,7 +390,8 @@ def _session_shape(world: World, grid: _Grid) -> FloatArray:
 
 def _fat_tailed(stream: np.random.Generator, count: int) -> FloatArray:
     """Return Student shocks of five degrees of freedom, scaled to variance 1, cut at eight."""
-    return np.clip(stream.standard_t(5.0, count) * np.sqrt(3.0 / 5.0), -8.0, 8.0)
+    found: FloatArray = np.clip(stream.standard_t(5.0, count) * np.sqrt(3.0 / 5.0), -8.0, 8.0)
+    return found
 
 
 def _extreme(

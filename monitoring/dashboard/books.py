@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
+from typing import Any
 
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connections
@@ -207,7 +208,7 @@ def _newest_bars(market: Market) -> list[NewestBar]:
     return [replace(bar, of_day=_of_day(*counts.get(bar.timeframe, (0, 0)))) for bar in found]
 
 
-def _counts(market: Market, bar: NewestBar) -> QuerySet:
+def _counts(market: Market, bar: NewestBar) -> QuerySet[Any]:
     """Return how many bars there are of the newest one's day, and of some days before it."""
     begins = freshness.day_begins(clock.trading_date(bar.opens_at))
     near = Bar.on(market.slug).objects.filter(
@@ -242,5 +243,5 @@ def _marks(rows: QuerySet[PnlSnapshot]) -> list[Mark]:
     return [Mark(*row) for row in rows.values_list("slot", "at", "equity", "charges")]
 
 
-def _union(queries: list[QuerySet]) -> QuerySet:
+def _union(queries: list[QuerySet[Any]]) -> QuerySet[Any]:
     return reduce(lambda first, second: first.union(second, all=True), queries)

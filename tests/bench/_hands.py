@@ -57,7 +57,7 @@ class Broker:
             for each in positions
             if each.product == product and each.row.symbol == symbol
         )
-        return held * quantity < 0 and abs(quantity) <= abs(held)
+        return bool(held * quantity < 0 and abs(quantity) <= abs(held))
 
     def filled(self, tag: str) -> Decimal:
         """Return what an order has traded, from all executions the account ever had."""

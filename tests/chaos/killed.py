@@ -84,11 +84,10 @@ def kill_postmaster(desk: Desk) -> Result:
 
 def _postgres_gone(desk: Desk, process: psutil.Process) -> Result:
     process.kill()
-    said = lambda: desk.get("", 3.0)[0] == 503  # noqa: E731
     seen: list[float] = []
     began = time.monotonic()
     while time.monotonic() - began < 8.0 and not seen:
-        if said():
+        if desk.get("", 3.0)[0] == 503:
             seen.append(time.monotonic() - began)
     since = now()
     back = lambda: all(desk.beats(name, since) for name in SERVICES)  # noqa: E731

@@ -32,7 +32,7 @@ def is_required() -> bool:
 
 def has_phone(user: Any) -> bool:
     """Return whether a person has set up a phone."""
-    return TOTPDevice.objects.filter(user_id=user.pk, confirmed=True).exists()
+    return bool(TOTPDevice.objects.filter(user_id=user.pk, confirmed=True).exists())
 
 
 def is_missing(user: Any) -> bool:

@@ -136,7 +136,8 @@ class Server:
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
             process = psutil.Process(int(self.pid_file.read_text().split()[0]))
             if process.name() in self.programs and str(self.folder) in process.cmdline():
-                return process.pid
+                found: int = process.pid
+                return found
         return None
 
     def end(self) -> bool:

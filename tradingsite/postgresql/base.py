@@ -53,7 +53,8 @@ class Connection(psycopg.Connection[Any]):
                 try:
                     wants = connecting.send((yield wants))
                 except StopIteration as done:
-                    return done.value
+                    found: Self = done.value
+                    return found
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

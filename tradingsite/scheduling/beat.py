@@ -92,7 +92,8 @@ def firings(cron: TzAwareCrontab, after: dt.datetime, until: dt.datetime) -> Ite
 def next_firing(cron: TzAwareCrontab, after: dt.datetime) -> dt.datetime:
     """Return the crontab's first firing after an instant."""
     start, delta, _ = cron.remaining_delta(after.astimezone(cron.tz))
-    return start + delta
+    found: dt.datetime = start + delta
+    return found
 
 
 def newest_firing(cron: TzAwareCrontab, until: dt.datetime) -> dt.datetime | None:

@@ -28,7 +28,8 @@ PASSED_ON = {each.__name__: each for each in (Fulfilled, NotWanted, Skipped, Deg
 def apart(work: str) -> Callable[[JobRun], str]:
     """Return a job's work, named like "app.module.function", as it runs in its own process."""
     if not settings.JOBS_APART:
-        return import_string(work)
+        found: Callable[[JobRun], str] = import_string(work)
+        return found
 
     def body(run: JobRun) -> str:
         done = subprocess.run(

@@ -90,7 +90,8 @@ def shifted_positions(lots: IntArray, seed: int, paths: int = RANDOM_PATHS) -> I
     """
     shifts = np.random.default_rng(seed).integers(1, max(len(lots), 2), size=paths)
     places = (np.arange(len(lots)) - shifts[:, None]) % len(lots)
-    return lots[places]
+    found: IntArray = lots[places]
+    return found
 
 
 def scale_costs(panel: PricePanel, times: float) -> PricePanel:

@@ -182,7 +182,10 @@ def _columns(curves: dict[str, Any], name: str) -> tuple[list[float], list[float
 
 
 def _thinned(count: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)).tolist()
+    places: list[int] = np.unique(
+        np.linspace(0, count - 1, min(count, MOST_POINTS)).astype(int)
+    ).tolist()
+    return places
 
 
 def _growth(equity: FloatArray, places: list[int]) -> list[float]:

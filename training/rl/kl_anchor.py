@@ -49,4 +49,5 @@ class KlAnchor:
         with torch.no_grad():
             logits, _ = self.reference.head(self._codes.get(bars), accounts)
             expected = logits.log_softmax(dim=-1)
-        return self.weight * (expected.exp() * (expected - log_probs)).sum(dim=-1).mean()
+        found: Tensor = self.weight * (expected.exp() * (expected - log_probs)).sum(dim=-1).mean()
+        return found

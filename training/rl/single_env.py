@@ -157,4 +157,6 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
     def _observe(self) -> Float32Array:
         observation = self._rows[self.bar].copy()
         observation[-ACCOUNT_SIZE:] = self.sleeve.account(self._close[self.bar])
-        return observation
+        row: Float32Array = observation
+
+        return row

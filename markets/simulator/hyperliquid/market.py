@@ -191,7 +191,10 @@ class PerpMarket:
         total = np.concatenate([[0.0], np.cumsum(self._minutes(asset, first, stop))])
         opens = bars.opens_at // 60 - first
         closes = np.minimum(bars.closes_at // 60 - first, stop - first)
-        return np.round(total[np.maximum(closes, opens)] - total[opens], asset.size_decimals)
+        found: FloatArray = np.round(
+            total[np.maximum(closes, opens)] - total[opens], asset.size_decimals
+        )
+        return found
 
 
 def _merged(days: Bars, seconds: int) -> Bars:

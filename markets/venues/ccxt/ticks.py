@@ -64,7 +64,7 @@ class PolledTicks:
                 self._on_ticks(fresh)
 
     def _pause(self, failures: int) -> float:
-        return min(self._seconds * 2 ** min(failures, 5), LONGEST_PAUSE_SECONDS)
+        return float(min(self._seconds * 2 ** min(failures, 5), LONGEST_PAUSE_SECONDS))
 
     def _is_newer(self, tick: Tick) -> bool:
         before = self._newest.get(tick.instrument)

@@ -291,4 +291,5 @@ def _time(row: Row, *names: str) -> dt.datetime:
 def _aware(at: Any) -> dt.datetime:
     if isinstance(at, str):
         at = dt.datetime.fromisoformat(at)
-    return at.replace(tzinfo=IST) if at.tzinfo is None else at
+    found: dt.datetime = at.replace(tzinfo=IST) if at.tzinfo is None else at
+    return found

@@ -42,7 +42,8 @@ _databases = pytest.mark.django_db(databases=["nifty", "btc", "default"])
 
 def databases(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that uses the ledger, and gives its locks back."""
-    return _databases(pytest.mark.usefixtures("unlocked")(test))
+    found: Callable[..., None] = _databases(pytest.mark.usefixtures("unlocked")(test))
+    return found
 
 
 class Chosen(Policies):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def sign_by_hand(folder: Path, body: bytes, private_key: Ed25519PrivateKey) -> N
 
 
 def edit_manifest(
-    folder: Path, private_key: Ed25519PrivateKey, edit: Callable[[dict], object]
+    folder: Path, private_key: Ed25519PrivateKey, edit: Callable[[dict[str, Any]], object]
 ) -> None:
     payload = json.loads((folder / MANIFEST).read_bytes())
     edit(payload)
@@ -282,7 +283,7 @@ def test_refuses_a_wrong_manifest_naming_the_key(
     folder: Path,
     private_key: Ed25519PrivateKey,
     public_keys: Keys,
-    edit: Callable[[dict], object],
+    edit: Callable[[dict[str, Any]], object],
     reason: str,
 ) -> None:
     edit_manifest(folder, private_key, edit)

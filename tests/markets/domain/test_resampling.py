@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,9 @@ def bars_at(opens: list[int], seconds: int, seed: int = 0) -> Bars:
     return Bars(at, at + seconds, opened, edges[3], edges[0], closed, volume)
 
 
-def reference(parts: Bars, seconds: int, timeframe: str, calendar: Calendar) -> tuple[list, list]:
+def reference(
+    parts: Bars, seconds: int, timeframe: str, calendar: Calendar
+) -> tuple[list[Any], list[Any]]:
     """Return bars as rows and the opens of those that were not made, by plain loops."""
     length, made, left_out = timeframes.seconds(timeframe), [], []
     for day in sorted({dt.datetime.fromtimestamp(at, INDIA).date() for at in parts.opens_at}):

@@ -31,7 +31,7 @@ BARS = 600
 def models_folder(tmp_path: Path, settings: Any) -> Path:
     """Give the desk a data folder of its own and return where it keeps models."""
     settings.PROD_DIR = tmp_path / "prod"
-    return settings.PROD_DIR / "models"
+    return Path(settings.PROD_DIR / "models")
 
 
 @pytest.fixture

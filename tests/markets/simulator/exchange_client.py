@@ -57,7 +57,8 @@ def client_of(url: str, key: str = EXCHANGE_PRIVATE_KEY, **how: Any) -> ccxt.hyp
 def truth(url: str) -> dict[str, Any]:
     """Return what the exchange itself knows of the account."""
     with urllib.request.urlopen(url + PATH) as answer:  # noqa: S310 - our own address
-        return json.load(answer)["accounts"][EXCHANGE_WALLET]
+        found: dict[str, Any] = json.load(answer)["accounts"][EXCHANGE_WALLET]
+        return found
 
 
 def mid(client: ccxt.hyperliquid) -> float:

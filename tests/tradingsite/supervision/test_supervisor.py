@@ -67,7 +67,7 @@ def until(boss: Supervisor, true: Callable[[], bool], seconds: float = 5.0) -> N
 def alive(pid: int) -> bool:
     """Say whether a process runs; one that ended and was not collected does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

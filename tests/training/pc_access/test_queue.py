@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -139,11 +139,12 @@ def test_pc_controls_no_worker(prod: redis.Redis, servers: launcher.Addresses) -
         f":{urlsplit(servers.redis).password}@", f"{pc_queue.USER}:of%20PC%27s%20queue@"
     )
     attacker = Celery("attacker", broker=of_pc, set_as_current=False)
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         lambda: attacker.control.shutdown(),
         lambda: attacker.control.cancel_consumer("collect"),
         lambda: attacker.send_task("markets.tasks.refresh_token", queue="prod", retry=False),
-    ):
+    )
+    for act in acts:
         with pytest.raises(Exception, match=r"(?i)permission|NOPERM"):
             act()
     assert prod.llen("prod") == 0

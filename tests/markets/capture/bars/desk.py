@@ -59,7 +59,8 @@ class BarsDesk:
             return bars.slice(int((bars.closes_at <= int(ist(start))).sum()))
         path = self.paths[MARKETS[market].title]
         bars = path.bars(timeframe, int(ist(start)) - 86_400, int(ist(end)))  # type: ignore[attr-defined]
-        return bars.slice(int((bars.closes_at <= int(ist(start))).sum()))
+        found: Bars = bars.slice(int((bars.closes_at <= int(ist(start))).sum()))
+        return found
 
     def history(self, market: str, until: str, source: str) -> None:
         """Store some days of a market's bars."""

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_what_the_venue_does_not_have_is_a_gap(
 ) -> None:
     upsert = backfill.storage.upsert
 
-    def holed(market: str, found: dict, source: str, **how: bool) -> object:
+    def holed(market: str, found: dict[str, Any], source: str, **how: bool) -> object:
         return upsert(
             market, {name: each.slice(0, 5) for name, each in found.items()}, source, **how
         )

@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def part(bars: Bars, rows: Sequence[int]) -> Bars:
     return Bars(*(getattr(bars, each.name)[chosen] for each in dataclasses.fields(Bars)))
 
 
-def rows_of(model: type) -> list[tuple]:
+def rows_of(model: type) -> list[tuple[Any, ...]]:
     fields = [field.name for field in model._meta.fields if field.name != "id"]  # type: ignore[attr-defined]
     found = model.on("btc").objects.order_by("timeframe", "opens_at")  # type: ignore[attr-defined]
     return list(found.values_list(*fields))
@@ -56,7 +57,7 @@ def everything(hourly: Bars) -> dict[str, Bars]:
     return {"1h": hourly, "4h": joined(hourly)}
 
 
-def wanted(hourly: Bars) -> tuple[list[tuple], list[tuple]]:
+def wanted(hourly: Bars) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
     """Return the rows of bars and features that one read of everything makes."""
     for model in (Bar, Feature):
         model.on("btc").objects.all().delete()
@@ -70,7 +71,7 @@ def wanted(hourly: Bars) -> tuple[list[tuple], list[tuple]]:
     return KNOWN[0]
 
 
-KNOWN: list[tuple[list[tuple], list[tuple]]] = []
+KNOWN: list[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]] = []
 
 
 batches = st.lists(
