@@ -1,8 +1,19 @@
 """The bots' ledger app."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.apps import AppConfig
+
+
+class LedgerExecutions:
+    """The bots' own executions, as the ledger has them."""
+
+    def among(self, market: str, trade_ids: Collection[str]) -> set[str]:
+        """Return those of the venue's execution ids that are a bot's."""
+        from bots.services import executions_of_bots
+
+        return executions_of_bots(market, set(trade_ids))
 
 
 class BotsConfig(AppConfig):
@@ -12,12 +23,13 @@ class BotsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the receivers."""
-        from tradingsite.signals import bars_removed, executions_named, market_replaced
+        """Connect the receivers and fill the port."""
+        from markets.capture import own_executions
+        from tradingsite.signals import bars_removed, market_replaced
 
         market_replaced.connect(_forget)
         bars_removed.connect(_withdraw)
-        executions_named.connect(_ours)
+        own_executions.provide(LedgerExecutions())
 
 
 def _forget(market: str, **kwargs: Any) -> None:
@@ -30,9 +42,3 @@ def _withdraw(market: str, timeframe: str, first: int, last: int, **kwargs: Any)
     from bots.services import withdraw_models
 
     return withdraw_models(market, timeframe, first, last)
-
-
-def _ours(market: str, trade_ids: set[str], **kwargs: Any) -> set[str]:
-    from bots.services import executions_of_bots
-
-    return executions_of_bots(market, trade_ids)

@@ -77,7 +77,8 @@ ALLOCATOR_CURRENT = env.str("ALLOCATOR_CURRENT", "")
 SIM_PORT = env.whole("SIM_PORT", simulator_ports.FIRST, 1, 65_000)
 SIM_PORT_FOUND = simulator_ports.first_port(DATA_DIR, SIM_PORT)
 SIM_DESK = simulator_ports.desk_id(DATA_DIR) if MODE == "simulated" else ""
-_credentials = vars(import_module("markets.simulator.credentials"))
+# Only a simulated desk knows the simulator; the others load none of it.
+_credentials = vars(import_module("markets.simulator.credentials")) if MODE == "simulated" else {}
 _venue = venue_settings.Reader(MODE, os.environ, _credentials, SIM_PORT_FOUND)
 KITE_API_KEY = _venue.text("KITE_API_KEY")
 KITE_API_SECRET = _venue.secret("KITE_API_SECRET")

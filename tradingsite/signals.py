@@ -7,16 +7,5 @@ from django.dispatch import Signal
 market_replaced = Signal()
 
 # Sent with `market`, `timeframe`, `first` and `last`, epoch seconds of opens, when bars that may
-# have been learned from are removed; each receiver returns what it withdrew, in words.
+# have been learned from are removed; each receiver returns what it withdrew, in words, to be shown.
 bars_removed = Signal()
-
-# Sent with `slot`, `run_id` and `destination`, a folder: whoever has the run's bundle puts it there
-# and returns True.
-bundle_wanted = Signal()
-
-# Sent with `slot`: whoever keeps bundles returns the runs whose it has.
-bundles_counted = Signal()
-
-# Sent with `market` and `trade_ids`, the venue's executions of which some may be the bots' own;
-# each receiver returns the set of those that it knows to be.
-executions_named = Signal()

@@ -9,15 +9,13 @@ import time
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.utils.module_loading import import_string
 
-from bots.execution import ledger
+from bots.execution import doctor_port, ledger
 from bots.models import Position
 from tradingsite import notices
 from tradingsite.registry import Bot
 from tradingsite.supervision.heartbeat import Beat
 
-DOCTOR = "monitoring.doctor.checks.refusals"  # by its name: what watches stands to the right
 ASK_SECONDS = 30.0
 
 refusals: Sequence[str] = ()
@@ -47,7 +45,8 @@ class Clearance:
 
     def _ask(self) -> None:
         global refusals
-        refusals = tuple(import_string(DOCTOR)(self._bot.slug))
+        # An empty port raises: without a doctor no live bot begins.
+        refusals = tuple(doctor_port.get().refusals(self._bot.slug))
         self._is_fit = not refusals
         if self._is_fit:
             notices.resolve(self._key)

@@ -13,7 +13,7 @@ class ActivationInline(ReadOnlyInline):
     """Show when a version traded."""
 
     model = Activation
-    fields = ("at", "market_at", "by", "reason")
+    fields = ("at", "market_at", "kind", "by", "reason")
     readonly_fields = fields
 
 
@@ -45,8 +45,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 class ActivationAdmin(ReadOnlyAdmin):
     """Show which version traded when."""
 
-    list_display = ("at", "market_at", "slot", "model", "by", "reason")
-    list_filter = ("slot",)
+    list_display = ("at", "market_at", "slot", "model", "kind", "by", "reason")
+    list_filter = ("slot", "kind")
     list_select_related = ("model",)
 
 

@@ -40,7 +40,17 @@ class ModelVersion(models.Model):
 class Activation(models.Model):
     """One switch of the model that trades a slot."""
 
+    class Kind(models.TextChoices):
+        REFIT = "refit", "let trade after its training"
+        CHOSEN = "chosen", "chosen by a person"
+        ROLLBACK = "rollback", "went back to an earlier one"
+        DEMOTION = "demotion", "sent back, for it did badly"
+
+    LOCKING = (Kind.ROLLBACK, Kind.DEMOTION)
+    """After these no new model trades by itself."""
+
     slot = models.CharField(max_length=20)
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.REFIT)
     model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="activations")
     at = models.DateTimeField()
     market_at = models.DateTimeField()

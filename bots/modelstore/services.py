@@ -8,13 +8,12 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 
-from bots.modelstore import bundle
+from bots.modelstore import archive_port, bundle
 from bots.modelstore.keys import BadKeys, load_public_keys
 from bots.modelstore.manifest import Manifest, to_bytes
 from bots.modelstore.models import Activation, ModelVersion
@@ -22,11 +21,10 @@ from markets.domain.features import schema_for
 from tradingsite import clock
 from tradingsite.errors import Degraded
 from tradingsite.registry import SLOTS
-from tradingsite.signals import bundle_wanted, bundles_counted
 
 KEPT_PER_SLOT = 2
 REASON_CHARACTERS = 300
-ROLLBACK = "rollback"
+ROLLBACK = Activation.Kind.ROLLBACK
 _VERSION = re.compile(r"v[0-9]+")
 
 
@@ -67,7 +65,7 @@ def challenger(slot: str) -> ModelVersion | None:
     return waiting.order_by("-number").first()
 
 
-def hold_back(version: ModelVersion, reason: str) -> None:
+def hold(version: ModelVersion, reason: str) -> None:
     """Keep a verified version without letting it trade, and say why."""
     version.reason = reason[:REASON_CHARACTERS]
     version.save(update_fields=["reason"])
@@ -133,11 +131,10 @@ def traded_runs(slot: str) -> set[int]:
 
 def archived_runs(slot: str) -> set[int]:
     """Return the runs whose bundles are in an archive that answers."""
-    answers: list[tuple[Any, Any]] = bundles_counted.send(sender=None, slot=slot)
-    return {run_id for _, found in answers for run_id in found or ()}
+    return archive_port.get().archived_runs(slot)
 
 
-def bring_back(version: ModelVersion) -> None:
+def restore_files(version: ModelVersion) -> None:
     """Have a version's files on this machine: fetched from the archive and verified if need be.
 
     Raises Degraded where no archive has them, BundleRejected where they are not what they were.
@@ -149,8 +146,7 @@ def bring_back(version: ModelVersion) -> None:
         Path(settings.PROD_DIR) / "incoming" / f"{SLOTS[version.slot].slug}-back-v{version.number}"
     )
     shutil.rmtree(incoming, ignore_errors=True)
-    wanted = {"slot": version.slot, "run_id": version.run_id, "destination": incoming}
-    if not any(found for _, found in bundle_wanted.send(sender=None, **wanted)):
+    if not archive_port.get().fetch(version.slot, version.run_id, incoming):
         raise Degraded(
             f"{version} is neither on this machine nor in an archive that answers: is PC awake?"
         )
@@ -164,13 +160,17 @@ def bring_back(version: ModelVersion) -> None:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def activate(version: ModelVersion, by: str, reason: str) -> Activation:
-    """Make a version the one that trades its slot, after verifying its files once more.
+def switch(to: ModelVersion, kind: str, by: str, reason: str = "") -> Activation:
+    """Make a version the one that trades its slot: the one door of every change of model.
 
-    One that is no longer on this machine is brought back first. The position stays; the new policy
-    decides at the next bar.
+    Its files are verified once more, and fetched where they are no longer on this machine. The
+    position stays; the new policy decides at the next bar. Raises Degraded for a version in
+    quarantine or without files, BundleRejected for files that are not what was recorded.
     """
-    bring_back(version)
+    version = to
+    if version.state == ModelVersion.State.QUARANTINED:
+        raise Degraded(f"{version} is in quarantine: {version.reason}")
+    restore_files(version)
     verify_version(version)
     with transaction.atomic():
         locked = ModelVersion.objects.select_for_update().filter(slot=version.slot)
@@ -180,6 +180,7 @@ def activate(version: ModelVersion, by: str, reason: str) -> Activation:
         version.state = ModelVersion.State.ACTIVE
         return Activation.objects.create(
             slot=version.slot,
+            kind=kind,
             model=version,
             at=clock.real(),
             market_at=clock.market(),
@@ -201,24 +202,26 @@ def previous(slot: str) -> ModelVersion:
     raise Degraded(f"{slot} has no earlier version on this machine; older ones are in PC's archive")
 
 
-def rollback(slot: str, by: str, number: int | None = None, reason: str = "") -> Activation:
-    """Go back to the version that traded before the active one, or go to one by its number."""
-    version = previous(slot) if number is None else get(slot, number)
-    if version.state == ModelVersion.State.QUARANTINED:
-        raise Degraded(f"{version} is in quarantine: {version.reason}")
-    now = active(slot)
-    word = ROLLBACK if now is not None and version.number < now.number else "chosen"
-    return activate(version, by, f"{word}: {reason}" if reason else word)
+def roll_back(slot: str, by: str, reason: str = "", kind: str = ROLLBACK) -> Activation:
+    """Go back to the version that traded before the active one."""
+    return switch(previous(slot), kind, by, reason)
 
 
-def held(slot: str) -> Activation | None:
+def choose(slot: str, number: int, by: str, reason: str = "") -> Activation:
+    """Let a person's choice trade a slot; an earlier version than the active one is a rollback."""
+    version, now = get(slot, number), active(slot)
+    is_back = now is not None and version.number < now.number
+    return switch(version, ROLLBACK if is_back else Activation.Kind.CHOSEN, by, reason)
+
+
+def rollback_lock(slot: str) -> Activation | None:
     """Return the rollback that a slot stays at, None where none was the last word.
 
     Whoever goes back does not want the next training to undo it: new models wait until somebody
     lets a newer one trade.
     """
     last = Activation.objects.filter(slot=slot).select_related("model").order_by("-at").first()
-    return last if last is not None and last.reason.startswith(ROLLBACK) else None
+    return last if last is not None and last.kind in Activation.LOCKING else None
 
 
 def prune(slot: str, *, dry_run: bool = False) -> list[Path]:

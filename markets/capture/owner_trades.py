@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import transaction
 
 from markets import store
-from markets.capture import token_refresh
+from markets.capture import own_executions, token_refresh
 from markets.domain.calendar import Calendar
 from markets.imports.bars import BadFile
 from markets.imports.tradebook import AS_DOWNLOADED, BookedTrade, Key, TradeBook
@@ -38,7 +38,6 @@ from tradingsite.bulk import Counts
 from tradingsite.errors import Degraded, Retry
 from tradingsite.models import JobRun
 from tradingsite.scheduling.jobs import Skipped
-from tradingsite.signals import executions_named
 
 MARKET = "nifty"
 JOB = "trade-fetcher"
@@ -228,8 +227,7 @@ def _of_bots(name: str, market: str, trades: Sequence[BookedTrade]) -> set[str]:
         for trade in trades
         for zeros in range(1, MOST_ZEROS + 1)
     }
-    answers = executions_named.send(sender=None, market=market, trade_ids=asked | stripped.keys())
-    found = {trade_id for _, answer in answers for trade_id in answer or ()}
+    found = own_executions.get().among(market, asked | stripped.keys())
     for trade_id in found - asked:
         trade, zeros = stripped[trade_id]
         raise _stripped(name, trade, zeros)

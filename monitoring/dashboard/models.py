@@ -156,7 +156,7 @@ def _switched(request: HttpRequest, slot: Slot, number: int) -> HttpResponse:
     reason = confirm.reason(request)
     by = request.user.get_username()
     try:
-        done = modelstore.rollback(slot.slug, by, number, reason)
+        done = modelstore.choose(slot.slug, number, by, reason)
     except Degraded as error:
         messages.add_message(request, messages.ERROR, f"{error}. Nothing was changed.", FAIL)
     else:
@@ -178,6 +178,6 @@ def _frame(slot: Slot) -> dict[str, Any]:
         "slots": list(SLOTS.values()),
         "policy": recipes.policy_of(slot.slug),
         "recipe": recipes.approved(slot.slug),
-        "held": modelstore.held(slot.slug),
+        "lock": modelstore.rollback_lock(slot.slug),
         "now": clock.market(),
     }

@@ -141,7 +141,7 @@ def _go_back() -> dict[str, float]:
     old = modelstore.get(SLOT, 1)
     shutil.rmtree(modelstore.folder(old))  # PROD has it no longer
     began = time.perf_counter()
-    modelstore.rollback(SLOT, "bench", 1)
+    modelstore.choose(SLOT, 1, "bench")
     found = running.current(slot)
     assert found is not None and found.version_id == old.pk
     return {"rollback_s": time.perf_counter() - began}

@@ -10,7 +10,7 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.bundle import seal
 from bots.modelstore.keys import generate_keys, load_private_key
 from bots.modelstore.manifest import Golden, Normalisation, Span
-from bots.modelstore.models import ModelVersion
+from bots.modelstore.models import Activation, ModelVersion
 from markets.domain.features import schema_for
 from tests.bots.modelstore.bundles import (
     HEAD_WEIGHT,
@@ -20,6 +20,8 @@ from tests.bots.modelstore.bundles import (
     write_graphs,
 )
 from tradingsite.registry import Slot
+
+REFIT = Activation.Kind.REFIT
 
 
 def activate_model(
@@ -47,7 +49,7 @@ def activate_model(
     )
     sealed = seal(folder, manifest, load_private_key(private))
     version = modelstore.add(folder, sealed, 1)
-    modelstore.activate(version, "a test", "newest")
+    modelstore.switch(version, REFIT, "a test", "newest")
     return version
 
 

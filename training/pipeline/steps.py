@@ -20,7 +20,7 @@ from bots.modelstore import bundle
 from bots.modelstore import services as modelstore
 from bots.modelstore.keys import generate_keys, load_private_key
 from bots.modelstore.manifest import Manifest, from_bytes, to_bytes
-from bots.modelstore.models import ModelVersion
+from bots.modelstore.models import Activation, ModelVersion
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded
 from tradingsite.machines import transfer
@@ -159,9 +159,9 @@ def verify_and_activate(run: TrainingRun) -> str:
             version = modelstore.add(incoming, manifest, run.pk)
             may_trade, why = _activation_decision(run.slot, manifest)
             if may_trade:
-                modelstore.activate(version, f"training run {run.pk}", why)
+                modelstore.switch(version, Activation.Kind.REFIT, f"training run {run.pk}", why)
             else:
-                modelstore.hold_back(version, why)
+                modelstore.hold(version, why)
             leases.write(run, model_number=version.number)
             run.model_number = version.number
     version = modelstore.get(run.slot, run.model_number or 0)
@@ -229,7 +229,7 @@ def _masked_features(manifest: Manifest) -> str:
 
 def _activation_decision(slot: str, manifest: Manifest) -> tuple[bool, str]:
     """Return whether a verified model may trade by its slot's policy, and why."""
-    found, back = manifest.gate, modelstore.held(slot)
+    found, back = manifest.gate, modelstore.rollback_lock(slot)
     if back is not None:
         at = back.market_at
         return False, (
@@ -256,7 +256,7 @@ def _notify_waiting(version: ModelVersion) -> str:
         made_of = _last_bar(champion)
         age = clock.market() - made_of
         trades = f"{champion} keeps trading; it was made of bars to {made_of:%d %b %Y}."
-        if modelstore.held(version.slot) is not None:
+        if modelstore.rollback_lock(version.slot) is not None:
             severity = "info"  # a person wanted it so, and knows
         elif age.days > settings.CHAMPION_MAX_AGE_DAYS:
             severity = "critical"

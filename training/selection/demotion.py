@@ -85,7 +85,7 @@ def review_slot(slot: str) -> str:
     if not reason:
         return f"{version} {live.net_return:+.2%} over {live.bars} bars"
     try:
-        done = modelstore.rollback(slot, BY, reason=reason)
+        done = modelstore.roll_back(slot, BY, reason, Activation.Kind.DEMOTION)
     except Degraded as error:
         _notify(slot, f"{version} does badly ({reason}), and there is no way back: {error}.")
         return f"{version} is too bad, and there is no other"

@@ -125,7 +125,7 @@ class Command(BaseCommand):
             return
         if not options["yes"] and input(f"Switch {step}? Type yes: ").strip() != "yes":
             raise CommandError("nothing was changed")
-        modelstore.rollback(slot, "manage.py models", target.number, options["because"])
+        modelstore.choose(slot, target.number, "manage.py models", options["because"])
         self.stdout.write(f"{step}; the position stays, the bot decides with it at its next bar.")
 
 

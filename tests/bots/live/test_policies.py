@@ -16,13 +16,14 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.bundle import HEAD
 from bots.modelstore.keys import generate_keys, load_private_key
 from bots.modelstore.manifest import Golden, Manifest, Normalisation
-from bots.modelstore.models import ModelVersion
+from bots.modelstore.models import Activation, ModelVersion
 from markets.domain import features
 from markets.domain.features import schema_for
 from tests.bots.modelstore import bundles
 from tradingsite.models import Notice
 from tradingsite.registry import BOTS, SLOTS
 
+REFIT = Activation.Kind.REFIT
 pytestmark = pytest.mark.django_db
 SLOT = SLOTS["btc-1h"]
 
@@ -67,7 +68,7 @@ def install(key: Ed25519PrivateKey, folder: Path, seed: int, limit_lots: int = 4
         key,
     )
     version = modelstore.add(made, manifest, 1)
-    modelstore.activate(version, "a test", "")
+    modelstore.switch(version, REFIT, "a test")
     return version
 
 

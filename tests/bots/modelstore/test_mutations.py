@@ -11,7 +11,7 @@ from bots.modelstore import bundle
 from bots.modelstore import services as modelstore
 from bots.modelstore.bundle import seal
 from bots.modelstore.keys import generate_keys, load_private_key
-from bots.modelstore.models import ModelVersion
+from bots.modelstore.models import Activation, ModelVersion
 from markets.domain.features import schema_for
 from tests.bots.modelstore.bundles import (
     ENCODER_WEIGHT,
@@ -25,6 +25,7 @@ from tests.bots.modelstore.bundles import (
 from tests.bots.modelstore.mutations import corpus
 from tradingsite.registry import BOTS, SLOTS
 
+REFIT = Activation.Kind.REFIT
 pytestmark = pytest.mark.django_db
 
 SLOT = SLOTS["nifty-1h"]
@@ -40,7 +41,7 @@ class Store:
         self.good = self.make("good", trial_count=2)
         self.other = self.make_other()
         self.champion = self.add(self.make("first"))
-        modelstore.activate(self.champion, "a test", "newest")
+        modelstore.switch(self.champion, REFIT, "a test", "newest")
 
     def make(self, name: str, **changes: Any) -> Path:
         place = self.folder / name
@@ -106,7 +107,7 @@ def test_none_trades_that_was_spoilt_where_it_lay(store: Store) -> None:
     before = running.current(SLOT)
     assert before is not None and before.version_id == store.champion.pk
     second = store.add(store.good)
-    modelstore.activate(second, "a test", "newest")
+    modelstore.switch(second, REFIT, "a test", "newest")
     place = modelstore.folder(second)
     wrong = []
     for name, spoil in corpus(store.other):

@@ -19,6 +19,7 @@ from markets.domain.features import schema_for
 from tests.bots.modelstore.bundles import make_bundle
 from tradingsite.errors import Degraded
 
+REFIT = Activation.Kind.REFIT
 pytestmark = pytest.mark.django_db
 
 SLOT = "nifty-1h"
@@ -64,8 +65,8 @@ def test_a_version_is_added_without_trading(add: Any) -> None:
 
 def test_activating_retires_the_one_before(add: Any) -> None:
     first, second = add(1), add(2)
-    modelstore.activate(first, "run 1", "newest")
-    modelstore.activate(second, "run 2", "newest")
+    modelstore.switch(first, REFIT, "run 1", "newest")
+    modelstore.switch(second, REFIT, "run 2", "newest")
     assert states() == [State.RETIRED, State.ACTIVE]
     assert modelstore.active(SLOT) == second
     switches = Activation.objects.filter(slot=SLOT).order_by("at")
@@ -77,20 +78,20 @@ def test_activating_retires_the_one_before(add: Any) -> None:
 
 def test_a_version_whose_files_changed_is_not_activated(add: Any) -> None:
     first, second = add(1), add(2)
-    modelstore.activate(first, "run 1", "newest")
+    modelstore.switch(first, REFIT, "run 1", "newest")
     head = modelstore.folder(second) / bundle.HEAD
     body = bytearray(head.read_bytes())
     body[-1] ^= 1
     head.write_bytes(body)
     with pytest.raises(bundle.BundleRejected, match=r"head.onnx: its sha256 is not the one"):
-        modelstore.activate(second, "run 2", "newest")
+        modelstore.switch(second, REFIT, "run 2", "newest")
     assert modelstore.active(SLOT) == first
     assert states() == [State.ACTIVE, State.VERIFIED]
 
 
 def test_a_version_of_other_features_is_not_activated(add: Any) -> None:
     with pytest.raises(bundle.BundleRejected, match="the features have changed since"):
-        modelstore.activate(add(schema_hash="0" * 64), "run 1", "newest")
+        modelstore.switch(add(schema_hash="0" * 64), REFIT, "run 1", "newest")
 
 
 def test_without_keys_nothing_is_trusted(add: Any) -> None:
@@ -98,14 +99,14 @@ def test_without_keys_nothing_is_trusted(add: Any) -> None:
     for path in modelstore.keys_folder().glob("*.pub"):
         path.unlink()
     with pytest.raises(bundle.BundleRejected, match=r"no signature can be checked: .* no public"):
-        modelstore.activate(version, "run 1", "newest")
+        modelstore.switch(version, REFIT, "run 1", "newest")
 
 
 def test_rollback_goes_to_the_version_before(add: Any) -> None:
     first, second = add(1), add(2)
-    modelstore.activate(first, "run 1", "newest")
-    modelstore.activate(second, "run 2", "newest")
-    switch = modelstore.rollback(SLOT, "the owner")
+    modelstore.switch(first, REFIT, "run 1", "newest")
+    modelstore.switch(second, REFIT, "run 2", "newest")
+    switch = modelstore.roll_back(SLOT, "the owner")
     assert switch.model == first and switch.by == "the owner" and switch.reason == "rollback"
     assert modelstore.active(SLOT) == first
     assert states() == [State.ACTIVE, State.RETIRED]
@@ -113,55 +114,55 @@ def test_rollback_goes_to_the_version_before(add: Any) -> None:
 
 def test_a_second_rollback_does_not_return_to_the_model_it_left(add: Any) -> None:
     for run in (1, 2):
-        modelstore.activate(add(run), f"run {run}", "newest")
-    modelstore.rollback(SLOT, "the owner")
+        modelstore.switch(add(run), REFIT, f"run {run}", "newest")
+    modelstore.roll_back(SLOT, "the owner")
     with pytest.raises(Degraded, match="nifty-1h has no earlier version on this machine"):
-        modelstore.rollback(SLOT, "the owner")
+        modelstore.roll_back(SLOT, "the owner")
     assert states() == [State.ACTIVE, State.RETIRED]
 
 
 def test_after_a_rollback_the_next_model_rolls_back_to_the_good_one(add: Any) -> None:
     for run in (1, 2):
-        modelstore.activate(add(run), f"run {run}", "newest")
-    modelstore.rollback(SLOT, "the owner")
-    modelstore.activate(add(3), "run 3", "newest")
+        modelstore.switch(add(run), REFIT, f"run {run}", "newest")
+    modelstore.roll_back(SLOT, "the owner")
+    modelstore.switch(add(3), REFIT, "run 3", "newest")
     modelstore.prune(SLOT)
-    assert modelstore.rollback(SLOT, "the owner").model.number == 1
+    assert modelstore.roll_back(SLOT, "the owner").model.number == 1
 
 
 def test_rollback_without_an_earlier_version_says_so(add: Any) -> None:
     with pytest.raises(Degraded, match=r"no earlier version .* older ones are in PC's archive"):
-        modelstore.rollback(SLOT, "the owner")
-    modelstore.activate(add(), "run 1", "newest")
+        modelstore.roll_back(SLOT, "the owner")
+    modelstore.switch(add(), REFIT, "run 1", "newest")
     with pytest.raises(Degraded, match=r"no earlier version"):
-        modelstore.rollback(SLOT, "the owner")
+        modelstore.roll_back(SLOT, "the owner")
     assert states() == [State.ACTIVE]
 
 
 def test_rollback_needs_the_files_to_be_there(add: Any) -> None:
     first = add(1)
-    modelstore.activate(first, "run 1", "newest")
-    modelstore.activate(add(2), "run 2", "newest")
+    modelstore.switch(first, REFIT, "run 1", "newest")
+    modelstore.switch(add(2), REFIT, "run 2", "newest")
     modelstore.folder(first).rename(modelstore.models_folder() / "elsewhere")
     with pytest.raises(Degraded, match=r"no earlier version on this machine"):
-        modelstore.rollback(SLOT, "the owner")
+        modelstore.roll_back(SLOT, "the owner")
 
 
 def test_pruning_keeps_the_active_and_the_previous_version(add: Any) -> None:
     versions = [add(run) for run in (1, 2, 3, 4)]
     for version in versions:
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     folders = [modelstore.folder(version) for version in versions]
     assert modelstore.prune(SLOT, dry_run=True) == folders[:2]
     assert all(folder.is_dir() for folder in folders)
     assert modelstore.prune(SLOT) == folders[:2]
     assert [folder.is_dir() for folder in folders] == [False, False, True, True]
     assert modelstore.prune(SLOT) == []
-    assert modelstore.rollback(SLOT, "the owner").model == versions[2]
+    assert modelstore.roll_back(SLOT, "the owner").model == versions[2]
 
 
 def test_pruning_leaves_other_slots_alone(add: Any) -> None:
-    modelstore.activate(add(1), "run 1", "newest")
+    modelstore.switch(add(1), REFIT, "run 1", "newest")
     other = modelstore.models_folder() / "nifty-15m" / "v1"
     other.mkdir(parents=True)
     assert modelstore.prune(SLOT) == []
@@ -188,7 +189,7 @@ def models(*arguments: str) -> str:
 def test_the_command_shows_and_rolls_back(add: Any) -> None:
     assert f"{SLOT}: no model, holds flat" in models()
     for run_id in (1, 2):
-        modelstore.activate(add(run_id), "test", "")
+        modelstore.switch(add(run_id), REFIT, "test")
     assert f"{SLOT} v2: learned up to" in models()
     listed = models("list", SLOT)
     assert "v2" in listed and "v1" in listed and "1 time" in listed and "here" in listed
@@ -204,15 +205,15 @@ def test_the_command_shows_and_rolls_back(add: Any) -> None:
 def test_files_of_another_version_are_refused_by_every_door(add: Any, archived: Any) -> None:
     first, second = add(11), add(12, trial_count=9)
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     right = archived(second)
     shutil.copytree(modelstore.folder(first), modelstore.folder(second))
     wrong = f"does not hold {SLOT} v2"
     with pytest.raises(CommandError, match=wrong):
         models("verify", SLOT)
-    modelstore.rollback(SLOT, "the owner")
+    modelstore.roll_back(SLOT, "the owner")
     with pytest.raises(bundle.BundleRejected, match=wrong):
-        modelstore.activate(second, "the owner", "")
+        modelstore.switch(second, REFIT, "the owner")
     assert modelstore.active(SLOT) == first
     with pytest.raises(CommandError, match=wrong):
         models("activate", SLOT, "2", "--yes")
@@ -242,7 +243,7 @@ def archived(tmp_path: Path, settings: Any) -> Any:
 def test_an_old_version_is_fetched_from_the_archive_and_trades(add: Any, archived: Any) -> None:
     versions = [add(run) for run in (11, 12, 13)]
     for version in versions:
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     archived(versions[0])
     assert "on PC" in models("list", SLOT)
     assert "fetched from PC's archive" in models("rollback", SLOT, "1", "--dry-run")
@@ -258,7 +259,7 @@ def test_an_old_version_is_fetched_from_the_archive_and_trades(add: Any, archive
 def test_a_version_that_nobody_has_keeps_the_one_that_trades(add: Any, archived: Any) -> None:
     first, second = add(11), add(12)
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     shutil.rmtree(archived(first))
     with pytest.raises(CommandError, match="is PC awake"):
         models("rollback", SLOT, "1", "--yes")
@@ -270,7 +271,7 @@ def test_a_version_that_nobody_has_keeps_the_one_that_trades(add: Any, archived:
 def test_what_the_archive_has_must_be_what_was_verified(add: Any, archived: Any) -> None:
     first, second = add(11), add(12, trial_count=9)
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     place = archived(first)
     body = bytearray((place / bundle.HEAD).read_bytes())
     body[10] ^= 1
@@ -287,7 +288,7 @@ def test_what_the_archive_has_must_be_what_was_verified(add: Any, archived: Any)
 
 
 def test_a_switch_that_makes_no_sense_is_refused(add: Any) -> None:
-    modelstore.activate(add(1), "run 1", "newest")
+    modelstore.switch(add(1), REFIT, "run 1", "newest")
     for arguments, said in (
         (("activate",), "name the slot"),
         (("activate", SLOT), "name the version"),

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bots.models import Fill, Order
-from markets.capture import owner_trades
+from markets.capture import own_executions, owner_trades
 from markets.imports.tradebook import TradeBook, parse
 from markets.models import Bar, CameBy, OwnerOrder, OwnerTrade, Source
 from markets.simulator import history
@@ -27,7 +27,7 @@ from tests.markets.imports.tradebooks import DERIVATIVES, SHARE, SHARES, line, w
 from tests.markets.simulator.broker import ist, shared_world
 from tests.markets.venues.kite.desk import KiteDesk, kite_desk
 from tradingsite.clock import IST
-from tradingsite.signals import executions_named, market_replaced
+from tradingsite.signals import market_replaced
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
@@ -155,16 +155,18 @@ def test_ids_without_their_zeros_are_refused_where_they_are_known_with_them(path
 def test_an_execution_of_a_bots_is_known_without_its_zeros(path: Path) -> None:
     asked = []
 
-    def named(market: str, trade_ids: set[str], **_: Any) -> set[str]:
-        asked.append(market)
-        return trade_ids & {"kite-260601-NFO-0010000001"}
+    class Ledger:
+        def among(self, market: str, trade_ids: Collection[str]) -> set[str]:
+            asked.append(market)
+            return set(trade_ids) & {"kite-260601-NFO-0010000001"}
 
-    executions_named.connect(named)
+    before = own_executions.provide(Ledger())
+    assert before is not None  # the bots' app has filled it
     try:
         with pytest.raises(CommandError, match="is known as 0010000001: Excel has taken zeros off"):
             importtrades(write(path, line()))
     finally:
-        executions_named.disconnect(named)
+        own_executions.provide(before)
     assert asked == ["nifty"] and not stored()
 
 

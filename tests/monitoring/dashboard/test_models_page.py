@@ -18,6 +18,7 @@ from bots.modelstore.models import Activation, ModelVersion
 from markets.domain.features import schema_for
 from tests.bots.modelstore.bundles import make_bundle
 
+REFIT = Activation.Kind.REFIT
 pytestmark = pytest.mark.django_db(databases=["default", "nifty"])
 
 SLOT = "nifty-1h"
@@ -75,8 +76,8 @@ def test_every_version_is_shown_with_its_result_and_where_it_is(
 ) -> None:
     first, second, third = (store.add(run) for run in (11, 12, 13))
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
-    modelstore.hold_back(third, "worse than its recipe ever was")
+        modelstore.switch(version, REFIT, "a run", "newest")
+    modelstore.hold(third, "worse than its recipe ever was")
     store.to_archive(first)
     text = words(staff.get(f"/models/{SLOT}/"))
     assert "NIFTY 1h" in text and "the newest verified model trades" in text
@@ -95,7 +96,7 @@ def test_a_slot_without_models_says_how_to_get_one(staff: Client, store: Store) 
 def test_a_person_goes_back_to_a_version_of_the_archive(staff: Client, store: Store) -> None:
     first, second = store.add(11), store.add(12)
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     store.to_archive(first)
     asked = words(staff.get(f"/models/{SLOT}/1/"))
     assert "let v1 trade?" in asked and "fetched from PC and verified first" in asked
@@ -107,14 +108,14 @@ def test_a_person_goes_back_to_a_version_of_the_archive(staff: Client, store: St
     assert modelstore.active(SLOT) == first
     done = Activation.objects.filter(slot=SLOT).first()
     assert done is not None
-    assert (done.by, done.reason) == ("owner", "rollback: it lost too much")
+    assert (done.by, done.kind, done.reason) == ("owner", "rollback", "it lost too much")
     assert "v1 trades from the bot's next bar on" in words(staff.get(f"/models/{SLOT}/"))
 
 
 def test_without_the_password_or_a_reason_nothing_changes(staff: Client, store: Store) -> None:
     first, second = store.add(11), store.add(12)
     for version in (first, second):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     said = switch(staff, 1, reason="  ")
     assert said.status_code == 400 and "Say why" in words(said)
     for _ in range(4):
@@ -129,7 +130,7 @@ def test_without_the_password_or_a_reason_nothing_changes(staff: Client, store: 
 
 def test_only_who_may_switches_and_only_with_a_token(store: Store, client: Client) -> None:
     for run in (11, 12):
-        modelstore.activate(store.add(run), "a run", "newest")
+        modelstore.switch(store.add(run), REFIT, "a run", "newest")
     assert client.get(f"/models/{SLOT}/").status_code == 200  # a simulated desk may be looked at
     assert "/login/" in client.get(f"/models/{SLOT}/1/")["Location"]
     assert "/login/" in switch(client, 1)["Location"]
@@ -147,7 +148,7 @@ def test_only_who_may_switches_and_only_with_a_token(store: Store, client: Clien
 def test_a_version_that_rotted_or_is_gone_is_not_switched_to(staff: Client, store: Store) -> None:
     first, second, third = (store.add(run) for run in (11, 12, 13))
     for version in (first, second, third):
-        modelstore.activate(version, "a run", "newest")
+        modelstore.switch(version, REFIT, "a run", "newest")
     head = modelstore.folder(first) / bundle.HEAD
     head.write_bytes(head.read_bytes()[:-1] + b"\0")
     switch(staff, 1)

@@ -12,7 +12,7 @@ from celery import current_app
 from django.conf import settings
 from django.core.management import call_command
 
-from bots.execution import clearance, ledger
+from bots.execution import clearance, doctor_port, ledger
 from bots.models import Discrepancy, Position
 from bots.modelstore import services as modelstore
 from bots.modelstore.keys import generate_keys, load_private_key
@@ -23,6 +23,7 @@ from tests.histories import seed_days
 from tests.monitoring import desks
 from tradingsite import clock, owner_limits
 from tradingsite.models import Heartbeat, Notice
+from tradingsite.ports import NotProvided
 from tradingsite.registry import BOTS
 from tradingsite.supervision.heartbeat import Beat
 from tradingsite.supervision.services import wanted
@@ -105,6 +106,17 @@ def test_a_live_bot_waits_while_flat_only_reduces_while_it_holds_and_asks_again(
     assert Notice.objects.get(key="unfit:btc").resolved_at is not None
 
 
+def test_without_a_doctor_no_live_bot_begins(
+    settings: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MODE = "live"  # type: ignore[attr-defined]
+    monkeypatch.setattr(doctor_port._PORT, "_provided", None)
+    leave = clearance.Clearance(BOTS["btc"])
+    for _ in range(2):
+        with pytest.raises(NotProvided, match="doctor"):
+            leave.may_work(Beat("btc-bot"))
+
+
 def test_a_queue_that_is_away_stops_no_bot(settings: pytest.FixtureRequest) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"  # type: ignore[attr-defined]
     found = finding("queue")
@@ -184,7 +196,7 @@ def test_a_running_desk_is_asked_for_its_services_clock_and_queues(
     for service in wanted(settings.MODE, settings.MACHINE):
         Beat(service.name).beat("running")
     set_market(ist("2026-06-01 10:00"), 48.0)
-    assert finding("services").says == "all 13 report"
+    assert finding("services").says == "all 14 report"
     assert finding("market's clock").says == "Mon 01 Jun 10:00 IST, 48x"
     assert finding("queues").level == "ok"
     Beat("worker").beat("stopped")

@@ -286,7 +286,7 @@ def test_what_trades_is_pushed_and_a_push_that_fails_costs_nothing(
 def test_a_rollback_stays_until_a_newer_model_is_let_trade(desk: Path) -> None:
     for _ in range(2):
         pipeline_runs.run_in_place(make_run())
-    modelstore.rollback(SLOT.slug, "the owner", reason="it lost too much")
+    modelstore.roll_back(SLOT.slug, "the owner", "it lost too much")
     run = pipeline_runs.run_in_place(make_run())
     assert run.state == State.DONE
     first = modelstore.active(SLOT.slug)
@@ -294,8 +294,8 @@ def test_a_rollback_stays_until_a_newer_model_is_let_trade(desk: Path) -> None:
     waiting = modelstore.challenger(SLOT.slug)
     assert waiting is not None and waiting.number == 3
     assert "the owner went back to v1" in waiting.reason
-    modelstore.rollback(SLOT.slug, "the owner", 3, "try again")
-    assert modelstore.held(SLOT.slug) is None
+    modelstore.choose(SLOT.slug, 3, "the owner", "try again")
+    assert modelstore.rollback_lock(SLOT.slug) is None
     pipeline_runs.run_in_place(make_run())
     now = modelstore.active(SLOT.slug)
     assert now is not None and now.number == 4

@@ -53,7 +53,7 @@ def versions(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[ModelVersio
     settings.DEMOTE_SLOTS = SLOT.slug
     monkeypatch.setattr(recipes, "range_of", lambda recipe: ALLOWED)
     monkeypatch.setattr(modelstore, "verify_version", lambda version: None)
-    monkeypatch.setattr(modelstore, "bring_back", lambda version: None)
+    monkeypatch.setattr(modelstore, "restore_files", lambda version: None)
     monkeypatch.setattr(modelstore, "previous", lambda slot: made[0])
     made += [
         ModelVersion.objects.create(
@@ -115,7 +115,7 @@ def test_a_bad_one_goes_back_and_says_so(versions: list[ModelVersion]) -> None:
     run = JobRun.objects.get()
     assert run.state == "done" and "btc-4h v2 went back to v1" in run.detail
     assert modelstore.active(SLOT.slug) == versions[0]
-    switch = modelstore.held(SLOT.slug)
+    switch = modelstore.rollback_lock(SLOT.slug)
     assert switch is not None and switch.by == "automatic demotion"
     assert "-12.50% over 30 live bars" in switch.reason
     notice = Notice.objects.get(key=f"demotion:{SLOT.slug}")
