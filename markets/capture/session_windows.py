@@ -12,11 +12,12 @@ from markets.domain.calendar import Session
 from tradingsite import clock
 from tradingsite.models import JobRun
 from tradingsite.scheduling.jobs import NotWanted, Skipped
+from tradingsite.scheduling.schedules import ALL
+from tradingsite.scheduling.windows import Window
 
 MARKET = "nifty"
 # All these jobs fire at this time of every day, so it is the one firing that says "no session".
 SAYS_SO_AT = dt.time(9, 15)
-COLLECTOR_BEFORE_OPEN = dt.timedelta(minutes=5)
 STRADDLE_START = "straddle-start"
 
 
@@ -29,28 +30,24 @@ def on_trading_days(at: dt.datetime) -> None:
 
 def collecting(at: dt.datetime) -> None:
     """Want the minutes from shortly before the open to the close."""
-    session = _session(at)
-    if not session.opens_at - COLLECTOR_BEFORE_OPEN.seconds <= at.timestamp() <= session.closes_at:
-        raise NotWanted
+    _require("options-collector", at)
 
 
 def trading(at: dt.datetime) -> None:
     """Want the minutes from the open to the close."""
-    session = _session(at)
-    if not session.opens_at <= at.timestamp() <= session.closes_at:
-        raise NotWanted
+    _require("trade-fetcher", at)
 
 
 def opening(at: dt.datetime) -> None:
     """Want the first firing inside the session that is heard, whenever the session opens."""
-    session, now = _session(at), at.timestamp()
-    if session.opens_at <= now < session.closes_at:
+    session = _session(at)
+    if _window(STRADDLE_START).covers(at.timestamp(), session.opens_at, session.closes_at):
         opened = clock.from_seconds(session.opens_at)
         begun = JobRun.objects.filter(job=STRADDLE_START, state="done", scheduled_for__gte=opened)
         if begun.filter(scheduled_for__lt=at).exists():
             raise NotWanted
         return
-    if at.astimezone(clock.IST).time() != SAYS_SO_AT or now >= session.opens_at:
+    if at.astimezone(clock.IST).time() != SAYS_SO_AT or at.timestamp() >= session.opens_at:
         raise NotWanted
     opens = clock.from_seconds(session.opens_at).astimezone(clock.IST)
     raise Skipped(f"the session of {opens:%d %b %Y} opens at {opens:%H:%M} IST")
@@ -58,8 +55,21 @@ def opening(at: dt.datetime) -> None:
 
 def closing(at: dt.datetime) -> None:
     """Want the very instant of the close."""
-    if at.timestamp() != _session(at).closes_at:
+    _require("straddle-stop", at)
+
+
+def _require(job: str, at: dt.datetime) -> None:
+    """Raise NotWanted for a firing outside its job's window of the day's session."""
+    session = _session(at)
+    if not _window(job).covers(at.timestamp(), session.opens_at, session.closes_at):
         raise NotWanted
+
+
+def _window(job: str) -> Window:
+    window = ALL[job].window
+    if window is None:
+        raise LookupError(f"the job {job} has no window of the session")
+    return window
 
 
 def _session(at: dt.datetime) -> Session:

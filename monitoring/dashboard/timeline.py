@@ -6,7 +6,6 @@ Few firings a day are drawn one by one; those of every few minutes are one band 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -114,10 +113,6 @@ class Rail:
     unbuilt: int
 
 
-ONCE_A_SESSION = ("at the open", "at the close")
-"""How a job's time reads that looks for an end of the session every few minutes."""
-
-
 def firing_minutes(job: Job) -> list[int]:
     """Return the minutes of the day at which a job fires, from its crontab fields."""
     minutes, hours = _expanded(job.minute, 60), _expanded(job.hour, 24)
@@ -126,7 +121,8 @@ def firing_minutes(job: Job) -> list[int]:
 
 def is_band(job: Job) -> bool:
     """Return whether a job fires too often to be drawn firing by firing."""
-    return job.when not in ONCE_A_SESSION and len(firing_minutes(job)) > MOST_TICKS
+    is_once = job.window is not None and job.window.is_once
+    return not is_once and len(firing_minutes(job)) > MOST_TICKS
 
 
 def build(
@@ -198,19 +194,17 @@ def _hours() -> list[Hour]:
 
 def _planned_minutes(job: Job, session: Session | None) -> list[int]:
     minutes = firing_minutes(job)
-    if "the close" not in job.when and job.when not in ONCE_A_SESSION:
+    if job.window is None:
         return minutes
-    # A crontab cannot know the session's times; the job's body asks the calendar, and so do we.
     if session is None:
         return []
-    close = _minute_of_day(clock.from_seconds(session.closes_at))
-    if job.when == "at the close":
-        return [close]
-    if job.when == "at the open":
-        return [_minute_of_day(clock.from_seconds(session.opens_at))]
-    begins = re.search(r"(\d\d):(\d\d) to the close", job.when)
-    start = int(begins[1]) * 60 + int(begins[2]) if begins else 0
-    return [minute for minute in minutes if start <= minute <= close]
+    first, last = (
+        _minute_of_day(clock.from_seconds(at))
+        for at in job.window.bounds(session.opens_at, session.closes_at)
+    )
+    if job.window.is_once:
+        return [first]
+    return [minute for minute in minutes if first <= minute <= last]
 
 
 def _ticks(

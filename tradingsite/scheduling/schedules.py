@@ -7,6 +7,8 @@ job that follows the session says so and its body asks the calendar first.
 
 from dataclasses import dataclass
 
+from tradingsite.scheduling.windows import Part, Window, crontab_words
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -14,13 +16,16 @@ class Job:
 
     name: str
     title: str
-    when: str
     task: str
     lane: str
     minute: str = "0"
     hour: str = "*"
     day_of_month: str = "*"
     queue: str = "prod"
+    window: Window | None = None
+    """The part of the exchange's session that it belongs to; none where the crontab says all."""
+    says: str = ""
+    """When it fires, in words, where neither crontab nor window tell all of it."""
     expires_seconds: int = 3600
     """Market seconds after which an unstarted message is worth nothing."""
     wanted: str = ""
@@ -28,12 +33,16 @@ class Job:
     not_built: str = ""
     """What is still missing, while the body belongs to a later release; empty once it works."""
 
+    @property
+    def when(self) -> str:
+        """Return when it fires, in words for people."""
+        return self.says or str(self.window or crontab_words(self.minute, self.hour))
+
 
 JOBS: tuple[Job, ...] = (
     Job(
         "morning-brief",
         "Morning brief",
-        "07:00",
         "monitoring.tasks.morning_brief",
         "Safety",
         hour="7",
@@ -42,7 +51,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "token-refresh",
         "Broker token refresh",
-        "09:00",
         "markets.tasks.refresh_token",
         "Trading",
         hour="9",
@@ -52,7 +60,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "options-collector",
         "Options collector",
-        "each minute, 09:10 to the close",
         "markets.tasks.collect_options",
         "Data",
         minute="*",
@@ -60,21 +67,21 @@ JOBS: tuple[Job, ...] = (
         queue="collect",
         expires_seconds=50,
         wanted="markets.capture.session_windows.collecting",
+        window=Window(before_open_minutes=5),
     ),
     Job(
         "straddle-start",
         "Straddle tracker start",
-        "at the open",
         "markets.tasks.start_straddle",
         "Data",
         minute="*/5",
         hour="9-20",
         wanted="markets.capture.session_windows.opening",
+        window=Window(Part.OPEN),
     ),
     Job(
         "trade-fetcher",
         "Trade fetcher",
-        "each minute, 09:15 to the close",
         "markets.tasks.fetch_trades",
         "Data",
         minute="*",
@@ -82,21 +89,21 @@ JOBS: tuple[Job, ...] = (
         queue="collect",
         expires_seconds=50,
         wanted="markets.capture.session_windows.trading",
+        window=Window(),
     ),
     Job(
         "straddle-stop",
         "Straddle tracker stop",
-        "at the close",
         "markets.tasks.stop_straddle",
         "Data",
         minute="*/5",
         hour="9-20",
         wanted="markets.capture.session_windows.closing",
+        window=Window(Part.CLOSE),
     ),
     Job(
         "personal-signals",
         "Personal signals",
-        "16:00",
         "bots.tasks.personal_signals",
         "Trading",
         hour="16",
@@ -105,7 +112,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "pnl-chart",
         "PnL chart",
-        "16:05",
         "monitoring.tasks.pnl_chart",
         "Trading",
         minute="5",
@@ -115,7 +121,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "nifty-training",
         "NIFTY training",
-        "16:15",
         "training.tasks.train_nifty",
         "Learning",
         minute="15",
@@ -125,7 +130,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "btc-training",
         "BTC training",
-        "every 2 h",
         "training.tasks.train_btc",
         "Learning",
         hour="*/2",
@@ -134,7 +138,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "backups",
         "Backups",
-        "20:30",
         "backups.tasks.back_up",
         "Safety",
         minute="30",
@@ -145,7 +148,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "security-summary",
         "Security summary",
-        "21:00",
         "monitoring.tasks.security_summary",
         "Safety",
         hour="21",
@@ -154,7 +156,6 @@ JOBS: tuple[Job, ...] = (
     Job(
         "security-check",
         "Security check",
-        "every 15 min",
         "monitoring.tasks.security_check",
         "Safety",
         minute="*/15",
@@ -167,18 +168,17 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "bars-collector",
         "Bars collector",
-        "each minute in which a bar is due",
         "markets.tasks.collect_bars",
         "Data",
         minute="*",
         queue="collect",
         expires_seconds=50,
         wanted="markets.capture.bars.job.wanted",
+        says="each minute in which a bar is due",
     ),
     Job(
         "instruments",
         "List of instruments",
-        "09:05, and every five minutes until it is here",
         "markets.tasks.fetch_instruments",
         "Data",
         minute="5-59/5",
@@ -186,11 +186,11 @@ HOUSEKEEPING: tuple[Job, ...] = (
         queue="collect",
         expires_seconds=240,
         wanted="markets.capture.instruments.daily.wanted",
+        says="09:05, and every five minutes until it is here",
     ),
     Job(
         "options-partitions",
         "Option partitions, archive and retention",
-        "05:30",
         "markets.tasks.keep_options",
         "Data",
         minute="30",
@@ -199,7 +199,6 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "straddle-retention",
         "Straddle ticks past their time",
-        "05:40",
         "markets.tasks.prune_straddle",
         "Data",
         minute="40",
@@ -208,7 +207,6 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "calendar-warning",
         "Calendar warning",
-        "08:00",
         "markets.tasks.warn_of_calendar_end",
         "Safety",
         hour="8",
@@ -216,17 +214,16 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "allocator",
         "Monthly allocation",
-        "06:00 on the 1st, or on the first day after it that the desk runs",
         "markets.tasks.allocate",
         "Data",
         hour="6",
         expires_seconds=12 * 3600,
         wanted="markets.allocator.monthly.wanted",
+        says="06:00 on the 1st, or on the first day after it that the desk runs",
     ),
     Job(
         "demotion",
         "Models that do badly go back",
-        "every hour at :40",
         "training.tasks.demote",
         "Learning",
         minute="40",
@@ -236,17 +233,16 @@ HOUSEKEEPING: tuple[Job, ...] = (
     Job(
         "trade-review",
         "Charges and slippage of the day",
-        "00:20, of the day before",
         "bots.tasks.review_trades",
         "Trading",
         minute="20",
         hour="0",
         expires_seconds=1200,
+        says="00:20, of the day before",
     ),
     Job(
         "prune-records",
         "Prune old records",
-        "03:30",
         "monitoring.tasks.prune_records",
         "Safety",
         minute="30",

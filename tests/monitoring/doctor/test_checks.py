@@ -201,7 +201,7 @@ def test_a_running_desk_is_asked_for_its_services_clock_and_queues(
     assert finding("queues").level == "ok"
     Beat("worker").beat("stopped")
     current_app.send_task("no.such.task", queue="collect")
-    assert finding("services").says == "12 report, worker does not"
+    assert finding("services").says == "13 report, worker does not"
     assert finding("queues").says == "1 message in collect and no worker to take them"
     set_market(ist("2026-06-01 10:00"))
     assert finding("market's clock").says.startswith("stands still at Mon 01 Jun")
