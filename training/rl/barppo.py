@@ -21,52 +21,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from bots.decision.observation import WINDOW, Float32Array
-from training.nets import Encoder
-from training.nets.extractor import BarExtractor
 from training.nets.head import Head
+from training.rl.bar_model import BarModel
 from training.rl.checkpoints import Checkpoint
-from training.rl.env import BatchEnv
 from training.rl.forecasting import HORIZONS, Forecaster, forecast_targets
-from training.rl.hyperparameters import Hyperparameters
 from training.rl.kl_anchor import KlAnchor
+from training.rl.ppo_loss import MEASURES, ppo_loss
 from training.rl.progress import Progress, Reporter, TrainingDiverged
-from training.rl.rollout import EmbeddingCache, Rollout
+from training.rl.training_state import training_identity
 
 __all__ = ["BarPPO", "Progress", "TrainingDiverged"]
 
 # Healthy updates stay below 0.1; beyond this the policy has left the data it was scored on.
 MAX_KL = 5.0
-_ADAM_EPSILON = 1e-5
-_MEASURES = (
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "approx_kl",
-    "clip_fraction",
-    "gradient_norm",
-)
+_MEASURES = (*MEASURES, "gradient_norm")
 
 
-class _NoBuffer(RolloutBuffer):
-    """Stand in for stable-baselines3's numpy buffer, which BarPPO does not use."""
-
-    def reset(self) -> None:
-        """Allocate nothing."""
-
-
-class BarPPO(PPO):
+class BarPPO(BarModel):
     """Train one policy on one span of bars.
 
     features are the rows (T, F) that the environment's bars number. The normalisation is fitted on
@@ -74,90 +52,6 @@ class BarPPO(PPO):
     same seed on one CPU thread gives the same weights bit for bit; other thread counts, machines
     and CUDA give close ones.
     """
-
-    def __init__(
-        self,
-        env: BatchEnv,
-        features: Float32Array,
-        hyperparameters: Hyperparameters | None = None,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        settings = hyperparameters or Hyperparameters()
-        _require_fit(env, features, settings)
-        super().__init__(
-            MultiInputActorCriticPolicy,
-            env,
-            learning_rate=settings.learning_rate_at,
-            n_steps=settings.rollout_steps,
-            batch_size=settings.batch_size,
-            n_epochs=settings.epochs,
-            gamma=settings.gamma,
-            gae_lambda=settings.gae_lambda,
-            clip_range=settings.clip,
-            ent_coef=settings.entropy_weight,
-            vf_coef=settings.value_weight,
-            max_grad_norm=settings.max_gradient_norm,
-            rollout_buffer_class=_NoBuffer,
-            policy_kwargs={
-                "features_extractor_class": BarExtractor,
-                "features_extractor_kwargs": {
-                    "network": settings.network,
-                    "features": features.shape[1],
-                    "window": settings.window,
-                    "hidden": settings.hidden,
-                },
-                "net_arch": [],
-                "optimizer_kwargs": {"eps": _ADAM_EPSILON},
-            },
-            seed=seed,
-            device=device,
-        )
-        self.hyperparameters = settings
-        self.stopped_early = False
-        self.batch_env = env
-        extractor = self.extractor
-        extractor.encoder.fit_normalisation(features[env.episodes.start : env.episodes.stop])
-        extractor.attach(features)
-        self.features = features
-        self.rollout = Rollout(
-            settings.rollout_steps, env.num_envs, extractor.account_size, self.device
-        )
-        self.codes = EmbeddingCache(
-            extractor.encode_distinct, len(features), settings.hidden, self.device
-        )
-        # Its own stream: what else draws from torch's global one must not change a training.
-        self.random = torch.Generator(self.device).manual_seed(seed)
-        self._checkpoint: Checkpoint | None = None
-        self._reporter = Reporter()
-        # Until an encoder that is to be frozen has learned, its codes are not to be kept.
-        self._is_frozen = False
-        self._has_forecast = False
-        self.anchor: KlAnchor | None = None
-
-    @property
-    def extractor(self) -> BarExtractor:
-        """Return the policy's extractor: encoder, mixing network, features."""
-        extractor = self.policy.features_extractor
-        assert isinstance(extractor, BarExtractor)  # noqa: S101 - built so above, tells mypy
-        return extractor
-
-    @property
-    def encoder(self) -> Encoder:
-        """Return the market encoder."""
-        return self.extractor.encoder
-
-    @property
-    def head(self) -> Head:
-        """Return the head: codes and account states to logits and values."""
-        return Head(self.extractor.mix, self.policy.action_net, self.policy.value_net)
-
-    def set_weights(self, state: dict[str, Tensor]) -> None:
-        """Start from a policy's tensors, its normalisation among them; see export.load_weights."""
-        self.policy.load_state_dict(state, strict=False)
-        self.extractor.attach(self.features)
-        self._has_forecast, self._is_frozen = True, False
 
     def learn(
         self,
@@ -183,7 +77,8 @@ class BarPPO(PPO):
         bars to forecast.
         """
         self._checkpoint = checkpoint
-        if checkpoint is not None and checkpoint.open(self, total_timesteps):
+        if checkpoint is not None and self._resume(checkpoint, total_timesteps):
+            # Without an observation not a step was played, and the environment is to be reset.
             reset_num_timesteps = self._last_obs is None
             total_timesteps -= self.num_timesteps
         before = 0 if reset_num_timesteps else self.num_timesteps
@@ -197,45 +92,38 @@ class BarPPO(PPO):
         self._reporter.end(stopped_early=self.stopped_early)
         return self
 
+    def _resume(self, checkpoint: Checkpoint, total_timesteps: int) -> bool:
+        """Take up what an earlier training of the same kind left; return whether there was any."""
+        env, settings = self.batch_env, self.hyperparameters
+        state = checkpoint.open(
+            training_identity(env, self.features, settings, self.seed, total_timesteps)
+        )
+        if state is not None:
+            self.load_training_state(state)
+        return state is not None
+
     def anchor_to_current_policy(self, weight: float) -> None:
         """Price it from now on to leave the policy as it is, by so many times the divergence."""
-        episodes = self.batch_env.episodes
-        stop = len(self.features) if episodes.stop is None else episodes.stop
-        bars = range(episodes.start + self.hyperparameters.window - 1, stop)
-        self.anchor = KlAnchor(self.encoder, self.head, self.extractor.rows, bars, weight)
+        self.anchor = KlAnchor(
+            self.encoder, self.head, self.extractor.rows, self._training_bars, weight
+        )
 
     def forecast(self) -> None:
         """Teach the encoder to forecast now, where the settings say so, and not in `learn`."""
         self._forecast(0)
 
-    def _forecast(self, total_timesteps: int) -> None:
-        """Teach the encoder to forecast, unless it knows how, and keep its codes if it is frozen.
-
-        Only rows of the episodes are looked at, as windows or as what comes after them.
-        """
-        settings, episodes = self.hyperparameters, self.batch_env.episodes
+    @property
+    def _training_bars(self) -> range:
+        """Return the bars of the episodes that have a whole window behind them."""
+        episodes = self.batch_env.episodes
         stop = len(self.features) if episodes.stop is None else episodes.stop
-        bars = range(episodes.start + settings.window - 1, stop)
+        return range(episodes.start + self.hyperparameters.window - 1, stop)
+
+    def _forecast(self, total_timesteps: int) -> None:
+        """Teach the encoder to forecast, unless it knows how, and freeze it where that is set."""
+        settings = self.hyperparameters
         if settings.forecast_epochs and not self._has_forecast:
-            self.policy.set_training_mode(True)
-            targets = forecast_targets(self.batch_env.panel.slice(0, stop))
-            forecaster = Forecaster(
-                self.encoder,
-                self.extractor.rows,
-                torch.from_numpy(targets).to(self.device),
-                bars[: -max(HORIZONS)],
-                settings,
-                self.seed or 0,
-            )
-            if self._checkpoint is not None:
-                self._checkpoint.resume_forecast(forecaster)
-            while not (forecaster.is_done or self._reporter.is_out_of_time()):
-                loss = forecaster.run_epoch()
-                self._reporter.forecast(
-                    forecaster.epochs_done, settings.forecast_epochs, loss, total_timesteps
-                )
-                if self._checkpoint is not None:
-                    self._checkpoint.save(self, forecaster)
+            self._run_forecaster(total_timesteps)
             self._has_forecast = True
         if settings.freeze_encoder and not self._has_forecast:
             raise ValueError("an encoder that learned nothing is not to be frozen: forecast first")
@@ -244,8 +132,34 @@ class BarPPO(PPO):
             self.policy.set_training_mode(False)
             self.codes.clear()
             with torch.inference_mode():
-                self.codes.fill(bars)
+                self.codes.fill(self._training_bars)
             self._is_frozen = True
+
+    def _run_forecaster(self, total_timesteps: int) -> None:
+        """Run the epochs of forecasting that are left; only rows of the episodes are looked at."""
+        settings, bars = self.hyperparameters, self._training_bars
+        self.policy.set_training_mode(True)
+        targets = forecast_targets(self.batch_env.panel.slice(0, bars.stop))
+        forecaster = Forecaster(
+            self.encoder,
+            self.extractor.rows,
+            torch.from_numpy(targets).to(self.device),
+            bars[: -max(HORIZONS)],
+            settings,
+            self.seed or 0,
+        )
+        if self._forecaster_state is not None:
+            forecaster.load_state_dict(self._forecaster_state)
+            self._forecaster_state = None
+        while not (forecaster.is_done or self._reporter.is_out_of_time()):
+            loss = forecaster.run_epoch()
+            self._reporter.forecast(
+                forecaster.epochs_done, settings.forecast_epochs, loss, total_timesteps
+            )
+            if self._checkpoint is not None:
+                # After each, whatever the time: epochs are few and slow.
+                forecasting = {"forecaster": forecaster.state_dict()}
+                self._checkpoint.save(self.training_state() | forecasting)
 
     def collect_rollouts(
         self,
@@ -262,7 +176,7 @@ class BarPPO(PPO):
         if not self._is_frozen:
             self.codes.clear()
         if self._checkpoint is not None:
-            self._checkpoint.save_if_due(self)
+            self._checkpoint.save_if_due(self.training_state)
         callback.on_rollout_start()
         rollout, head = self.rollout, self.head
         with torch.inference_mode():
@@ -343,31 +257,17 @@ class BarPPO(PPO):
         self._finish_update(dict(zip(_MEASURES, means, strict=True)))
 
     def _loss(self, rows: Tensor, head: Head) -> tuple[Tensor, list[Tensor]]:
-        rollout, settings = self.rollout, self.hyperparameters
+        rollout = self.rollout
         bars = rollout.bars.view(-1)[rows]
+        # A frozen encoder's codes are right for ever; one that learns is asked at every update.
         codes = self.codes.get(bars) if self._is_frozen else self.extractor.codes(bars)
         accounts = rollout.account_states.flatten(0, 1)[rows]
         logits, values = head(codes, accounts)
-        all_log_probs = logits.log_softmax(dim=-1)
-        actions = rollout.actions.view(-1)[rows]
-        log_ratio = all_log_probs.gather(1, actions[:, None])[:, 0]
-        log_ratio = log_ratio - rollout.log_probs.view(-1)[rows]
-        ratio = log_ratio.exp()
-        advantages = rollout.advantages.view(-1)[rows]
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        clipped = ratio.clamp(1.0 - settings.clip, 1.0 + settings.clip)
-        policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
-        value_loss = functional.mse_loss(values, rollout.returns.view(-1)[rows])
-        entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1).mean()
-        loss = policy_loss + settings.value_weight * value_loss - settings.entropy_weight * entropy
+        log_probs = logits.log_softmax(dim=-1)
+        loss, measures = ppo_loss(log_probs, values, rollout.steps_at(rows), self.hyperparameters)
         if self.anchor is not None:
-            loss = loss + self.anchor.penalty(bars, accounts, all_log_probs)
-        with torch.no_grad():
-            # Low in variance and never negative: http://joschu.net/blog/kl-approx.html
-            approx_kl = (ratio - 1.0 - log_ratio).mean()
-            clip_fraction = ((ratio - 1.0).abs() > settings.clip).float().mean()
-        measures = [policy_loss, value_loss, entropy, approx_kl, clip_fraction]
-        return loss, [each.detach() for each in measures]
+            loss = loss + self.anchor.penalty(bars, accounts, log_probs)
+        return loss, measures
 
     def _finish_update(self, means: dict[str, float]) -> None:
         for name, value in means.items():
@@ -390,19 +290,3 @@ class BarPPO(PPO):
             explained_variance=self.rollout.explained_variance(),
             learning_rate=float(self.policy.optimizer.param_groups[0]["lr"]),
         )
-
-
-def _require_fit(env: BatchEnv, features: Float32Array, settings: Hyperparameters) -> None:
-    space = env.observation_space
-    if not isinstance(space, spaces.Dict):
-        raise ValueError("the environment shows rows; BarPPO needs one that shows bar numbers")
-    bars = int(space["bar"].high[0]) + 1  # type: ignore[attr-defined]  # a Box, as built there
-    checks = {
-        "accounts": (env.num_envs, settings.accounts),
-        "group": (env.group, settings.group),
-        "window": (WINDOW, settings.window),
-        "feature rows": (bars, len(features)),
-    }
-    for name, (wanted, found) in checks.items():
-        if wanted != found:
-            raise ValueError(f"{name}: the environment has {wanted}, BarPPO was given {found}")

@@ -8,12 +8,11 @@ million steps of 64 accounts are about a second.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from bots.decision import accounting
 from bots.decision.actions import DELTAS, TransitionTable
@@ -23,11 +22,11 @@ from bots.decision.observation import (
     ACCOUNT_SIZE,
     AccountStates,
     Float32Array,
-    account_units,
     limit_notional,
 )
 from markets.domain.bars import BoolArray, FloatArray, IntArray
 from markets.domain.price_panel import PricePanel
+from training.rl.bar_inputs import BarTable
 from training.rl.reward import (
     FIRST_MEAN,
     FIRST_SQUARE,
@@ -36,41 +35,23 @@ from training.rl.reward import (
     sharpe_reward,
     step_reward,
 )
+from training.rl.shared_vec_env import SharedVecEnv
 from training.rl.single_env import EPISODE_BARS, Episodes, SingleEnv, row_observations, row_space
 
 __all__ = ["EPISODE_BARS", "BatchEnv", "Episodes", "SingleEnv"]
 
 # An array, because numpy takes half a call's time to bring a Python number to a column's kind.
 _ONE = np.array(1)
+_KINDS = {"IntArray": np.int64, "FloatArray": np.float64}
 
 
-class BarInputs(NamedTuple):
-    """Hold what the bars just closed say, a column an account.
-
-    What an order needs is (2, N), for the closing and the opening order, and the units of the
-    account states are (4, N): numpy multiplies equal shapes in half the time.
-    """
-
-    buy: FloatArray
-    sell: FloatArray
-    """(4, N): the prices of both orders and the rates of both, if they buy or sell."""
-    units: FloatArray
-    brokerage_rate: FloatArray
-    brokerage_cap: FloatArray
-    lot_sizes: FloatArray
-    """(2, N): of what is kept, which is 0 at a roll, and of what is wanted."""
-    close: FloatArray
-    funding: FloatArray
-    """What a unit pays over the bar."""
-
-
-class BatchEnv(VecEnv):
+class BatchEnv(SharedVecEnv):
     """Play many accounts as columns, for stable-baselines3 and for trainers that read columns.
 
     An observation is {"bar": (N, 1) int64, "account": (N, 4) float32}; with as_rows it is the
     feature row and the account, (N, F + 4) float32, like SingleEnv's. Accounts come in groups of
     `group` that share one bar path; a ruined one begins anew at its group's bar. The columns below
-    are public, (N,), and new ones after every step.
+    are (N,), and new ones after every step.
     """
 
     bar: IntArray
@@ -87,6 +68,10 @@ class BatchEnv(VecEnv):
     """Ratio of the peak."""
     sharpe_mean: FloatArray
     sharpe_square: FloatArray
+    _end: IntArray
+    """Row of the last close of the account's episode."""
+    _transition: IntArray
+    """Of its lots and the first action, by the TransitionTable."""
     _ruin_equity: FloatArray
 
     def __init__(
@@ -119,41 +104,11 @@ class BatchEnv(VecEnv):
         self._no_infos: list[dict[str, Any]] = [{} for _ in range(accounts)]
         self._account_states = AccountStates(accounts)
         self._transitions = TransitionTable(episodes.limit_lots)
-        self._load(panel)
-        self.reset()
-
-    def _load(self, panel: PricePanel) -> None:
-        # One table with a row a bar, so that a step reads one place of memory for each account;
-        # `_inputs` names the rows of its transpose.
-        limit = self.episodes.limit_lots
-        self._notional = limit_notional(limit, panel.lot_size, panel.close)
-        references = (panel.previous_open, panel.open)
-        table = np.stack(
-            [
-                *(accounting.fill_price(price, 1, panel.slippage) for price in references),
-                *(panel.buy_rate,) * 2,
-                *(accounting.fill_price(price, -1, panel.slippage) for price in references),
-                *(panel.sell_rate,) * 2,
-                *np.broadcast_arrays(*account_units(limit, self._notional)),
-                *(panel.brokerage_rate,) * 2,
-                *(panel.brokerage_cap,) * 2,
-                panel.lot_size * ~panel.roll,
-                panel.lot_size,
-                panel.close,
-                accounting.funding_per_unit(panel.close, panel.funding_rate),
-            ],
-            axis=1,
-        )
-        # Most markets have none, and two calls of numpy's are a twentieth of a step.
-        self._pays_funding = bool(panel.funding_rate.any())
-        self._table = table[: self.episodes.stop]
-        self._buffer = np.repeat(table[:1].T, self.num_envs, axis=1)
-        fours, twos = self._buffer[:12], self._buffer[12:18]
-        self._inputs = BarInputs(
-            *fours.reshape(3, 4, -1), *twos.reshape(3, 2, -1), *self._buffer[18:]
-        )
-        orders = np.empty((2, self.num_envs))
+        self._table = BarTable(panel, episodes, accounts)
+        self._inputs = self._table.inputs
+        orders = np.empty((2, accounts))
         self._orders = orders, orders[0], orders[1]
+        self.reset()
 
     def reset(self) -> Any:
         """Start every group at a random bar and return the first observations.
@@ -165,17 +120,39 @@ class BatchEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         count = self.num_envs
-        self.bar = np.zeros(count, dtype=np.int64)
-        self._end = np.zeros(count, dtype=np.int64)
-        self._transition = np.zeros(count, dtype=np.int64)
-        for name in _MONEY:
-            setattr(self, name, np.zeros(count))
+        for name, kind in _COLUMNS.items():
+            setattr(self, name, np.zeros(count, dtype=kind))
         groups = count // self.group
         self.start_episodes(range(count), self.draw_bars(groups))
         if self._stagger:
             played = self.rng.integers(0, self.episodes.bars, groups)
             self._end -= played.repeat(self.group)
         return self.observe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a step changes, as copies: what a training that goes on needs.
+
+        "columns" are arrays (N,) by name, "inputs" the (20, N) of the last bars, and "random" the
+        state of the random numbers, plain enough for JSON.
+        """
+        return {
+            "columns": {name: getattr(self, name).copy() for name in _COLUMNS},
+            "inputs": self._table.buffer.copy(),
+            "random": self.rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `state_dict`; raise ValueError where its columns are others."""
+        if differing := sorted(state["columns"].keys() ^ _COLUMNS.keys()):
+            raise ValueError(
+                f"the state of the environment is of another version: {', '.join(differing)} "
+                "stand in one of the two alone"
+            )
+        for name, kind in _COLUMNS.items():
+            setattr(self, name, np.array(state["columns"][name], dtype=kind))
+        # In place, for the inputs are views of it.
+        self._table.buffer[:] = state["inputs"]
+        self.rng.bit_generator.state = state["random"]
 
     @property
     def elapsed(self) -> IntArray:
@@ -232,15 +209,19 @@ class BatchEnv(VecEnv):
         Nothing starts anew: that is `place`. Raises IndexError at the end of the rows.
         """
         bar = self.bar + _ONE
-        try:
-            self._buffer[:] = self._table.take(bar, axis=0).T
-        except IndexError:
-            last = len(self._table) - 1
-            raise IndexError(f"an account is at row {last}, the last of its episodes") from None
+        self._table.read(bar)
         self.bar = bar
+        # In a bar's order: orders fill at its open, funding is paid and marks made at its close.
         self._trade(actions)
-        if self._pays_funding:
+        if self._table.pays_funding:
             self.cash = accounting.pay_funding(self.cash, self.quantity, self._inputs.funding)
+        rewards = self._mark()
+        ruined = self.equity <= self._ruin_equity
+        # True is greater than False: due, and not ruined.
+        return rewards, ruined, (self.bar >= self._end) > ruined
+
+    def _mark(self) -> FloatArray:
+        """Value the accounts at the close and return the bar's rewards (N,)."""
         equity_before, drawdown_before = self.equity, self.drawdown
         self.equity = accounting.equity(self.cash, self.quantity, self._inputs.close)
         self.peak_equity = np.maximum(self.peak_equity, self.equity)
@@ -265,9 +246,7 @@ class BatchEnv(VecEnv):
                 np.maximum,
             )
             rewards = rewards + sharpe_reward(clipped, settings)
-        ruined = self.equity <= self._ruin_equity
-        # True is greater than False: due, and not ruined.
-        return rewards, ruined, (self.bar >= self._end) > ruined
+        return rewards
 
     def _trade(self, actions: npt.NDArray[Any]) -> None:
         now, table = self._inputs, self._transitions
@@ -330,10 +309,6 @@ class BatchEnv(VecEnv):
         for each in accounts:
             states[each, 0] = self.lots[each] / self.episodes.limit_lots
 
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions of the next step."""
-        self._actions = actions
-
     def step_wait(self) -> Any:
         """Play a bar, start ended episodes anew, return what stable-baselines3 expects.
 
@@ -367,40 +342,9 @@ class BatchEnv(VecEnv):
             self.start_episodes(ruined_alone, self.bar[ruined_alone].tolist())
             self._end = end
 
-    def close(self) -> None:
-        """Do nothing: columns hold nothing open."""
 
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Return an attribute once for every account asked for: they share one environment."""
-        return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refuse: accounts share one environment."""
-        raise NotImplementedError(f"set {attr_name} on the BatchEnv itself")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Refuse: accounts share one environment."""
-        raise NotImplementedError(f"call {method_name} on the BatchEnv itself")
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Return that no account is wrapped on its own."""
-        return [False] * len(list(self._get_indices(indices)))
-
-
-_MONEY = (
-    "lots",
-    "quantity",
-    "cash",
-    "equity",
-    "capital",
-    "entry_equity",
-    "peak_equity",
-    "bars_held",
-    "drawdown",
-    "sharpe_mean",
-    "sharpe_square",
-    "_ruin_equity",
-)
+# Every column that the class declares: `reset` makes them, and `state_dict` holds them.
+_COLUMNS = {name: _KINDS[kind] for name, kind in BatchEnv.__annotations__.items()}
 
 
 def _row_of(observation: Any, account: int) -> Any:

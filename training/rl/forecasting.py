@@ -11,6 +11,7 @@ Measured on fresh markets: `python -m tests.bench learn`.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from markets.domain.price_panel import PricePanel
 from training.nets import Encoder
 from training.rl.hyperparameters import FORECAST_CHUNK_BARS, Hyperparameters
 from training.rl.progress import TrainingDiverged
+from training.rl.training_state import load_optimizer_state, optimizer_state
 
 HORIZONS = (1, 4, 16)
 """Bars ahead whose returns are forecast."""
@@ -106,6 +108,22 @@ class Forecaster:
     def is_done(self) -> bool:
         """Return whether all epochs are done."""
         return self.epochs_done >= self._settings.forecast_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epochs that are left need, beside the encoder: nested dicts."""
+        return {
+            "layer": self.layer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
+            "random": self.random.get_state(),
+            "epochs_done": self.epochs_done,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the epochs that were done."""
+        self.layer.load_state_dict(state["layer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.random.set_state(state["random"])
+        self.epochs_done = state["epochs_done"]
 
     def run_epoch(self) -> float:
         """See every chunk of bars once and return the mean loss; raise TrainingDiverged."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,12 +36,11 @@ from training.nets.encoder import CLIP
 from training.nets.head import Head
 from training.rl.barppo import BarPPO
 from training.rl.kl_anchor import ReferencePolicy
+from training.rl.training_state import policy_weights
 
 PARITY_WINDOWS = 256
 _OPSET = 17
 _ACCOUNTS_PER_WINDOW = 4
-# stable-baselines3 names the one shared extractor three times.
-_ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
 # Two logits nearer than this are a tie, and either may win after another rounding.
 _TIE = 1e-5
 # Exposure, open profit, bars held, drawdown: flat, long in profit, short under water.
@@ -150,37 +149,8 @@ def check_parity(
 
 def save_weights(model: BarPPO, path: Path) -> None:
     """Write the policy's tensors, the normalisation among them, as safetensors."""
-    state = model.policy.state_dict()
-    kept = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in state.items()
-        if not name.startswith(_ALIASES)
-    }
-    save_file(kept, path)
-
-
-def load_weights(model: BarPPO, path: Path) -> None:
-    """Start a model from saved weights of the same networks, for fine-tuning.
-
-    The normalisation comes along, since the weights mean nothing without it. Raises ValueError
-    naming the tensors that are missing, unknown, of another shape or not finite.
-    """
-    saved = load_file(path)
-    expected = {
-        name: tensor
-        for name, tensor in model.policy.state_dict().items()
-        if not name.startswith(_ALIASES)
-    }
-    problems = [f"{name} is missing" for name in expected.keys() - saved.keys()]
-    problems += [f"{name} is unknown" for name in saved.keys() - expected.keys()]
-    for name in expected.keys() & saved.keys():
-        if saved[name].shape != expected[name].shape:
-            problems.append(f"{name} is {list(saved[name].shape)}")
-        elif not bool(torch.isfinite(saved[name]).all()):
-            problems.append(f"{name} is not finite")
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(sorted(problems))}")
-    model.set_weights(saved)
+    state = policy_weights(model.policy)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
 
 
 class _Logits(nn.Module):

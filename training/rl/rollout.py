@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from markets.domain.bars import IntArray
+from training.rl.ppo_loss import Minibatch
 
 _ENCODE_CHUNK = 1024
 
@@ -116,6 +117,15 @@ class Rollout:
         )
         order = torch.randperm(len(blocks), generator=generator, device=generator.device)
         yield from blocks[order].view(-1).split(batch_size)
+
+    def steps_at(self, rows: Tensor) -> Minibatch:
+        """Return the steps of row numbers (B,) into the flattened tensors."""
+        return Minibatch(
+            self.actions.view(-1)[rows],
+            self.log_probs.view(-1)[rows],
+            self.advantages.view(-1)[rows],
+            self.returns.view(-1)[rows],
+        )
 
     def explained_variance(self) -> float:
         """Return the share of the returns' variance the critic foresaw; below 0 it misleads."""

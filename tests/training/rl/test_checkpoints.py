@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from bots.decision.observation import Float32Array
 from markets.domain.price_panel import PricePanel
 from tests.training.rl.toy import SMALL, fingerprint, make_model, mean_reverting
 from training.rl.barppo import Progress
-from training.rl.checkpoints import Checkpoint
+from training.rl.checkpoints import LAYOUT, Checkpoint
 from training.rl.hyperparameters import Hyperparameters
+from training.rl.training_state import training_identity
 
 STEPS = 8 * SMALL.rollout_size
 FROZEN = replace(SMALL, network="lstm", hidden=16, forecast_epochs=3, freeze_encoder=True)
@@ -47,6 +51,11 @@ def train(
     checkpoint = Checkpoint(path, every_seconds=0.0) if path else None
     model.learn(STEPS, progress=hear, checkpoint=checkpoint)
     return fingerprint(model), heard
+
+
+def identity_of(market: tuple[PricePanel, Float32Array]) -> str:
+    model = make_model(*market, SMALL, 5, bars=40)
+    return training_identity(model.batch_env, model.features, SMALL, 5, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +103,21 @@ def test_what_another_training_left_is_not_taken_up(
     panel, features = market
     train((panel, features * 1.1), SMALL, path)
     assert train(market, SMALL, path)[0] == expected
+
+
+def test_a_file_of_another_layout_is_left_out_and_said_so(
+    market: tuple[PricePanel, Float32Array], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first layout had its counters side by side and no number; one of the future has."""
+    path = tmp_path / "run.checkpoint"
+    expected, _ = train(market, SMALL, None)
+    state = {"num_timesteps": 128, "belongs_to": "x", "forecast_epochs_done": 0}
+    for header in (state, {"layout": LAYOUT + 1}):
+        save_file({"random": torch.zeros(4)}, path, metadata={"state": json.dumps(header)})
+        assert train(market, SMALL, path)[0] == expected
+        assert f"layout {header.get('layout', 1)}, this release reads {LAYOUT}" in caplog.text
+    # And the training's own file, which took its place, is taken up.
+    assert Checkpoint(path).open(identity_of(market)) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"half a file", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])

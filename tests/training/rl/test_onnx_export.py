@@ -41,6 +41,7 @@ from tests.training.rl.toy import (
     make_model,
     mean_reverting,
 )
+from tests.training.rl.weights import load_weights
 from training.rl.barppo import BarPPO
 from training.rl.onnx_export import (
     ExportResult,
@@ -48,7 +49,6 @@ from training.rl.onnx_export import (
     TorchPolicy,
     check_parity,
     export_model,
-    load_weights,
     save_weights,
 )
 

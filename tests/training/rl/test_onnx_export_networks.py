@@ -18,8 +18,9 @@ from tests.training.rl.toy import (
     make_model,
     mean_reverting,
 )
+from tests.training.rl.weights import load_weights
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import TorchPolicy, check_parity, export_model, load_weights
+from training.rl.onnx_export import TorchPolicy, check_parity, export_model
 
 SETTINGS = {"accounts": 16, "rollout_steps": 64, "batch_size": 256, "forecast_epochs": 1}
 
