@@ -11,13 +11,13 @@ class PcArchive:
 
     def fetch(self, slot: str, run_id: int, destination: Path) -> bool:
         """Put a run's bundle into a folder; return False where the archive has none."""
-        from training.pipeline.steps import fetch
+        from training.pipeline.pc_copy import fetch
 
         return fetch(slot, run_id, destination)
 
     def archived_runs(self, slot: str) -> set[int]:
         """Return the runs whose bundles the archive has."""
-        from training.pipeline.steps import archived_runs
+        from training.pipeline.pc_copy import archived_runs
 
         return archived_runs(slot)
 

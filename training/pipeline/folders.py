@@ -86,3 +86,13 @@ def charts_of(run: TrainingRun) -> Path:
 def checkpoint(run: TrainingRun) -> Path:
     """Return what a worker that dies leaves to the next one, until the run is done."""
     return work(run).with_suffix(".checkpoint")
+
+
+def remove_from_pc(run: TrainingRun) -> str:
+    """Remove what a run left on PC beside its archived bundle."""
+    for folder in (inbox(run), work(run), outbox(run)):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for file in (unsealed(run), checkpoint(run)):
+        file.unlink(missing_ok=True)
+    return "work folders removed"

@@ -39,7 +39,7 @@ from tradingsite.supervision import heartbeat
 from tradingsite.supervision.services import consumer_of
 from training.evaluation.splits import TooFewBars
 from training.models import TrainingRun, TrainingStep
-from training.pipeline import steps
+from training.pipeline import pc_copy, pc_steps, prod_steps
 from training.pipeline.dataset import StaleCopy
 
 STEPS = ("export", "ship", "train", "hash", "verify", "archive", "clean")
@@ -64,11 +64,11 @@ _sent_to_prod: dict[int, tuple[int, int]] = {}
 
 # The first step of each stage, the task that runs it and the steps it does.
 STAGES: dict[int, tuple[str, tuple[Callable[[TrainingRun], str], ...]]] = {
-    1: ("training.tasks.export_and_ship", (steps.export, steps.ship)),
-    3: ("training.tasks.train_on_pc", (steps.train, steps.seal)),
-    5: ("training.tasks.verify_and_activate", (steps.verify_and_activate,)),
-    6: ("training.tasks.archive_on_pc", (steps.archive_bundle,)),
-    7: ("training.tasks.clean_up", (steps.clean_up,)),
+    1: ("training.tasks.export_and_ship", (prod_steps.export, prod_steps.ship)),
+    3: ("training.tasks.train_on_pc", (pc_steps.train, pc_steps.seal)),
+    5: ("training.tasks.verify_and_activate", (prod_steps.verify_and_activate,)),
+    6: ("training.tasks.archive_on_pc", (pc_steps.archive_bundle,)),
+    7: ("training.tasks.clean_up", (prod_steps.clean_up,)),
 }
 
 
@@ -299,7 +299,7 @@ def _perform(run: TrainingRun, first_step: int) -> None:
         raise
     except StaleCopy as error:
         # PC lost rows that it had: the run begins again, and everything is sent, once.
-        if steps.clear_pc_copy(run):
+        if pc_copy.forget_holding(run):
             log.warning("%s: %s; it is exported anew, whole", run, error)
             leases.release(run)
         else:

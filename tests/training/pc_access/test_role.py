@@ -28,9 +28,8 @@ from tradingsite.supervision.heartbeat import Beat
 from training import recipes
 from training.models import Copy, Evaluation, TrainingRun
 from training.pc_access import role as pc_role
-from training.pipeline import folders
+from training.pipeline import folders, pc_copy, pc_steps, prod_steps
 from training.pipeline import runs as pipeline_runs
-from training.pipeline import steps as pipeline_steps
 from training.pipeline.runs import STAGES
 from training.selection import evaluations
 
@@ -99,7 +98,7 @@ def test_the_store_removes_nothing_but_versions(slot: str, tmp_path: Path) -> No
         with pytest.raises(KeyError):
             path(run)
     with pytest.raises(KeyError):
-        pipeline_steps.clean_up(run)
+        prod_steps.clean_up(run)
     assert kept.is_dir()
 
 
@@ -320,8 +319,8 @@ def test_an_honest_pc_does_its_work_by_that_role(
         return "done"
 
     def trains(run: TrainingRun) -> str:
-        pipeline_steps.leases.write(run, progress={"timesteps": 1}, metrics={}, charts={})
-        pipeline_steps._record_copy(run.slot, holding={"4h": []})
+        pc_steps.leases.write(run, progress={"timesteps": 1}, metrics={}, charts={})
+        pc_copy.record(run.slot, holding={"4h": []})
         return "trained"
 
     put = {
@@ -355,7 +354,7 @@ def test_an_honest_pc_does_its_work_by_that_role(
     pipeline_runs.advance(run.pk, 5)
     with on_pc():
         pipeline_runs.advance_and_send(run.pk, 6)
-        pipeline_steps._record_copy(run.slot, archived=[run.pk])
+        pc_copy.record(run.slot, archived=[run.pk])
     watch.hear_pc()
     assert sent == [5, 7]
     pipeline_runs.advance(run.pk, 7)
@@ -373,8 +372,8 @@ def test_an_honest_pc_may_let_a_run_begin_again_fail_and_evaluate(settings: Any)
     recipe = recipes.register(recipes.settings_of(SLOT, 1_000))
     row = evaluations.enqueue(recipe, 2, 1, clock.real(), send=False)
     with on_pc():
-        assert pipeline_steps.clear_pc_copy(run)
-        assert not pipeline_steps.clear_pc_copy(run)
+        assert pc_copy.forget_holding(run)
+        assert not pc_copy.forget_holding(run)
         assert pipeline_runs._next_step(run) == 1
         assert pipeline_runs.fail_unleased(fresh(run), "it broke")
         assert evaluations.perform(row.pk) is not None  # of an empty market: it fails, by name

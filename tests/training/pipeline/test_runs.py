@@ -44,9 +44,8 @@ from tradingsite.scheduling import leases
 from tradingsite.supervision.heartbeat import Beat
 from training import tasks
 from training.models import Copy, TrainingRun
-from training.pipeline import dataset, folders
+from training.pipeline import dataset, folders, prod_steps
 from training.pipeline import runs as pipeline_runs
-from training.pipeline import steps as pipeline_steps
 from training.pipeline.runs import STAGES, STEPS
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc", "nifty"])
@@ -217,7 +216,7 @@ def sealed_run(steps: Callable[..., list[int]]) -> TrainingRun:
         make_bundle(folders.outbox(run), load_private_key(private), **manifest)
         return "signed"
 
-    steps(hash=seal, verify=pipeline_steps.verify_and_activate)
+    steps(hash=seal, verify=prod_steps.verify_and_activate)
     run = make_run()
     pipeline_runs.advance(run.pk, 1)
     pipeline_runs.advance(run.pk, 3)
@@ -228,19 +227,19 @@ def test_a_worker_that_lost_its_lease_cannot_switch_the_model(
     steps: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = sealed_run(steps)
-    load_test = pipeline_steps._load_test
+    load_test = prod_steps._load_test
 
     def lose(folder: Path) -> None:
         load_test(folder)
         take_over(run)
 
-    monkeypatch.setattr(pipeline_steps, "_load_test", lose)
+    monkeypatch.setattr(prod_steps, "_load_test", lose)
     assert pipeline_runs.advance(run.pk, 5) is None
     assert not ModelVersion.objects.exists()
     assert not modelstore.models_folder().exists()
     assert fresh(run).model_number is None
     # Whoever took it over does it, from the start of the stage.
-    monkeypatch.setattr(pipeline_steps, "_load_test", load_test)
+    monkeypatch.setattr(prod_steps, "_load_test", load_test)
     TrainingRun.objects.filter(pk=run.pk).update(lease_until=None)
     pipeline_runs.advance(run.pk, 5)
     assert ModelVersion.objects.count() == Activation.objects.count() == 1
@@ -402,11 +401,11 @@ def test_a_model_that_hangs_in_its_load_test_is_refused(
     desk: Path, steps: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verify(run: TrainingRun) -> str:
-        pipeline_steps._load_test(desk)
+        prod_steps._load_test(desk)
         return "it ended after all"
 
     steps(verify=verify)
-    monkeypatch.setattr(pipeline_steps, "LOAD_TEST_SECONDS", 0.01)
+    monkeypatch.setattr(prod_steps, "LOAD_TEST_SECONDS", 0.01)
     run = pipeline_runs.run_in_place(make_run())
     assert run.state == State.REFUSED
     assert "the load test did not end within 0.01 s" in run.detail

@@ -39,9 +39,8 @@ from tradingsite.models import Notice
 from tradingsite.registry import BOTS
 from tradingsite.scheduling import leases
 from training.models import TrainingRun
-from training.pipeline import folders
+from training.pipeline import folders, pc_steps
 from training.pipeline import runs as pipeline_runs
-from training.pipeline import steps as pipeline_steps
 from training.pipeline.runs import STEPS
 
 # Exports read a snapshot, leases are renewed by threads, workers are processes: all of them must
@@ -257,7 +256,7 @@ def test_what_trades_is_pushed_and_a_push_that_fails_costs_nothing(
     run = pipeline_runs.run_in_place(make_run())
     assert run.state == State.DONE
     assert "not pushed: git ls-remote" in run.steps.get(number=6).detail
-    notice = Notice.objects.get(key=pipeline_steps.PUSH_KEY)
+    notice = Notice.objects.get(key=pc_steps.PUSH_KEY)
     assert f"{SLOT.slug} v1 trades and is archived" in notice.text
     subprocess.run(["git", "init", "--quiet", "--bare", str(remote)], check=True)
     run = pipeline_runs.run_in_place(make_run())
