@@ -13,7 +13,7 @@ ACCOUNT_SIZE = 4
 WINDOW = 32
 """Feature rows in one window: the row of the bar just closed is the last of them."""
 
-ACCOUNT_NAMES = ("exposure", "open_pnl", "bars_held", "drawdown")
+# Of exposure, open profit, bars held and drawdown, in this order.
 ACCOUNT_LOW = (-1.0, -5.0, 0.0, 0.0)
 ACCOUNT_HIGH = (1.0, 5.0, 1.0, 5.0)
 

@@ -1,7 +1,7 @@
 """What an executed order costs: one dated table, read as floats by arrays and as Decimals by money.
 
-Two doors to the same rows: `rates_on` and `rates_for` give all-in float fractions of turnover for
-the environment and the replay, `itemise` gives the note of one order for the ledger. A note rounds
+Two doors to the same rows: `rates_for` gives all-in float fractions of turnover for the
+environment and the replay, `itemise` gives the note of one order for the ledger. A note rounds
 each of its items, so the two differ by at most half a rounding step for each item that is not
 zero: 2.5 paise an order in INR, 2 where the brokerage is at its cap.
 """
@@ -191,11 +191,6 @@ def row_in_force(market: str, date: datetime.date) -> ChargeRow:
     rows = _schedule(market).rows
     index = bisect_right(rows, date, key=lambda row: row.effective)
     return rows[max(index - 1, 0)]
-
-
-def rates_on(market: str, date: datetime.date) -> Rates:
-    """Return the all-in rates of a date."""
-    return _rates(row_in_force(market, date))
 
 
 def rates_for(market: str, opens_at: IntArray) -> RateColumns:

@@ -198,7 +198,7 @@ class _WindowExtractor(BaseFeaturesExtractor):
     def __init__(self, space: spaces.Box, features: int, hidden: int = 32) -> None:
         super().__init__(space, hidden)
         # It takes seconds to load, and only the stock runs need it.
-        from training.nets.reference import ReferenceTft
+        from tests.training.nets.reference import ReferenceTft
 
         self.encoder = ReferenceTft(features, WINDOW, hidden)
         self.mix = GatedResidualNetwork(hidden, context=ACCOUNT_SIZE)

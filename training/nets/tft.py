@@ -2,7 +2,7 @@
 
 Variable selection weighs every feature at every bar, an LSTM follows the window, interpretable
 attention looks back from the last bar, and gates let each part be passed by. The arithmetic is that
-of pytorch-forecasting's blocks (training.nets.reference carries their weights over), in an order
+of pytorch-forecasting's blocks (a test carries their weights over), in an order
 that costs less:
 
 * the variable selection depends on one bar alone, so overlapping windows share it;
@@ -68,13 +68,6 @@ class TftEncoder(Encoder):
         needed, places = shared_windows(bars, self.window, len(rows))
         selected = self.select(rows[needed])
         return self._encode_sequence(functional.embedding(places, selected))
-
-    def variable_weights(self, windows: Tensor) -> Tensor:
-        """Return how much each feature weighs at each bar, (B, window, features), sums of 1.
-
-        windows (B, window, features) are normalised.
-        """
-        return self.select.weights(windows)
 
     def _encode_sequence(self, selected: Tensor) -> Tensor:
         """Return the codes (B, hidden) of selected inputs (window, B, hidden), bars first."""

@@ -17,8 +17,8 @@ from markets.domain.charges import (
     is_extrapolated,
     itemise,
     rates_for,
-    rates_on,
 )
+from tests.markets.domain.rates import rates_on
 
 Date = datetime.date
 NOVEMBER_2026 = Date(2026, 11, 20)

@@ -7,9 +7,9 @@ import pytest
 
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_days, trading_date
-from markets.domain.charges import rates_on
 from markets.domain.contracts import expiries
 from markets.domain.price_panel import PricePanel, build_price_panel
+from tests.markets.domain.rates import rates_on
 
 Date = datetime.date
 CARRY = 0.065

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from tests.training.nets.reference import ReferenceTft, tft_state
 from training.nets import make_encoder
 from training.nets.encoder import Encoder, shared_windows
-from training.nets.reference import ReferenceTft, tft_state
 from training.nets.tft import LastQueryAttention, TftEncoder
 
 FEATURES, WINDOW, HIDDEN = 5, 32, 16
@@ -93,7 +93,7 @@ def test_shared_windows_hold_each_row_once() -> None:
 @torch.no_grad()
 def test_weights_that_explain_sum_to_one() -> None:
     network = TftEncoder(FEATURES, WINDOW, HIDDEN)
-    shares = network.variable_weights(torch.randn(4, WINDOW, FEATURES))
+    shares = network.select.weights(torch.randn(4, WINDOW, FEATURES))
     assert shares.shape == (4, WINDOW, FEATURES)
     _, bars = LastQueryAttention(HIDDEN)(torch.randn(WINDOW, 4, HIDDEN))
     assert bars.shape == (4, WINDOW)

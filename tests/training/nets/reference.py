@@ -1,7 +1,7 @@
 """The same transformer made of pytorch-forecasting's blocks, and the way of its weights to ours.
 
-Nothing that trains or trades imports this: it is what the tests hold TftEncoder to, what the bench
-of stock training runs, and the door for weights that were trained with that library.
+Nothing that trains or trades imports this: it is what the tests hold TftEncoder to, and what the
+bench of stock training runs.
 """
 
 from __future__ import annotations
