@@ -17,6 +17,7 @@ from django.db import transaction
 from bots.execution.shortfall import assumed_bps
 from markets.domain.features import schema_for
 from tradingsite import clock
+from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, SLOTS, Slot
 from training.evaluation.refit_gate import RefitRange
 from training.models import Recipe
@@ -84,6 +85,24 @@ def approved(slot: str) -> Recipe | None:
     if row is None or row.settings["schema"] != schema_for(where.market, where.timeframe).hash:
         return None
     return row
+
+
+def require_approved(slot: str) -> Recipe:
+    """Return the approved recipe of a slot; raise Degraded where there is none."""
+    recipe = approved(slot)
+    if recipe is None:
+        raise Degraded(f"{slot} has no approved recipe")
+    return recipe
+
+
+def find(slot: str, hash_start: str) -> Recipe:
+    """Return a slot's recipe by the start of its hash; raise Degraded unless it is one."""
+    rows = Recipe.objects.filter(slot=slot)
+    found = rows.filter(hash__startswith=hash_start)
+    if found.count() != 1:
+        known = ", ".join(row.hash[:8] for row in rows) or "none"
+        raise Degraded(f"{hash_start!r} is not one recipe of {slot}; known are: {known}")
+    return found[0]
 
 
 def approve(recipe: Recipe, by: str, reason: str) -> None:

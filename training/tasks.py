@@ -74,7 +74,9 @@ def _train(run: JobRun, *bots: str) -> str:
     queued: list[str] = []
     left: list[str] = []
     for slot in (slot for bot in bots for slot in BOTS[bot].slots):
-        reason = pipeline_runs.trainable(slot) or pipeline_runs.nothing_new(slot, run.scheduled_for)
+        reason = pipeline_runs.untrainable_reason(slot) or pipeline_runs.nothing_new(
+            slot, run.scheduled_for
+        )
         if reason is None and not pipeline_runs.enqueue(
             slot, run.job, run.scheduled_for, timesteps=settings.TRAIN_TIMESTEPS
         ):

@@ -104,7 +104,7 @@ def enqueue(
     return run
 
 
-def trainable(slot: Slot) -> str | None:
+def untrainable_reason(slot: Slot) -> str | None:
     """Return why a slot cannot be trained, or None when it can."""
     if BOTS[slot.bot].learns_from_owner and not own_trades(slot.market):
         return "the owner traded nothing by hand yet: import his book (manage.py importtrades)"
@@ -136,7 +136,7 @@ def enqueue_missing(timesteps: int) -> int:
     runs = [
         enqueue(slot, "first start", clock.market(), timesteps=timesteps)
         for slot in missing
-        if trainable(slot) is None
+        if untrainable_reason(slot) is None
     ]
     return len([run for run in runs if run])
 

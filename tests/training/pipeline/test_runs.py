@@ -470,11 +470,11 @@ def learnable() -> None:
 
 @pytest.mark.usefixtures("learnable")
 def test_what_cannot_be_trained_is_said() -> None:
-    assert pipeline_runs.trainable(SLOT) is None
-    assert pipeline_runs.trainable(SLOTS["btc-1h"]) == (
+    assert pipeline_runs.untrainable_reason(SLOT) is None
+    assert pipeline_runs.untrainable_reason(SLOTS["btc-1h"]) == (
         "btc has no 1h bars: import or generate some first"
     )
-    assert "traded nothing by hand" in str(pipeline_runs.trainable(SLOTS["personal-1d"]))
+    assert "traded nothing by hand" in str(pipeline_runs.untrainable_reason(SLOTS["personal-1d"]))
 
 
 @pytest.mark.usefixtures("queue", "learnable")

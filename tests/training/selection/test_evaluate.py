@@ -159,7 +159,7 @@ def test_a_refit_inside_its_recipes_range_takes_the_place_and_one_outside_waits(
     notice.refresh_from_db()
     assert notice.severity == "critical" and "That is 9 days ago" in notice.text
     # Whoever went back to it knows that others wait.
-    Activation.objects.filter(model=champion).update(reason="rollback: it lost too much")
+    Activation.objects.filter(model=champion).update(kind=Activation.Kind.ROLLBACK)
     Notice.objects.all().delete()
     pipeline_runs.run_in_place(make_run())
     notice = Notice.objects.get(key=f"waits:{SLOT.slug}")

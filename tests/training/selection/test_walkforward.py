@@ -15,7 +15,8 @@ from training.pipeline.dataset import Dataset
 from training.rl.hyperparameters import Hyperparameters
 from training.rl.reward import RewardSettings
 from training.selection import walkforward
-from training.selection.walkforward import WalkForward, assess, run_walk_forward
+from training.selection.assessment import assess
+from training.selection.walkforward import WalkForward, run_walk_forward
 
 SLOT = SLOTS["btc-4h"]
 

@@ -113,7 +113,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         able = []
         for slot in wanted:
-            reason = pipeline_runs.trainable(slot) or _still_going(slot, served=not dead)
+            reason = pipeline_runs.untrainable_reason(slot) or _still_going(slot, served=not dead)
             if reason is None:
                 able.append(slot)
             elif options["timeframe"]:
