@@ -33,8 +33,8 @@ from tradingsite.registry import BOTS, MARKETS, SLOTS
 from tradingsite.supervision import heartbeat
 from tradingsite.version import config
 from training import recipes
+from training.pc_access import audit as pc_audit
 from training.pc_access import queue as pc_queue
-from training.pc_access import role as pc_role
 
 __all__ = ["FAIL", "OK", "WARN", "Finding", "examine", "refusals"]
 
@@ -231,7 +231,7 @@ def _running() -> Iterator[Finding]:
 def _pc() -> Iterator[Finding]:
     """Say whether PC's role and its user of the queue can do no more than they must."""
     do = "manage.py pcrole --apply"
-    for name, faults in (("PC's role", pc_role.faults()), ("PC's queue", pc_queue.faults())):
+    for name, faults in (("PC's role", pc_audit.faults()), ("PC's queue", pc_queue.faults())):
         if faults:
             yield Finding(name, FAIL, "; ".join(faults), do)
         elif faults is not None:

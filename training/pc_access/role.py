@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from django.conf import settings
 from django.db import connection, models
@@ -184,50 +183,6 @@ def revoke_public_functions() -> None:
             cursor.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
 
 
-def faults() -> list[str] | None:
-    """Return what of PC's role is not as it must be; None where there is no such role."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls OR rolreplication, "
-            "rolconnlimit FROM pg_roles WHERE rolname = %s",
-            [settings.PC_ROLE],
-        )
-        row = cursor.fetchone()
-        if row is None:
-            return None
-        found = []
-        if row[0]:
-            found.append("it has powers over the whole server")
-        if not 0 <= row[1] <= CONNECTIONS:
-            found.append("its connections are not limited")
-        cursor.execute(
-            "SELECT datname FROM pg_database WHERE (has_database_privilege(%s, oid, 'CONNECT') "
-            "AND datname <> %s) OR has_database_privilege(%s, oid, 'TEMPORARY') ORDER BY 1",
-            [settings.PC_ROLE, settings.DATABASES["default"]["NAME"], settings.PC_ROLE],
-        )
-        if names := [each[0] for each in cursor.fetchall()]:
-            found.append(f"it may sign in to, or make tables in, {', '.join(names)}")
-        cursor.execute(
-            "SELECT count(*) FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace "
-            "AND proname ~ %s AND has_function_privilege(%s, oid, 'EXECUTE')",
-            [REVOKED_FUNCTIONS, settings.PC_ROLE],
-        )
-        if cursor.fetchone()[0]:
-            found.append("it may take advisory locks or make large objects")
-        wanted, given = _expected_privileges(), _granted_privileges(cursor)
-        if more := sorted(given - wanted):
-            found.append(f"it may do more than it needs: {'; '.join(map(' '.join, more[:3]))}")
-        if less := sorted(wanted - given):
-            found.append(f"it lacks what it needs: {'; '.join(map(' '.join, less[:3]))}")
-        cursor.execute(
-            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND NOT relrowsecurity",
-            [[each.table._meta.db_table for each in RIGHTS if each.insert or each.update]],
-        )
-        if names := [each[0] for each in cursor.fetchall()]:
-            found.append(f"its rows are not told apart in {', '.join(names)}")
-    return found
-
-
 def end_overlong() -> int:
     """End PC's connections whose transaction has been open for too long; return how many.
 
@@ -240,31 +195,3 @@ def end_overlong() -> int:
             [settings.PC_ROLE, LONGEST_SECONDS],
         )
         return len(cursor.fetchall())
-
-
-def _expected_privileges() -> set[tuple[str, ...]]:
-    wanted: set[tuple[str, ...]] = {("SELECT on", name) for name in EXTRA_TABLES}
-    for right in RIGHTS:
-        table = right.table._meta.db_table
-        wanted.add(("SELECT on", table))
-        for verb, columns in (("INSERT", right.insert), ("UPDATE", right.update)):
-            wanted |= {(verb, "of", f"{table}.{column}") for column in columns}
-    return wanted
-
-
-def _granted_privileges(cursor: Any) -> set[tuple[str, ...]]:
-    cursor.execute(
-        "SELECT acl.privilege_type, class.relname FROM pg_class class, "
-        "aclexplode(class.relacl) acl WHERE acl.grantee IN (0, (SELECT oid FROM pg_roles "
-        "WHERE rolname = %s)) AND class.relnamespace = 'public'::regnamespace",
-        [settings.PC_ROLE],
-    )
-    given = {(f"{verb} on", table) for verb, table in cursor.fetchall()}
-    cursor.execute(
-        "SELECT acl.privilege_type, class.relname, attname FROM pg_attribute "
-        "JOIN pg_class class ON class.oid = attrelid, aclexplode(attacl) acl "
-        "WHERE acl.grantee IN (0, (SELECT oid FROM pg_roles WHERE rolname = %s)) "
-        "AND class.relnamespace = 'public'::regnamespace",
-        [settings.PC_ROLE],
-    )
-    return given | {(verb, "of", f"{table}.{name}") for verb, table, name in cursor.fetchall()}

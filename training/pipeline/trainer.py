@@ -113,39 +113,32 @@ def train(
 ) -> tuple[Manifest, ReplayResult]:
     """Train on all but the holdout, export into `folder`; return the manifest to seal.
 
-    The held-out bars' replay comes with it, for its charts.
-
-    A checkpoint is a file in which an interrupted training of the same data and settings is kept
-    and from which it goes on. Raises TooFewBars for a history too short, TrainingDiverged and
-    ParityFailed.
+    The held-out bars' replay comes with it, for its charts. A checkpoint is a file in which an
+    interrupted training of the same data and settings is kept and from which it goes on. Raises
+    TooFewBars for a history too short, TrainingDiverged and ParityFailed.
     """
-    bot = BOTS[slot.bot]
     data = with_assumed_slippage(data, request.recipe)
     features = data.features
     split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
-    kept = Checkpoint(checkpoint) if checkpoint else None
-    model = fit(slot, data, split.train, request.recipe, request.seed, progress, kept)
+    saved = Checkpoint(checkpoint) if checkpoint else None
+    model = fit(slot, data, split.train, request.recipe, request.seed, progress, saved)
     exported = export_model(model, folder, features.values[: split.train.stop])
-    start = split.holdout.start - 1
     held_out = replay_slot(
         SlotTape(
             slot.slug,
             data.panel,
             features.values,
             TorchPolicy(model),
-            bot.limit_lots,
-            start,
+            BOTS[slot.bot].limit_lots,
+            # Decided at the close before the first held-out bar, which is the first it earns.
+            split.holdout.start - 1,
         )
     )
     figures = _figures(held_out)
     if BOTS[slot.bot].learns_from_owner:
         figures["owner"] = _owner_similarity(data, split, request, model, held_out)
-    learned = {
-        **request.recipe["hyperparameters"],
-        "timesteps": model.num_timesteps,
-        "device": model.device.type,
-        "reward": request.recipe["reward"],
-    }
+    learned = {**request.recipe["hyperparameters"], "reward": request.recipe["reward"]}
+    learned |= {"timesteps": model.num_timesteps, "device": model.device.type}
     return _manifest(slot, data, request, split, learned, exported, held_out, figures), held_out
 
 
@@ -159,19 +152,10 @@ def _manifest(
     held_out: ReplayResult,
     figures: dict[str, Any],
 ) -> Manifest:
-    bot, features = BOTS[slot.bot], data.features
+    features = data.features
     return Manifest(
-        slot=slot.slug,
-        bot=slot.bot,
-        market=slot.market,
-        timeframe=slot.timeframe,
+        **_interface(slot, data),
         run_id=str(request.run_id),
-        feature_names=features.schema.names,
-        schema_hash=features.schema.hash,
-        window=WINDOW,
-        action_deltas=DELTAS,
-        limit_lots=bot.limit_lots,
-        account_size=ACCOUNT_SIZE,
         normalisation=exported.normalisation,
         training_span=_span(split.train, features.opens_at, features.closes_at),
         embargo_bars=split.embargo_bars,
@@ -192,6 +176,23 @@ def _manifest(
         golden=exported.golden,
         created_at=clock.real().isoformat(timespec="seconds"),
     )
+
+
+def _interface(slot: Slot, data: Dataset) -> dict[str, Any]:
+    """Return what a bot must agree with to run the graphs: whose they are, what goes in and out."""
+    schema = data.features.schema
+    return {
+        "slot": slot.slug,
+        "bot": slot.bot,
+        "market": slot.market,
+        "timeframe": slot.timeframe,
+        "feature_names": schema.names,
+        "schema_hash": schema.hash,
+        "window": WINDOW,
+        "action_deltas": DELTAS,
+        "limit_lots": BOTS[slot.bot].limit_lots,
+        "account_size": ACCOUNT_SIZE,
+    }
 
 
 def _owner_similarity(

@@ -66,13 +66,11 @@ class BarModel(PPO):
             device=device,
             **_ppo_arguments(settings, features.shape[1]),
         )
-        self.hyperparameters = settings
+        self.hyperparameters, self.batch_env, self.features = settings, env, features
         self.stopped_early = False
-        self.batch_env = env
         extractor = self.extractor
         extractor.encoder.fit_normalisation(features[env.episodes.start : env.episodes.stop])
         extractor.attach(features)
-        self.features = features
         self.rollout = Rollout(
             settings.rollout_steps, env.num_envs, extractor.account_size, self.device
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
@@ -91,32 +92,24 @@ def clone(model: BarPPO, owned: Owned, panel: PricePanel, rows: range, seed: int
     """
     require_enough(owned, rows)
     settings = model.hyperparameters
-    first = max(owned.first, rows.start + WINDOW - 1)
-    bars = np.arange(first, rows.stop - 1)
-    states = account_states(panel, owned.lots, model.batch_env.episodes.limit_lots, first)[
-        : len(bars)
-    ]
-    device = model.device
-    shown = torch.from_numpy(states).to(device)
-    actions = torch.from_numpy(owned.actions[bars]).to(device)
-    places = torch.from_numpy(bars).to(device)
+    bars, accounts, actions = _lessons(model, owned, panel, rows)
     counts = torch.bincount(actions, minlength=len(DELTAS)).float()
     weights = torch.where(counts > 0.0, (len(bars) / counts.clamp(min=1.0)).sqrt(), 0.0)
     parameters = [each for each in model.policy.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.clone_learning_rate, weight_decay=_WEIGHT_DECAY
     )
+    # Its own stream, on the CPU, so that the order of batches is the same on a GPU.
     random = torch.Generator().manual_seed(seed)
-    batches = math.ceil(len(bars) / _BATCH)
-    total, done, last = settings.clone_epochs * batches, 0, math.nan
+    total, done, last = settings.clone_epochs * math.ceil(len(bars) / _BATCH), 0, math.nan
     model.policy.set_training_mode(True)
     for _ in range(settings.clone_epochs):
         losses = []
-        for batch in torch.randperm(len(bars), generator=random).to(device).split(_BATCH):
+        for batch in torch.randperm(len(bars), generator=random).to(model.device).split(_BATCH):
             ratio = max(1.0 - done / total, _LOWEST_RATE_RATIO)
             for group in optimizer.param_groups:
                 group["lr"] = settings.clone_learning_rate * ratio
-            logits, _ = model.head(model.extractor.codes(places[batch]), shown[batch])
+            logits, _ = model.head(model.extractor.codes(bars[batch]), accounts[batch])
             loss = functional.cross_entropy(logits, actions[batch], weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -129,6 +122,21 @@ def clone(model: BarPPO, owned: Owned, panel: PricePanel, rows: range, seed: int
     if not math.isfinite(last):
         raise TrainingDiverged(f"the cloning loss is {last}: lower clone_learning_rate")
     return last
+
+
+def _lessons(
+    model: BarPPO, owned: Owned, panel: PricePanel, rows: range
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the bars (B,) he decided at, his account (B, 4) there and his actions (B,)."""
+    # From where he began, and never without a whole window.
+    first = max(owned.first, rows.start + WINDOW - 1)
+    bars = np.arange(first, rows.stop - 1)
+    states = account_states(panel, owned.lots, model.batch_env.episodes.limit_lots, first)
+    bar_numbers, accounts, actions = (
+        torch.from_numpy(each).to(model.device)
+        for each in (bars, states[: len(bars)], owned.actions[bars])
+    )
+    return bar_numbers, accounts, actions
 
 
 def account_states(panel: PricePanel, lots: IntArray, limit_lots: int, first: int) -> Float32Array:

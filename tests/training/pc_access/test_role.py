@@ -27,6 +27,7 @@ from tradingsite.supervision import heartbeat
 from tradingsite.supervision.heartbeat import Beat
 from training import recipes
 from training.models import Copy, Evaluation, TrainingRun
+from training.pc_access import audit as pc_audit
 from training.pc_access import role as pc_role
 from training.pipeline import folders, pc_copy, pc_steps, prod_steps
 from training.pipeline import runs as pipeline_runs
@@ -387,7 +388,7 @@ def test_an_honest_pc_may_let_a_run_begin_again_fail_and_evaluate(settings: Any)
 def test_doctor_knows_the_role_and_says_what_it_may_do_too_much() -> None:
     def said() -> str:
         # Other runs make databases on this very server while this one looks.
-        return "; ".join(each for each in pc_role.faults() or () if "sign in to" not in each)
+        return "; ".join(each for each in pc_audit.faults() or () if "sign in to" not in each)
 
     assert said() == ""
     found = {each.name: each for each in doctor._pc()}

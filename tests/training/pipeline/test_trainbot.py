@@ -26,7 +26,9 @@ from tradingsite.models import Heartbeat
 from tradingsite.scheduling import leases
 from training.management.commands import trainbot
 from training.models import TrainingRun
+from training.pipeline import follow
 from training.pipeline import runs as pipeline_runs
+from training.pipeline.run_report import owner_similarity
 from training.pipeline.runs import STAGES
 
 # The last is for the slots of the market that is left out for having no bars.
@@ -109,7 +111,7 @@ def test_the_help_says_where_it_runs(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.usefixtures("queue", "learnable", "workers")
 def test_with_workers_up_it_follows_the_run_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    monkeypatch.setattr(trainbot.time, "sleep", lambda seconds: done.extend(work_off()))
+    monkeypatch.setattr(follow.time, "sleep", lambda seconds: done.extend(work_off()))
     said, aside = train("--all", "--until", "2025-05-31", "--timesteps", "123", "--seed", "5")
     assert done[0] == "export_and_ship" and done[-1] == "clean_up"
     assert said == (
@@ -128,7 +130,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(monkeypatch: pytest.MonkeyPat
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainbot.time, "sleep", interrupted)
+    monkeypatch.setattr(follow.time, "sleep", interrupted)
     _, aside = train("btc", "4h")
     assert "No longer following; the training goes on in its workers." in aside
     run = TrainingRun.objects.get()
@@ -160,11 +162,7 @@ def test_without_workers_a_run_that_is_held_is_waited_for() -> None:
 def test_without_workers_a_run_left_lying_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     here: list[TrainingRun] = []
 
-    def run_here(console: object, run: TrainingRun) -> TrainingRun:
-        here.append(run)
-        return run
-
-    monkeypatch.setattr(trainbot, "_run_here", run_here)
+    monkeypatch.setattr(follow, "run_here", here.append)
     left = make_run()
     with pytest.raises(CommandError, match="1 of 1 runs did not end with a model"):
         train("btc", "4h")
@@ -177,10 +175,10 @@ def test_without_workers_a_run_left_lying_gives_way(monkeypatch: pytest.MonkeyPa
 def test_ctrl_c_where_it_runs_here_says_what_becomes_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(console: object, run: TrainingRun) -> None:
+    def interrupted(run: TrainingRun) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainbot, "_run_here", interrupted)
+    monkeypatch.setattr(follow, "run_here", interrupted)
     with pytest.raises(CommandError, match="stopped; workers, or the next trainbot, begin again"):
         train("btc", "4h")
 
@@ -232,7 +230,7 @@ def test_a_personal_model_says_how_like_the_owner_it_is() -> None:
         "owner_short_share": 0.31,
         "net_return": -0.07,
     }
-    said = trainbot._likeness(
+    said = owner_similarity(
         {
             "model": like,
             "clone": like | {"precision": 0.47},
