@@ -163,22 +163,25 @@ def test_a_task_refuses_to_run_on_the_wrong_machine(settings: Any) -> None:
             app.tasks[name].apply(args=["x"], throw=True)
 
 
+HONEST = (
+    "from celery import Celery\n"
+    "import os\n"
+    "app = Celery('honest', broker=os.environ['BROKER'])\n"
+    "names = ('', '_index', '_mutex')\n"
+    "unacked = {f'unacked{each}_key': f'pc.unacked{each}' for each in names}\n"
+    "app.conf.update(worker_enable_remote_control=False, task_ignore_result=True,\n"
+    "    broker_transport_options=unacked if os.environ.get('PC') else {})\n"
+    "@app.task(name='touch', acks_late=True)\n"
+    "def touch(path):\n"
+    "    open(path, 'w').close()\n"
+)
+"""A worker's app that touches files, as PC's workers are set up."""
+
+
 def test_an_honest_worker_takes_its_messages_by_these_rights(
     prod: redis.Redis, servers: launcher.Addresses, tmp_path: Path
 ) -> None:
-    script = tmp_path / "honest.py"
-    script.write_text(
-        "from celery import Celery\n"
-        "import os\n"
-        "app = Celery('honest', broker=os.environ['BROKER'])\n"
-        "names = ('', '_index', '_mutex')\n"
-        "unacked = {f'unacked{each}_key': f'pc.unacked{each}' for each in names}\n"
-        "app.conf.update(worker_enable_remote_control=False, task_ignore_result=True,\n"
-        "    broker_transport_options=unacked if os.environ.get('PC') else {})\n"
-        "@app.task(name='touch', acks_late=True)\n"
-        "def touch(path):\n"
-        "    open(path, 'w').close()\n"
-    )
+    (tmp_path / "honest.py").write_text(HONEST)
     of_pc = servers.redis.replace(
         f":{urlsplit(servers.redis).password}@", f"{pc_queue.USER}:of%20PC%27s%20queue@"
     )

@@ -15,24 +15,19 @@ from psycopg import errors, sql
 from bots.modelstore import services as modelstore
 from monitoring import watch
 from monitoring.dashboard import machine
-from monitoring.doctor import checks as doctor
-from tests.training.pc_access.hostile import on_pc, role, sign_in
-from tests.training.pipeline.runs import SLOT, champion, finished, fresh, make_run
+from tests.training.pc_access.hostile import role, sign_in
+from tests.training.pipeline.runs import SLOT, champion, fresh, make_run
 from tradingsite import clock, notices
 from tradingsite.errors import Degraded
 from tradingsite.machines import pc_notices
-from tradingsite.models import Heartbeat, JobRun, Notice, PcHeartbeat, PcNotice
+from tradingsite.models import JobRun, Notice, PcHeartbeat, PcNotice
 from tradingsite.scheduling import jobs
 from tradingsite.supervision import heartbeat
 from tradingsite.supervision.heartbeat import Beat
-from training import recipes
-from training.models import Copy, Evaluation, TrainingRun
-from training.pc_access import audit as pc_audit
+from training.models import TrainingRun
 from training.pc_access import role as pc_role
-from training.pipeline import folders, pc_copy, pc_steps, prod_steps
+from training.pipeline import folders, prod_steps
 from training.pipeline import runs as pipeline_runs
-from training.pipeline.runs import STAGES
-from training.selection import evaluations
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc", "pc_btc"], transaction=True)
 
@@ -308,104 +303,3 @@ def test_a_page_shows_what_pc_wrote_as_progress(link: psycopg.Connection[Any]) -
         )
         (row,) = machine.training_runs(clock.real())
         assert row.steps_done == 0 and row.now_doing
-
-
-# --- And the honest PC does its work -------------------------------------------------------------
-
-
-def test_an_honest_pc_does_its_work_by_that_role(
-    monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    def light(run: TrainingRun) -> str:
-        return "done"
-
-    def trains(run: TrainingRun) -> str:
-        pc_steps.leases.write(run, progress={"timesteps": 1}, metrics={}, charts={})
-        pc_copy.record(run.slot, holding={"4h": []})
-        return "trained"
-
-    put = {
-        1: (light, light),
-        3: (trains, light),
-        5: (light,),
-        6: (light,),
-        7: (light,),
-    }
-    for first, bodies in put.items():
-        monkeypatch.setitem(STAGES, first, (STAGES[first][0], bodies))
-    sent: list[int] = []
-    monkeypatch.setattr(
-        pipeline_runs, "send_next", lambda run: sent.append(pipeline_runs._next_step(run))
-    )
-    settings.MACHINE = "prod"
-    run = make_run()
-    pipeline_runs.advance(run.pk, 1)
-    with on_pc():
-        pipeline_runs.advance_and_send(run.pk, 3)
-        Beat("gpu-worker").beat("running", "takes tasks")
-        notices.notify("infrastructure", "warning", "training:btc-4h", "a first try failed")
-        notices.notify("infrastructure", "warning", "training:btc-4h", "a second try failed")
-        assert heartbeat.is_alive("gpu-worker")
-    assert sent == [], "PC asks for nothing"
-    watch.hear_pc()
-    watch.hear_pc()
-    assert sent == [5], "PROD goes on by itself, and asks once"
-    assert Notice.objects.get().text == "PC says: a second try failed"
-    assert heartbeat.is_alive("gpu-worker")
-    pipeline_runs.advance(run.pk, 5)
-    with on_pc():
-        pipeline_runs.advance_and_send(run.pk, 6)
-        pc_copy.record(run.slot, archived=[run.pk])
-    watch.hear_pc()
-    assert sent == [5, 7]
-    pipeline_runs.advance(run.pk, 7)
-    assert (fresh(run).state, finished(run)) == ("done", [1, 2, 3, 4, 5, 6, 7])
-    assert Notice.objects.get().resolved_at, "what PC said is over with the run"
-    assert modelstore.archived_runs(run.slot) == {run.pk}
-    assert Heartbeat.objects.count() == 0
-
-
-def test_an_honest_pc_may_let_a_run_begin_again_fail_and_evaluate(settings: Any) -> None:
-    settings.MACHINE = "prod"
-    Copy.objects.create(slot=SLOT.slug, holding={"4h": []}, at=clock.real())
-    run = make_run()
-    run.steps.create(number=1, name="export", started_at=clock.real(), finished_at=clock.real())
-    recipe = recipes.register(recipes.settings_of(SLOT, 1_000))
-    row = evaluations.enqueue(recipe, 2, 1, clock.real(), send=False)
-    with on_pc():
-        assert pc_copy.forget_holding(run)
-        assert not pc_copy.forget_holding(run)
-        assert pipeline_runs._next_step(run) == 1
-        assert pipeline_runs.fail_unleased(fresh(run), "it broke")
-        assert evaluations.perform(row.pk) is not None  # of an empty market: it fails, by name
-    assert fresh(run).state == TrainingRun.State.FAILED
-    row.refresh_from_db()
-    assert row.state == Evaluation.State.FAILED
-    watch.hear_pc()
-    assert "it broke" in Notice.objects.get().text
-
-
-def test_doctor_knows_the_role_and_says_what_it_may_do_too_much() -> None:
-    def said() -> str:
-        # Other runs make databases on this very server while this one looks.
-        return "; ".join(each for each in pc_audit.faults() or () if "sign in to" not in each)
-
-    assert said() == ""
-    found = {each.name: each for each in doctor._pc()}
-    assert found["PC's queue"].level == doctor.OK
-    for statement, complaint in (
-        ("GRANT UPDATE ON tradingsite_jobrun TO {}", "UPDATE on tradingsite_jobrun"),
-        ("GRANT UPDATE (slot) ON training_trainingrun TO {}", "training_trainingrun.slot"),
-        ("GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO {}", "advisory locks"),
-        ("ALTER ROLE {} CONNECTION LIMIT -1", "not limited"),
-        ("ALTER ROLE {} CREATEDB", "powers over the whole server"),
-        ("REVOKE SELECT ON training_recipe FROM {}", "lacks what it needs: SELECT on"),
-    ):
-        with connections["default"].cursor() as cursor:
-            name = sql.Identifier(doctor.settings.PC_ROLE)
-            cursor.execute(sql.SQL(statement).format(name).as_string(None))
-        assert complaint in said()
-    with connections["default"].cursor() as cursor:
-        cursor.execute("ALTER TABLE training_copy DISABLE ROW LEVEL SECURITY")
-    assert "not told apart in training_copy" in said()
-    assert next(iter(doctor._pc())).level == doctor.FAIL

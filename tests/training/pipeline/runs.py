@@ -1,16 +1,24 @@
 """Training runs for tests, and the messages between their stages."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
+from bots.modelstore import services as modelstore
+from bots.modelstore.keys import generate_keys, load_private_key
 from bots.modelstore.models import Activation, ModelVersion
+from markets.domain.features import schema_for
+from tests.bots.modelstore.bundles import make_bundle
 from tradingsite import clock
 from tradingsite.celery import QUEUES, app
 from tradingsite.models import Notice
 from tradingsite.registry import SLOTS
 from training import tasks
 from training.models import TrainingRun
+from training.pipeline import folders, prod_steps
 from training.pipeline import runs as pipeline_runs
 
 SLOT = SLOTS["btc-4h"]
@@ -90,3 +98,21 @@ def work_off() -> list[str]:
         done.append(task.rpartition(".")[2])
         getattr(tasks, done[-1])(*arguments)
     return done
+
+
+def sealed_run(steps: Callable[..., list[int]]) -> TrainingRun:
+    """Return a run whose first four steps are done: a signed bundle lies in PC's outbox."""
+    private = Path(settings.PC_DIR) / "keys" / "signing.pem"
+    generate_keys(private, modelstore.keys_folder())
+
+    def seal(run: TrainingRun) -> str:
+        manifest = {"slot": SLOT.slug, "bot": "btc", "market": "btc", "timeframe": "4h"}
+        manifest |= {"run_id": str(run.pk), "schema_hash": schema_for("btc", "4h").hash}
+        make_bundle(folders.outbox(run), load_private_key(private), **manifest)
+        return "signed"
+
+    steps(hash=seal, verify=prod_steps.verify_and_activate)
+    run = make_run()
+    pipeline_runs.advance(run.pk, 1)
+    pipeline_runs.advance(run.pk, 3)
+    return run
