@@ -2,11 +2,13 @@
 
 import contextlib
 import datetime as dt
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -14,15 +16,22 @@ from tests.cloning import cloned
 from tradingsite import clock
 from tradingsite.postgresql import timeouts
 
+# `make quick` wants an answer in seconds; `make test` tries as many examples as each test says.
+hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
+IS_QUICK = bool(os.environ.get("NIGHTDESK_QUICK"))
+if IS_QUICK:
+    hypothesis.settings.load_profile("quick")
+
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove what the run left in the queue's server, and its data folder."""
     from tests.settings import PREFIX, REDIS_URL, TEST_FOLDER, TEST_FOLDER_IS_OURS
 
-    with contextlib.suppress(redis.ConnectionError):
-        server = redis.Redis.from_url(REDIS_URL)
-        for key in server.scan_iter(match=f"{PREFIX}*"):
-            server.delete(key)
+    if not IS_QUICK:  # where nothing listens, and the client would try for seconds
+        with contextlib.suppress(redis.ConnectionError):
+            server = redis.Redis.from_url(REDIS_URL)
+            for key in server.scan_iter(match=f"{PREFIX}*"):
+                server.delete(key)
     if TEST_FOLDER_IS_OURS:
         shutil.rmtree(TEST_FOLDER, ignore_errors=True)
 

@@ -21,7 +21,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take what to start and how."""
         parser.add_argument("--no-train", action="store_true", help="ask for no first models")
-        parser.add_argument("--only", metavar="NAME,NAME", help="start only these services")
+        chosen = parser.add_mutually_exclusive_group()
+        chosen.add_argument("--only", metavar="NAME,NAME", help="start only these services")
+        chosen.add_argument("--without", metavar="NAME,NAME", help="start all but these services")
         parser.add_argument(
             "--fresh", action="store_true", help="first remove all of the simulated desk's data"
         )
@@ -29,27 +31,28 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check the wishes, then run the desk."""
-        names = _chosen(options["only"])
+        names = _chosen(options["only"], options["without"])
         if options["fresh"] and not options["yes"]:
             raise CommandError(
                 f"--fresh removes every bar, model, order and record of {settings.DATA_DIR}; "
                 f"say --fresh --yes if that is meant."
             )
-        desk = Desk(sys.stdout, names, not options["no_train"], bool(options["only"]))
+        is_part = bool(options["only"] or options["without"])
+        desk = Desk(sys.stdout, names, not options["no_train"], is_part)
         try:
             desk.run(UpLock(settings.DATA_DIR), options["fresh"])
         except CannotStart as error:
             raise CommandError(str(error), returncode=REFUSED) from error
 
 
-def _chosen(only: str | None) -> list[str]:
+def _chosen(only: str | None, without: str | None) -> list[str]:
     known = [service.name for service in wanted(settings.MODE, settings.MACHINE)]
     if not known:
         raise CommandError(f"MACHINE={settings.MACHINE} runs no services; it only watches.")
-    if not only:
-        return known
-    names = [name.strip() for name in only.split(",")]
+    names = [name.strip() for name in (only or without or "").split(",") if name.strip()]
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise CommandError(f"no service {', '.join(unknown)}; they are: {', '.join(known)}")
-    return names
+    if without:
+        return [name for name in known if name not in names]
+    return names or known
