@@ -368,5 +368,6 @@ def test_an_output_on_a_full_disk_ends_nothing() -> None:
         terminal = Terminal(full)
         for _ in range(3):
             terminal.write("a line")
+        assert terminal._lost and terminal._stream is full, "it is tried again at the next line"
         with contextlib.suppress(OSError):
             full.close()

@@ -59,8 +59,26 @@ def test_a_worker_started_by_hand_does_not_report(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_a_database_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[object] = []
+
     def away(self: Any, state: str, detail: str = "") -> None:
+        did.append((self.service, state, detail))
         raise OperationalError("the server closed the connection")
 
+    def renew() -> None:
+        did.append("renews")
+
     monkeypatch.setattr(Beat, "beat", away)
-    worker_heartbeats.report(Beat("worker"), "running")
+    monkeypatch.setattr(worker_heartbeats, "close_old_connections", renew)
+    worker_heartbeats.report(Beat("worker"), "running", "at work")
+    # Twice: an old connection is not used, and the one that failed is not kept for the next task.
+    assert did == ["renews", ("worker", "running", "at work"), "renews"]
+
+
+def test_a_fault_that_is_not_the_databases_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, state: str, detail: str = "") -> None:
+        raise KeyError(state)
+
+    monkeypatch.setattr(Beat, "beat", wrong)
+    with pytest.raises(KeyError):
+        worker_heartbeats.report(Beat("worker"), "running")

@@ -133,6 +133,9 @@ def test_ticks_carry_the_desks_names(desk: KiteDesk) -> None:
         desk.broker.wait(stream.is_alive)
     finally:
         stream.close()
+    assert {each.instrument for each in taken} == {"NIFTY", FUTURE}  # never a token or a symbol
+    assert all(each.last > 0 for each in taken)
+    assert not stream.is_alive()
 
 
 # --- Reading what fails --------------------------------------------------------------------------
