@@ -64,6 +64,7 @@ def settings_of(
 
 def hash_of(recipe: dict[str, Any]) -> str:
     """Return the sha256 of a recipe's canonical JSON, in hex."""
+    # Sorted and without blanks: the hash is of what it says, not of how it was written.
     canonical = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -146,6 +147,7 @@ def policy_of(slot: str) -> str:
     Simulated desks trade the newest model unless it says otherwise, so that one sees them trade.
     Raises ValueError for a policy or a slot that there is not.
     """
+    # The last word that names the slot, or all of them, wins.
     chosen = NEWEST if settings.MODE == "simulated" else GATED
     for part in filter(None, (each.strip() for each in settings.MODEL_POLICY.split(","))):
         name, _, policy = part.rpartition("=")

@@ -37,6 +37,7 @@ def simulate(panel: PricePanel, lots: IntArray, capital: float) -> SimulatedAcco
     """
     rows = slice(1, None)
     held = lots * panel.lot_size[rows]
+    # A position begins flat, and what a roll closes it opens anew, so costs are paid on both.
     before = np.concatenate((np.zeros_like(held[..., :1]), held[..., :-1]), axis=-1)
     closing, opening = accounting.split(
         before, held, np.where(panel.roll[rows], 0.0, 1.0), np.minimum, np.maximum
@@ -57,6 +58,7 @@ def simulate(panel: PricePanel, lots: IntArray, capital: float) -> SimulatedAcco
         slippage = slippage + accounting.slippage_cost(quantity, price, reference)
         paid = paid + quantity * price + costs
     funding = held * accounting.funding_per_unit(panel.close, panel.funding_rate)[rows]
+    # Cash is what is left of the capital after all that was paid up to each bar.
     cash = capital - np.cumsum(paid + funding, axis=-1)
     equity = accounting.equity(cash, held, panel.close[rows])
     first = np.full_like(equity[..., :1], capital)
@@ -67,14 +69,14 @@ def simulate(panel: PricePanel, lots: IntArray, capital: float) -> SimulatedAcco
 
 
 def constant_lots(lots: int, bars: int) -> IntArray:
-    """Return the same lots at every one of so many decisions."""
+    """Return the same lots at every one of so many decisions, (bars,)."""
     return np.full(bars, lots, dtype=np.int64)
 
 
 def ema_cross(close: FloatArray, limit_lots: int) -> IntArray:
-    """Return the limit, long while the fast average is above the slow one and short below.
+    """Return the limit (T,), long while the fast average is above the slow one and short below.
 
-    close are all closes known, those of long before included; the first slow ones are flat.
+    close (T,) are all closes known, those of long before included; the first slow ones are flat.
     """
     fast = indicators.exponential_average(close, EMA_FAST_BARS)
     slow = indicators.exponential_average(close, EMA_SLOW_BARS)

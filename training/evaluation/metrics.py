@@ -35,7 +35,7 @@ COLLAPSED_SHARE = 0.999
 
 
 def returns(equity: FloatArray) -> FloatArray:
-    """Return the simple return of every bar, one fewer than the equities.
+    """Return the simple return of every bar (n,) of equities (n + 1,).
 
     An account that fell to nothing is over: all is lost on that bar, and nothing happens after it.
     """
@@ -50,12 +50,12 @@ def returns(equity: FloatArray) -> FloatArray:
 
 
 def net_return(equity: FloatArray) -> float:
-    """Return the gain over the whole path as a ratio of the first equity."""
+    """Return the gain over a path of equities (n + 1,) as a ratio of the first."""
     return float(equity[-1] / equity[0] - 1.0)
 
 
 def sharpe(bar_returns: FloatArray) -> float:
-    """Return mean over standard deviation per bar; 0 for an account that never moved."""
+    """Return mean over standard deviation of returns (n,); 0 for an account that never moved."""
     if len(bar_returns) < 2:
         return 0.0
     deviation = float(np.std(bar_returns, ddof=1))
@@ -66,32 +66,36 @@ def sharpe(bar_returns: FloatArray) -> float:
 
 
 def bars_per_year(closes_at: IntArray) -> float:
-    """Return how many bars of a span fall into a year, nights and holidays counted as they are."""
+    """Return how many bars of a span fall into a year, nights and holidays counted as they are.
+
+    closes_at (n,) are its closes in ascending epoch seconds; raises ValueError for fewer than two.
+    """
     if len(closes_at) < 2:
         raise ValueError("a span needs two bars to have a length")
     return (len(closes_at) - 1) * YEAR_SECONDS / float(closes_at[-1] - closes_at[0])
 
 
 def annual_sharpe(bar_returns: FloatArray, bars_a_year: float) -> float:
-    """Return the Sharpe ratio per year, as if the bars were independent."""
+    """Return the Sharpe ratio per year of returns (n,), as if the bars were independent."""
     return sharpe(bar_returns) * math.sqrt(bars_a_year)
 
 
 def action_shares(actions: IntArray) -> FloatArray:
-    """Return the share of every action, (7,), zeros when there was no decision."""
+    """Return the share of every action, (7,), of actions (n,); zeros when there was no decision."""
     counts = np.bincount(actions, minlength=len(DELTAS)).astype(np.float64)
     return counts / max(len(actions), 1)
 
 
 def action_entropy(actions: IntArray) -> float:
-    """Return the entropy of the actions taken, from 0 (always the same) to 1 (all alike)."""
+    """Return the entropy of actions (n,), from 0 (always the same) to 1 (all alike)."""
     shares = action_shares(actions)
     used = shares[shares > 0.0]
+    # Plus 0, which turns the minus zero of a single action into a plain one.
     return float(-(used * np.log(used)).sum() / math.log(len(DELTAS))) + 0.0
 
 
 def collapse_reason(actions: IntArray, lots: IntArray) -> str | None:
-    """Return why a policy counts as collapsed, or None.
+    """Return why a policy counts as collapsed by its actions (n,) and lots (n,), or None.
 
     A policy that mostly holds may still trade now and then; one that answers the same on almost
     every bar and keeps one position is no better than that position.

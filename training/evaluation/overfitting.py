@@ -27,7 +27,8 @@ _EULER = 0.5772156649015329
 def probabilistic_sharpe(bar_returns: FloatArray, benchmark: float = 0.0) -> float:
     """Return the probability that the true Sharpe ratio is above a benchmark.
 
-    Skewness and fat tails widen the doubt. Returns 0.5 for returns that never moved.
+    bar_returns are (n,). Skewness and fat tails widen the doubt. Returns 0.5 for returns that never
+    moved.
     """
     ratio, count = sharpe(bar_returns), len(bar_returns)
     deviation = float(np.std(bar_returns)) if count > 1 else 0.0
@@ -54,7 +55,8 @@ def luckiest_sharpe(trials: int, variance: float) -> float:
 def deflated_sharpe(bar_returns: FloatArray, trial_sharpes: Sequence[float]) -> float:
     """Return the probability that a result is better than the luckiest of all trials would be.
 
-    trial_sharpes are the Sharpe ratios of every trial that was made, this one's among them.
+    bar_returns are (n,), trial_sharpes the Sharpe ratios of every trial that was made, this one's
+    among them.
     """
     trials = len(trial_sharpes)
     variance = float(np.var(trial_sharpes, ddof=1)) if trials > 1 else 0.0
@@ -73,6 +75,7 @@ def overfitting_probability(trial_returns: FloatArray, blocks: int = BLOCKS) -> 
         raise ValueError("one trial cannot be overfitted against others")
     if blocks % 2 or not 2 <= blocks <= bars // 2:
         raise ValueError(f"{bars} bars do not make {blocks} blocks, an even number of them")
+    # Sums of the blocks are enough for the Sharpe ratio of any half: no half is put together.
     parts = np.array_split(trial_returns, blocks)
     counts = np.array([len(part) for part in parts], dtype=np.float64)
     sums = np.stack([part.sum(axis=0) for part in parts])

@@ -47,12 +47,13 @@ class GateVerdict:
 def refit_range(seed_returns: Sequence[FloatArray], bars: int) -> RefitRange:
     """Return the range of net returns over so many bars of every seed's walk forward.
 
-    A walk forward that is shorter than that gives the range of its whole length.
+    seed_returns are (n,) each; a walk forward that is shorter gives the range of its whole length.
     """
     found = []
     for returns in seed_returns:
         length = min(bars, len(returns))
         growth = np.concatenate(([0.0], np.cumsum(np.log1p(returns))))
+        # Of every stretch of that length, as nobody knows in which one a refit will be judged.
         found.append(np.expm1(growth[length:] - growth[:-length]))
     low, high = np.quantile(np.concatenate(found), RANGE)
     return RefitRange(min(bars, *(len(each) for each in seed_returns)), float(low), float(high))

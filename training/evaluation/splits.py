@@ -72,8 +72,8 @@ def split_refit(
 ) -> Split:
     """Return the rows to train on and the last rows before `until`, never trained on.
 
-    closes_at are the rows' closes in ascending epoch seconds; rows that close after `until` are
-    left out of both. The embargo is the window by default and may not be shorter: the first
+    closes_at (T,) are the rows' closes in ascending epoch seconds; rows that close after `until`
+    are left out of both. The embargo is the window by default and may not be shorter: the first
     window of the holdout would reach into the training span. The training span must hold at least
     500 bars and the window. Raises TooFewBars, or ValueError for settings that leak.
     """

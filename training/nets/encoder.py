@@ -39,6 +39,7 @@ class Encoder(nn.Module):
         A constant feature is masked: it is exactly 0 here and wherever the encoder goes, because
         weights that never saw it move know nothing of what it means when it does.
         """
+        # In float64: a float32 sum over a long span loses the digits that a deviation is made of.
         mean = training_rows.mean(axis=0, dtype=np.float64)
         std = training_rows.std(axis=0, dtype=np.float64)
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
@@ -53,7 +54,7 @@ class Encoder(nn.Module):
         return ((rows - self.mean) * self.scale).clamp(-CLIP, CLIP)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Return the codes of raw windows; this is what is exported."""
+        """Return the codes (B, hidden) of raw windows (B, window, features), as is exported."""
         return self.encode(self.normalise(windows))
 
     def encode(self, windows: Tensor) -> Tensor:

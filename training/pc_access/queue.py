@@ -27,6 +27,7 @@ def rule(password: str) -> list[str]:
     for queue in QUEUES:
         keys += [f"~{queue}", f"~{queue}{_PRIORITIES}"]
         keys += [f"~_kombu.binding.{queue}", f"~_kombu.binding_permanent.{queue}"]
+    # By its hash, so that the line may be printed and logged.
     digest = hashlib.sha256(password.encode()).hexdigest()
     return [USER, "reset", "on", f"#{digest}", "resetchannels", "-@all", *keys, *_COMMANDS]
 

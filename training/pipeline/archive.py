@@ -36,6 +36,7 @@ class ArchivedBundle:
 def add(bundle: Path, archive: Path, slot: str, run_id: int, at: dt.datetime) -> Path:
     """Copy a bundle into the archive under its time and run, and return the new folder."""
     place = path_of(archive, slot, run_id, at)
+    # Whole where it is there: a copy is made beside it and renamed.
     if not place.is_dir():
         transfer.copy(bundle, place)
     return place

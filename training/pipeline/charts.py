@@ -46,6 +46,7 @@ class TrainingCurves:
         if self._seen % self._every:
             return
         self.policy.append(point)
+        # Every other point goes and half as many come: a long run costs no more than a short one.
         if len(self.policy) > MOST_POINTS:
             self.policy = self.policy[1::2]
             self._every *= 2
@@ -73,6 +74,7 @@ def draw(curves: dict[str, Any], title: str, path: Path) -> None:
     # Here, for it takes half a second to load and a worker may train for hours without a picture.
     import matplotlib as mpl
 
+    # Without a screen: a worker has none.
     mpl.use("Agg")
     from matplotlib import pyplot
 

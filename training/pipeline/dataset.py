@@ -147,6 +147,7 @@ def export(
     Raises NoSpace for a disk that is or would be full and BadExport where there are no rows; then
     the folder is gone. Raises UnsoundData where bars that rows are made of break the rule of bars.
     """
+    # Before the first byte: a disk that this fills stops the bots' databases.
     if transfer.free_mb(folder) < RESERVE_MB:
         raise transfer.NoSpace(
             f"no disk space for the export: {transfer.free_mb(folder)} MB free at {folder}, "
@@ -261,6 +262,7 @@ def _snapshot(slot: Slot, values: dict[str, Any], folder: Path, held: Holding) -
     """Write every table as of one instant; return each file's rows, bytes, hash and blocks."""
     alias = slot.market
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        # Bars may be corrected while this reads: all tables are of the first query's instant.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         return {
             table.file: _write(cursor, table, values, folder / table.file, held.get(table.file, {}))
@@ -319,6 +321,7 @@ def _read(cursor: Any, table: Table, entry: dict[str, Any], slot: Slot, path: Pa
     ):
         while block := stream.read(1 << 20):
             copy.write(block)
+    # The file's hash says that it came whole, this that it went in whole.
     if cursor.rowcount != entry["rows"]:
         raise BadExport(f"{path} held {cursor.rowcount} rows, {entry['rows']} were exported")
     if _digests(cursor, table, table.replaced_rows, values) != entry["blocks"]:

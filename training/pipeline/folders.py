@@ -25,6 +25,7 @@ def quarantine(incoming: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         shutil.rmtree(place)
+    # A rename within one disk: nothing is copied of what is not trusted.
     incoming.rename(place)
     earlier = [path for path in place.parent.glob(f"{slot}-run*") if path != place]
     earlier.sort(key=lambda path: path.lstat().st_mtime)
@@ -35,6 +36,7 @@ def quarantine(incoming: Path) -> Path:
 
 def clear(folder: Path, keep: Path | None = None) -> Path:
     """Return a run's folder after removing it and its slot's others beside it, but for one."""
+    # Looked up in the registry: a name that is no slot's deletes nothing.
     slot, _, _ = folder.name.rpartition("-run")
     ours = re.compile(rf"{re.escape(SLOTS[slot].slug)}-run\d+(\.\w+)?")
     for leftover in folder.parent.glob("*-run*"):

@@ -154,6 +154,7 @@ def _progress_fields(progress: "trainer.Progress") -> dict[str, float | str]:
 
 def _publish(run: TrainingRun, place: Path) -> str:
     """Push a model that was activated to the owner's git remote, where there is one."""
+    # A model that waits is archived too, but only what trades is worth a copy elsewhere.
     version = modelstore.get(run.slot, run.model_number or 0)
     if not settings.MODELS_GIT_REMOTE or version.state != version.State.ACTIVE:
         return ""

@@ -54,9 +54,11 @@ def ship(run: TrainingRun) -> str:
 
 def verify_and_activate(run: TrainingRun) -> str:
     """Step 5: ship the bundle back, check it in every way, and let it trade."""
+    # A try that died after its commit has a number: only its words are left to say.
     if run.model_number is None:
         incoming = folders.clear(Path(settings.PROD_DIR) / "incoming" / folders.name_of(run))
         transfer.send(folders.outbox(run), incoming)
+        # Out of PC's reach from here on: what is checked is what will trade.
         try:
             manifest = modelstore.verify(incoming, run.slot)
             if manifest.run_id != str(run.pk):
@@ -101,6 +103,7 @@ def clean_up(run: TrainingRun) -> str:
 
 def _activation_decision(slot: str, manifest: Manifest) -> tuple[bool, str]:
     """Return whether a verified model may trade by its slot's policy, and why."""
+    # A person's going back comes first: no policy undoes what somebody did on purpose.
     found, back = manifest.gate, modelstore.rollback_lock(slot)
     if back is not None:
         at = back.market_at
@@ -145,6 +148,7 @@ def _last_bar(version: ModelVersion) -> dt.datetime:
 
 
 def _load_test(folder: Path) -> None:
+    # In a process of its own: a graph that crashes or hangs its reader must not take us along.
     try:
         answer = subprocess.run(
             [

@@ -83,6 +83,7 @@ def enqueue(
     send: bool = True,
 ) -> TrainingRun | None:
     """Create a run and ask for its first stage; None when this firing or another run is there."""
+    # A job that is fired twice, and a person beside a job: one run of a slot at a time.
     same_firing = Q(trigger=trigger, scheduled_for=scheduled_for)
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -150,6 +151,7 @@ def advance(run_id: int, first_step: int) -> TrainingRun | None:
     run = TrainingRun.objects.get(pk=run_id)
     if run.slot not in SLOTS:  # every path is made of it
         raise Degraded(f"{run} is of no slot of the registry")
+    # Before the claim, so that a message that came twice costs no fencing number.
     if _next_step(run) != first_step:
         return None
     claimed = leases.claim(run, state__in=OPEN)

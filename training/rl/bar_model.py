@@ -107,7 +107,11 @@ class BarModel(PPO):
         return Head(self.extractor.mix, self.policy.action_net, self.policy.value_net)
 
     def set_weights(self, state: dict[str, Tensor]) -> None:
-        """Start from a policy's tensors by name, its normalisation among them."""
+        """Start from a policy's tensors by name, as `policy_weights` gives them.
+
+        The normalisation is among them, and the features are normalised anew by it.
+        """
+        # Not strict: stable-baselines3's aliases of the one extractor are not in a file.
         self.policy.load_state_dict(state, strict=False)
         self.extractor.attach(self.features)
         self._has_forecast, self._is_frozen = True, False

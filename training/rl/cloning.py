@@ -142,7 +142,8 @@ def _lessons(
 def account_states(panel: PricePanel, lots: IntArray, limit_lots: int, first: int) -> Float32Array:
     """Return what an account that holds given lots looks like at each close from `first` on.
 
-    (T - first, 4): flat before, and every fill paid for as a bot's.
+    (T - first, 4), a row a close; lots (T,) are what is held after each row's open. It is flat
+    before, and every fill is paid for as a bot's.
     """
     lot_size, price = float(panel.lot_size[first]), float(panel.close[first])
     sleeve = Sleeve(limit_lots, limit_notional(limit_lots, lot_size, price), lot_size)

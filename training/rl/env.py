@@ -156,7 +156,7 @@ class BatchEnv(SharedVecEnv):
 
     @property
     def elapsed(self) -> IntArray:
-        """Return the bars since each group's episode began."""
+        """Return the bars since each account's group began its episode, (N,)."""
         return self.bar - self._end + self.episodes.bars
 
     def draw_bars(self, groups: int) -> list[int]:
@@ -172,10 +172,10 @@ class BatchEnv(SharedVecEnv):
         bars: Sequence[int] | IntArray,
         lots: Iterable[int] | None = None,
     ) -> None:
-        """Start fresh episodes of some accounts, given by number, at some bars.
+        """Start fresh episodes of some accounts (M,), given by number, at some bars (M,).
 
-        Without lots they start flat, or with random ones where the episodes explore starts. All
-        columns but `bar` are written in place.
+        Without lots (M,) they start flat, or with random ones where the episodes explore starts.
+        All columns but `bar` are written in place.
         """
         limit = self.episodes.limit_lots
         if lots is None and self.episodes.exploring_starts:
@@ -204,7 +204,7 @@ class BatchEnv(SharedVecEnv):
             self.sharpe_square[account] = FIRST_SQUARE
 
     def advance(self, actions: npt.NDArray[Any]) -> tuple[FloatArray, BoolArray, BoolArray]:
-        """Play one bar; return rewards (float64), which accounts are ruined, which are truncated.
+        """Play one bar of actions (N,); return rewards, who is ruined, who is truncated, all (N,).
 
         Nothing starts anew: that is `place`. Raises IndexError at the end of the rows.
         """
@@ -332,12 +332,13 @@ class BatchEnv(SharedVecEnv):
         return observation, rewards.astype(np.float32), ended, infos
 
     def _restart(self, accounts: list[int]) -> None:
-        # All accounts of a group are due at once.
+        # All accounts of a group are due at once, so whole groups are drawn new bars.
         due = [each for each in accounts if self.bar[each] >= self._end[each]]
         if due:
             self.start_episodes(due, self.draw_bars(len(due) // self.group))
         if len(due) < len(accounts):
             ruined_alone = [each for each in accounts if each not in due]
+            # In the middle of its group's episode, which it goes on with and must end with.
             end = self._end.copy()
             self.start_episodes(ruined_alone, self.bar[ruined_alone].tolist())
             self._end = end

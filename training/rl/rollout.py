@@ -93,6 +93,7 @@ class Rollout:
         next_values = last_values
         continues = 1.0 - self.ends
         rewards = self.rewards + gamma * self.bootstraps
+        # From the last step back: each advantage is made of the one after it.
         for step in range(self.steps - 1, -1, -1):
             alive = continues[step]
             delta = rewards[step] + gamma * alive * next_values - self.values[step]
@@ -129,6 +130,7 @@ class Rollout:
 
     def explained_variance(self) -> float:
         """Return the share of the returns' variance the critic foresaw; below 0 it misleads."""
+        # Of returns that are all alike nothing can be foreseen, nor may one divide by 0.
         variance = self.returns.var()
         if not float(variance) > 0.0:
             return 0.0

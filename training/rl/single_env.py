@@ -109,7 +109,7 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32Array, dict[str, Any]]:
-        """Start an episode and return its first observation."""
+        """Start an episode and return its first observation, (F + 4,)."""
         super().reset(seed=seed)
         options = options or {}
         limit = self.episodes.limit_lots
@@ -134,10 +134,11 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
     def step(
         self, action: int | np.int64
     ) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        """Fill the action at the next open and mark at the next close."""
+        """Fill the action at the next open, mark at the next close; the observation is (F + 4,)."""
         sleeve = self.sleeve
         lots = target_lots(sleeve.lots, DELTAS[action], sleeve.limit_lots)
         self.bar = bar = self.bar + 1
+        # In a bar's order: its open fills, its close pays funding and marks.
         self._broker.rebalance(sleeve, bar, lots)
         self._broker.fund(sleeve, bar)
         equity_before, drawdown_before = sleeve.equity, self.drawdown

@@ -25,7 +25,10 @@ def policy_weights(policy: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Return an optimizer's tensors by the parameter's number and their name."""
+    """Return an optimizer's tensors by the parameter's number and their name.
+
+    Each is shaped as its parameter, but for the count of steps, ().
+    """
     return {str(number): state for number, state in optimizer.state_dict()["state"].items()}
 
 

@@ -41,6 +41,7 @@ def demotion_reason(live: LivePerformance, allowed: RefitRange) -> str:
     """Return why a model must go back, "" while it may stay."""
     if live.bars < MIN_BARS:
         return ""
+    # Luck grows as the root of the bars: what the walk forward bore over many is less over few.
     low = min(allowed.low, 0.0) * (live.bars / allowed.bars) ** 0.5
     if live.net_return >= low:
         return ""

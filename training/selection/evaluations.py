@@ -106,6 +106,7 @@ def perform(evaluation_id: int) -> Evaluation | None:
 
 def recover_lapsed() -> int:
     """Fail evaluations whose worker died; return how many. What was trained is not kept."""
+    # By the database's own clock, which wrote the leases: machines' clocks differ.
     lapsed = Evaluation.objects.filter(state=Evaluation.State.RUNNING, lease_until__lt=Now())
     for row in lapsed:
         claimed = leases.claim(row, state=Evaluation.State.RUNNING)

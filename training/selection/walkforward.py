@@ -68,13 +68,14 @@ class WalkForward:
         return len(self.tests[0])
 
     def returns(self, seed: int) -> FloatArray:
-        """Return a seed's returns a bar over all folds."""
+        """Return a seed's returns (bars,) over all folds, one after the other."""
         return np.concatenate(
             [metrics.returns(fold[seed].result.path.equity) for fold in self.tests]
         )
 
     def median_seed(self) -> int:
         """Return the seed in the middle by its Sharpe ratio, the lower one of an even number."""
+        # Not the best one: a lucky seed is not what will trade.
         ratios = [metrics.sharpe(self.returns(seed)) for seed in range(self.seeds)]
         return int(np.argsort(ratios)[(self.seeds - 1) // 2])
 
@@ -154,11 +155,13 @@ def _test_model(
     policy: Policy = TorchPolicy(model)
     limit = recipe["limit_lots"]
     result = replay_slot(SlotTape(slot.slug, panel, values, policy, limit))
+    # Every row a bar later: what a bot decides whose data came too late for its bar.
     late = np.concatenate((values[:1], values[:-1]))
     dear = baselines.scale_costs(panel, STRESS_TIMES)
     stressed = replay_slot(SlotTape(slot.slug, dear, late, policy, limit))
     moved = baselines.shifted_positions(result.lots, seed=fold)
     others = baselines.simulate(panel.slice(WINDOW - 1), moved, float(result.path.equity[0]))
+    # An account that lost all has no logarithm: it counts as having next to nothing.
     growth = others.equity[:, -1] / others.equity[:, 0]
     return FoldTest(
         fold,
