@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("tradingsite", "markets", "bots", "training", "backups", "monitoring")
 
 
-def tests_of(name: str) -> list[Path]:
+def mirrored(name: str) -> list[Path]:
     """Return what tests a module or folder; raise LookupError where nothing of its name does."""
     place = Path(name.replace(".", "/") if not name.endswith(".py") else name)
     relative = place.with_suffix("")
@@ -41,7 +41,7 @@ def modules() -> list[Path]:
 def main(arguments: list[str]) -> int:
     """Print the paths of the tests; return 2 for a name without any."""
     try:
-        found = [path for name in arguments for path in tests_of(name)]
+        found = [path for name in arguments for path in mirrored(name)]
     except LookupError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -126,23 +126,6 @@ def test_no_model_is_used_around_its_bound_class() -> None:
     assert found == []
 
 
-def test_only_the_clock_reads_the_clock() -> None:
-    found = []
-    for path, tree in sources():
-        if path.name == "clock.py":
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {
-                "dt.datetime.now",
-                "datetime.datetime.now",
-                "datetime.now",
-                "dt.date.today",
-                "timezone.now",
-            }:
-                found.append(f"{path}:{node.lineno}")
-    assert found == []
-
-
 def test_every_scheduled_task_is_registered() -> None:
     app.loader.import_default_modules()
     assert {job.task for job in ALL.values()} <= set(app.tasks)
@@ -159,12 +142,3 @@ def test_the_readme_has_the_five_numbers() -> None:
     }
     for pattern, number in numbers.items():
         assert re.findall(pattern, readme) == [str(number)], pattern
-
-
-def test_files_are_of_one_subject() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path, _ in sources()
-        if (lines := len(path.read_text().splitlines())) > 420
-    }
-    assert long == {}

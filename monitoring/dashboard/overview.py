@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -145,7 +144,7 @@ def read_clock(now: dt.datetime) -> MarketClock:
     anchor = simulated.anchor()
     if anchor is None:
         return MarketClock(now, 1.0, is_simulated=True, has_begun=False)
-    silent = time.time() - anchor.real
+    silent = clock.real().timestamp() - anchor.real
     frozen = silent if silent > clock.FROZEN_AFTER_SECONDS else 0.0
     return MarketClock(now, anchor.speed, True, True, frozen)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from django.views.decorators.http import require_safe
 from monitoring.dashboard import acts, confirm
 from monitoring.dashboard.acts import Act, Said
 from monitoring.dashboard.broker import CALM
-from tradingsite import notices
+from tradingsite import clock, notices
 from tradingsite.access import address, codes
 from tradingsite.access.acts import ACTS, may
 
@@ -111,7 +110,7 @@ def confirm_change(request: HttpRequest) -> HttpResponse:
     def carry_out() -> Sequence[Said]:
         request.session[CONFIRMED] = {
             "path": path,
-            "until": time.time() + CONFIRMED_SECONDS,
+            "until": clock.real().timestamp() + CONFIRMED_SECONDS,
             "reason": confirm.reason(request),
         }
         return ()
@@ -151,7 +150,7 @@ def is_confirmed(request: HttpRequest) -> bool:
     """Return whether a person has said once more that they want this page's change."""
     said = request.session.get(CONFIRMED) or {}
     # Neither side of it: a clock that is put back must not keep it open.
-    left = said.get("until", 0) - time.time()
+    left = said.get("until", 0) - clock.real().timestamp()
     return said.get("path") == request.path and 0 < left <= CONFIRMED_SECONDS
 
 

@@ -1,5 +1,6 @@
 """The admin changes nothing unless one says so once more, and nobody rises by it."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.urls import reverse
 from monitoring.dashboard import person
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import PASSWORD, act, words
+from tradingsite import clock
 from tradingsite.access import users
 from tradingsite.models import Notice
 
@@ -77,9 +79,10 @@ def test_what_is_let_through_is_one_page_for_minutes(
     confirm(client, new_password(owner))
     assert "/you/confirm/" in client.get(new_password(guest))["Location"]
     assert client.get(new_password(owner)).status_code == 200
-    now = person.time.time()
+    now = clock.real()
     for later in (person.CONFIRMED_SECONDS + 1, -2 * person.CONFIRMED_SECONDS):
-        monkeypatch.setattr(person.time, "time", lambda later=later: now + later)
+        then = now + dt.timedelta(seconds=later)
+        monkeypatch.setattr(clock, "real", lambda then=then: then)
         assert "/you/confirm/" in client.get(new_password(owner))["Location"]
 
 
