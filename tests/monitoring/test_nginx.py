@@ -24,6 +24,7 @@ from tests.markets.venues.kite.test_ticker_tls import certificate
 from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import PASSWORD
 from tests.tools import missing
+from tests.waiting import wait_for
 from tradingsite.access import codes
 
 NAME = "desk.example.in"
@@ -226,10 +227,8 @@ def test_a_request_token_is_in_no_log_and_no_address(front: Front) -> None:
     address = f"/kite/redirect?status=success&request_token={token}"
     status, headers, _ = front.browser().ask("GET", address, Referer=f"https://{NAME}{address}")
     assert (status, headers["Location"]) == (302, "/login/?next=/kite/redirect")
-    until = time.monotonic() + 5
-    while "/kite/redirect" not in front.logs() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert "GET /kite/redirect" in front.logs()
+    # nginx writes its log after it answered.
+    assert wait_for(lambda: "GET /kite/redirect" in front.logs())
     assert token not in front.logs()
 
 

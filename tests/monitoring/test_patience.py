@@ -18,8 +18,8 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT
+from tests.waiting import wait_for
 from tradingsite.models import Heartbeat
 from tradingsite.supervision import worker_heartbeats
 from tradingsite.supervision.services import SERVICE_VARIABLE

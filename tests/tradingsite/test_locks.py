@@ -17,8 +17,8 @@ from django.conf import settings
 from django.db import connections
 
 from tests.desk import ist
-from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT
+from tests.waiting import wait_for
 from tradingsite import locks
 from tradingsite.locks import LockHeld, ProcessLock, life
 from tradingsite.models import Heartbeat, Notice

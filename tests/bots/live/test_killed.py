@@ -20,9 +20,9 @@ from markets.venues.kite.token import TokenStore
 from tests.desk import calendar_of, ist
 from tests.histories import seed_days
 from tests.markets.simulator.broker import Broker, broker
-from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.processes import Market
 from tests.test_architecture import ROOT
+from tests.waiting import wait_for
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS
 

@@ -5,7 +5,7 @@ import datetime as dt
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,22 +18,13 @@ from markets.simulator.kite.ticker import TICKER_FAULTS, Ticker
 from markets.simulator.world import World
 from markets.venues.kite.ticker import running_reactor
 from tests.markets.simulator.served import served
+from tests.waiting import wait_for
 from tradingsite.clock import IST
 
 API_KEY = "simulatedkey"
 TOKEN = "accesstokenofthisverytest"
 ELEVEN = dt.datetime(2026, 6, 1, 11, 0, tzinfo=IST).timestamp()
 SPEED = 48.0
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> bool:
-    """Return whether a condition came true in time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 @functools.cache

@@ -10,7 +10,8 @@ import requests
 from kiteconnect import exceptions
 
 from tests.markets.simulator.broker import FUTURE, Broker, broker
-from tests.markets.simulator.kite_client import Client, serving, wait_for
+from tests.markets.simulator.kite_client import Client, serving
+from tests.waiting import wait_for
 
 
 @pytest.fixture

@@ -8,14 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.markets.simulator.kite_client import (
-    ELEVEN,
-    Client,
-    Server,
-    serving,
-    wait_for,
-    world_from,
-)
+from tests.markets.simulator.kite_client import ELEVEN, Client, Server, serving, world_from
+from tests.waiting import wait_for
 
 NIFTY, SENSEX, RELIANCE = 256265, 265, 738561
 

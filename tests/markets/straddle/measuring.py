@@ -13,8 +13,8 @@ from django.db import connections
 from markets.straddle.models import Series, Tick, Wanted
 from tests.cloning import cloned
 from tests.histories import seed_days
-from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.processes import Tracker, tracking
+from tests.waiting import wait_for
 from tradingsite import clock
 
 MEASURED_SECONDS = 30.0

@@ -25,8 +25,8 @@ from markets.venues.base import Tick
 from markets.venues.kite.packets import parse
 from markets.venues.kite.token import TokenStore
 from tests.markets.simulator.broker import Broker, broker
-from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import ROOT
+from tests.waiting import wait_for
 from tradingsite import clock
 
 MOVE_SECONDS = 0.1

@@ -4,7 +4,6 @@ import datetime as dt
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from markets.straddle import child, keeper
 from markets.straddle.keeper import Keeper, session_to_follow
 from markets.straddle.models import TrackerState, Wanted
 from tests.histories import seed_days
-from tests.markets.simulator.kite_client import wait_for
 from tests.test_architecture import load
+from tests.waiting import wait_for
 from tradingsite.clock import IST
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.supervision.heartbeat import Beat
@@ -206,7 +205,8 @@ def test_the_ticker_goes_on_without_postgresql_until_the_close(
             parent.step()
         assert parent.child is not None
         os.kill(first, signal.SIGKILL)
-        time.sleep(0.1)
+        # Dead and not yet collected: that is what the parent's next step has to find.
+        assert wait_for(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
         monkeypatch.setattr(keeper, "BACK_OFF_SECONDS", (0.0,))
         parent.step()
         assert parent.child is not None

@@ -17,8 +17,8 @@ from markets import tasks
 from markets.straddle.models import Gap, Series, Tick, Wanted
 from tests.histories import seed_days
 from tests.markets.simulator.broker import ist
-from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.processes import Tracker, tracking
+from tests.waiting import wait_for
 from tradingsite.clock import IST
 from tradingsite.models import Heartbeat, JobRun
 from tradingsite.postgresql.migrate import open_server

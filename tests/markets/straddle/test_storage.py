@@ -12,8 +12,8 @@ from markets.straddle import storage
 from markets.straddle.models import Gap, Series, Tick
 from markets.straddle.roller import Began, Ended, Event, Missed, Row
 from markets.straddle.storage import Buffer, Writer
-from tests.markets.simulator.kite_client import wait_for
 from tests.markets.straddle.chains import TEN, key, row
+from tests.waiting import wait_for
 
 SECOND = dt.timedelta(seconds=1)
 pytestmark = pytest.mark.django_db(databases=["straddle"])

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.waiting import wait_for
 from tradingsite.supervision import supervisor
 from tradingsite.supervision.outputs import LineLog, Lines, Terminal
 from tradingsite.supervision.supervisor import Program, Supervisor
@@ -283,10 +284,8 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     assert alive(parent) and alive(orphan)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 5
-    while alive(parent) or alive(orphan):
-        assert time.monotonic() < deadline, "something outlived the supervisor"
-        time.sleep(0.02)
+    gone = wait_for(lambda: not alive(parent) and not alive(orphan))
+    assert gone, "something outlived the supervisor"
 
 
 def test_ctrl_c_stops_and_a_second_one_kills(tmp_path: Path) -> None:

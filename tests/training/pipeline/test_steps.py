@@ -34,6 +34,7 @@ from tests.training.pipeline.runs import (
     the_notice,
     work_off,
 )
+from tests.waiting import wait_for
 from tradingsite import clock
 from tradingsite.models import Notice
 from tradingsite.registry import BOTS
@@ -153,8 +154,9 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(desk: Path) -> None:
     finally:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    while not TrainingRun.objects.filter(pk=run.pk, lease_until__lt=clock.real()).exists():
-        time.sleep(0.05)
+    lapsed = TrainingRun.objects.filter(pk=run.pk)
+    # A lease that is renewed after its worker's death would else be waited for without an end.
+    assert wait_for(lambda: lapsed.filter(lease_until__lt=clock.real()).exists(), 60.0)
     assert fresh(run).state == State.RUNNING and finished(run) == [1, 2]
     TrainingRun.objects.filter(pk=run.pk).update(
         timesteps=TIMESTEPS, recipe={}
@@ -191,9 +193,8 @@ def test_a_lease_is_kept_through_an_outage_of_the_database(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-        time.sleep(0.7)
-    renewed = fresh(run).lease_until
-    assert renewed is not None and renewed > claimed.lease_until + dt.timedelta(seconds=0.5)
+        wanted = claimed.lease_until + dt.timedelta(seconds=0.5)
+        assert wait_for(lambda: (fresh(run).lease_until or claimed.created_at) > wanted)
 
 
 def test_an_old_bundle_that_is_whole_and_signed_does_not_trade_again(desk: Path) -> None:
@@ -228,10 +229,7 @@ def test_a_run_is_cancelled_while_it_trains(desk: Path) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    until = time.monotonic() + 30.0
-    while not fresh(run).progress and time.monotonic() < until:
-        time.sleep(0.05)
-    assert fresh(run).progress, "it never began to train"
+    assert wait_for(lambda: fresh(run).progress, 30.0), "it never began to train"
     out = StringIO()
     call_command("trainbot", "--cancel", str(run.pk), stdout=out)
     assert "is cancelled" in out.getvalue()

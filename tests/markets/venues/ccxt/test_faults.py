@@ -1,7 +1,6 @@
 """The exchange as a venue when things go wrong: a reaction to each fault, no order sent twice."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -24,6 +23,7 @@ from markets.venues.ccxt.market_data import NAME
 from markets.venues.ccxt.venue import ExchangeVenue
 from tests.markets.simulator.exchange_client import PLENTY, HandClock, truth
 from tests.markets.simulator.served import served
+from tests.waiting import wait_for
 from tradingsite import clock as clocks
 from tradingsite.errors import Degraded, Retry
 
@@ -69,14 +69,6 @@ def config_of(url: str, key: str = EXCHANGE_PRIVATE_KEY, timeout: float = 1.0) -
     )
 
 
-def wait_for(found: Callable[[], object], seconds: float = 5.0) -> None:
-    """Return as soon as something is found."""
-    until = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
-
-
 def orders_received(exchange: Hyperliquid) -> int:
     return exchange.received["exchange/order"]
 
@@ -100,7 +92,7 @@ def test_an_order_without_a_plain_answer_is_uncertain_and_sent_once(
         venue.place(TAG, NAME, LOT, 1.5)
     assert orders_received(exchange) == 1
     if arrived:
-        wait_for(lambda: venue.orders([TAG]))
+        assert wait_for(lambda: venue.orders([TAG]))
     assert [order.state for order in venue.orders([TAG])] == ["filled"] * arrived
     assert not venue.rule_out(TAG)
     assert orders_received(exchange) == 1
@@ -123,7 +115,7 @@ def test_an_order_that_comes_late_is_found_by_its_tag(
     with pytest.raises(OrderUncertain):
         venue.place(TAG, NAME, LOT, 1.5)
     assert venue.orders([TAG]) == []
-    wait_for(lambda: venue.orders([TAG]))
+    assert wait_for(lambda: venue.orders([TAG]))
     [order] = venue.orders([TAG])
     assert order.state == "filled"
     since = clocks.from_seconds(clock.at)

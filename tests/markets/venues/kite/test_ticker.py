@@ -18,15 +18,9 @@ import pytest
 from markets.venues.base import Tick, TickStream
 from markets.venues.kite import ticker as kite_ticker
 from markets.venues.kite.ticker import KiteStream, State
-from tests.markets.simulator.kite_client import (
-    API_KEY,
-    ELEVEN,
-    TOKEN,
-    Server,
-    serving,
-    wait_for,
-)
+from tests.markets.simulator.kite_client import API_KEY, ELEVEN, TOKEN, Server, serving
 from tests.test_architecture import load
+from tests.waiting import wait_for
 
 NIFTY, SENSEX, RELIANCE = 256265, 265, 738561
 NAMES = {NIFTY: "NIFTY", RELIANCE: "RELIANCE"}

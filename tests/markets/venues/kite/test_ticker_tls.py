@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from markets.venues.kite.ticker import KiteStream
-from tests.markets.simulator.kite_client import API_KEY, TOKEN, wait_for
+from tests.markets.simulator.kite_client import API_KEY, TOKEN
+from tests.waiting import wait_for
 from tradingsite import clock
 
 
