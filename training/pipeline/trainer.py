@@ -6,12 +6,10 @@ manifest and the page show beside flat and buy-and-hold.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from bots.decision.actions import DELTAS
 from bots.decision.engine import ReplayResult, SlotTape, replay_slot
@@ -19,7 +17,6 @@ from bots.decision.observation import ACCOUNT_SIZE, WINDOW
 from bots.modelstore.manifest import Manifest, Span
 from markets.domain import charges
 from markets.domain.bars import IntArray
-from markets.domain.price_panel import BASIS_POINTS
 from tradingsite import clock, version
 from tradingsite.registry import BOTS, Slot
 from training.evaluation import metrics
@@ -27,13 +24,12 @@ from training.evaluation.refit_gate import GateVerdict, RefitRange, judge_refit
 from training.evaluation.splits import Split, split_refit
 from training.pipeline.dataset import Dataset
 from training.recipes import hash_of
-from training.rl import cloning
+from training.rl import cloning, owner_similarity
 from training.rl.barppo import BarPPO, Progress
 from training.rl.checkpoints import Checkpoint
-from training.rl.env import BatchEnv, Episodes
-from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import ExportResult, TorchPolicy, export_model
-from training.rl.reward import RewardSettings
+from training.rl.fit import fit, with_assumed_slippage
+from training.rl.onnx_export import ExportResult, export_model
+from training.rl.torch_policy import TorchPolicy
 
 LIBRARIES = ("torch", "stable-baselines3", "numpy", "onnx", "onnxruntime", "ta-lib")
 
@@ -50,57 +46,6 @@ class TrainingRequest:
     parent: str | None
     allowed: RefitRange | None = None
     """What its recipe's walk forward earned, where the recipe is an approved one."""
-
-
-def fit(
-    slot: Slot,
-    data: Dataset,
-    rows: range,
-    recipe: dict[str, Any],
-    seed: int,
-    progress: Callable[[Progress], None] | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> BarPPO:
-    """Return a policy trained by a recipe on some rows and on nothing after them.
-
-    Raises TrainingDiverged, and ValueError where the rows are too few.
-    """
-    torch.set_num_threads(1)  # PROD's services share these cores; and one thread is reproducible
-    settings = Hyperparameters.from_manifest(recipe["hyperparameters"])
-    episodes = Episodes(
-        recipe["limit_lots"],
-        rows.start,
-        rows.stop,
-        exploring_starts=True,
-        reward=RewardSettings(**recipe["reward"]),
-    )
-    values = data.features.values
-    environment = BatchEnv(data.panel, values, episodes, settings.accounts, settings.group, seed)
-    # On a GPU where there is one; CUDA_VISIBLE_DEVICES= in the environment hides it.
-    model = BarPPO(environment, values, settings, seed=seed, device="auto")
-    if settings.clone_epochs:
-        clone_owner(model, data, rows, seed)
-        # Cloning is quick and the same every time; what is kept half-way would not know the clone.
-        checkpoint = None
-    return model.learn(recipe["timesteps"], progress=progress, checkpoint=checkpoint)
-
-
-def with_assumed_slippage(data: Dataset, recipe: dict[str, Any]) -> Dataset:
-    """Return a dataset whose fills cost what a recipe assumes."""
-    slippage = recipe["slippage_bps"] / BASIS_POINTS
-    return replace(data, panel=replace(data.panel, slippage=slippage))
-
-
-def clone_owner(model: BarPPO, data: Dataset, rows: range, seed: int) -> None:
-    """Make a policy a clone of the owner, near which it stays as its settings say.
-
-    Raises TooFewTrades and TrainingDiverged.
-    """
-    owned = cloning.read_owner(data, model.batch_env.episodes.limit_lots, rows.stop)
-    cloning.require_enough(owned, rows)
-    model.forecast()
-    cloning.clone(model, owned, data.panel, rows, seed)
-    model.anchor_to_current_policy(model.hyperparameters.style_weight)
 
 
 def train(
@@ -206,9 +151,9 @@ def _owner_similarity(
     path = replay_slot(
         SlotTape(request.recipe["slot"], data.panel, data.features.values, clone, limit, start)
     )
-    return cloning.report(
-        cloning.similarity(clone, data, owned, path, start),
-        cloning.similarity(TorchPolicy(model), data, owned, held_out, start),
+    return owner_similarity.report(
+        owner_similarity.similarity(clone, data, owned, path, start),
+        owner_similarity.similarity(TorchPolicy(model), data, owned, held_out, start),
         data,
         owned,
         split.holdout,

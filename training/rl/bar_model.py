@@ -21,11 +21,12 @@ from training.nets import Encoder
 from training.nets.extractor import BarExtractor
 from training.nets.head import Head
 from training.rl.checkpoints import Checkpoint
+from training.rl.embedding_cache import EmbeddingCache
 from training.rl.env import BatchEnv
 from training.rl.hyperparameters import Hyperparameters
 from training.rl.kl_anchor import KlAnchor
 from training.rl.progress import Reporter
-from training.rl.rollout import EmbeddingCache, Rollout
+from training.rl.rollout import Rollout
 from training.rl.training_state import load_optimizer_state, optimizer_state, policy_weights
 
 # As in the papers' code: torch's own 1e-8 lets tiny gradients make large steps.

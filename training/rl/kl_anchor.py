@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.nets import Encoder
 from training.nets.head import Head
-from training.rl.rollout import EmbeddingCache
+from training.rl.embedding_cache import EmbeddingCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ every export is held to onnxruntime's own answers anyway.
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,42 +21,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bots.decision.observation import (
-    ACCOUNT_HIGH,
-    ACCOUNT_LOW,
     ACCOUNT_SIZE,
     WINDOW,
     Float32Array,
     windows,
 )
-from bots.modelstore.bundle import ENCODER, HEAD, TOLERANCE, WEIGHTS, OnnxPolicy
+from bots.modelstore.bundle import ENCODER, HEAD, WEIGHTS, OnnxPolicy
 from bots.modelstore.manifest import Golden, Normalisation
-from tradingsite.errors import Degraded
 from training.nets.encoder import CLIP
 from training.nets.head import Head
 from training.rl.barppo import BarPPO
-from training.rl.kl_anchor import ReferencePolicy
+from training.rl.parity import ParityReport, check_parity
+from training.rl.torch_policy import TorchPolicy
 from training.rl.training_state import policy_weights
 
 PARITY_WINDOWS = 256
 _OPSET = 17
-_ACCOUNTS_PER_WINDOW = 4
-# Two logits nearer than this are a tie, and either may win after another rounding.
-_TIE = 1e-5
 # Exposure, open profit, bars held, drawdown: flat, long in profit, short under water.
 _GOLDEN_ACCOUNTS = ((0.0, 0.0, 0.0, 0.0), (0.5, 1.0, 0.25, 0.0), (-1.0, -1.5, 0.75, 0.5))
-
-
-class ParityFailed(Degraded):
-    """An export whose graphs do not answer like the trained policy; the champion stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """Say how closely onnxruntime repeated torch, over how many inputs."""
-
-    inputs: int
-    largest_code_difference: float
-    largest_logit_difference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +48,6 @@ class ExportResult:
     golden: tuple[Golden, ...]
     normalisation: Normalisation
     parity: ParityReport
-
-
-class TorchPolicy:
-    """Answer like a bot's policy, straight from torch: for evaluation without an export."""
-
-    def __init__(self, model: BarPPO | ReferencePolicy) -> None:
-        self._encoder = copy.deepcopy(model.encoder).cpu().eval()
-        self._head = copy.deepcopy(model.head).cpu().eval()
-
-    @torch.inference_mode()
-    def encode(self, windows: Float32Array) -> Float32Array:
-        """Return the codes (B, H) of raw feature windows (B, window, features)."""
-        codes: Float32Array = self._encoder(_tensor(windows)).numpy()
-        return codes
-
-    @torch.inference_mode()
-    def act(self, code: Float32Array, account: Float32Array) -> Float32Array:
-        """Return the logits (B, 7) of codes (B, H) and account states (B, 4)."""
-        logits: Float32Array = self._head(_tensor(code), _tensor(account))[0].numpy()
-        return logits
 
 
 def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> ExportResult:
@@ -108,43 +69,6 @@ def export_model(model: BarPPO, folder: Path, rows: Float32Array) -> ExportResul
     encoder = model.encoder
     normalisation = Normalisation(tuple(encoder.mean.tolist()), tuple(encoder.std.tolist()), CLIP)
     return ExportResult(_golden(policy, tail), normalisation, parity)
-
-
-def check_parity(
-    policy: TorchPolicy, onnx_policy: OnnxPolicy, inputs: Float32Array
-) -> ParityReport:
-    """Raise ParityFailed unless onnxruntime gives torch's codes, logits and actions.
-
-    inputs (B, window, features) are raw windows, each tried with several account states, fixed by
-    a seed. Codes and logits may differ by 1e-4, the best action only where two are tied.
-    """
-    low, high = np.array(ACCOUNT_LOW), np.array(ACCOUNT_HIGH)
-    shape = (len(inputs) * _ACCOUNTS_PER_WINDOW, ACCOUNT_SIZE)
-    accounts = np.random.default_rng(17).uniform(low, high, shape).astype(np.float32)
-    codes, onnx_codes = policy.encode(inputs), onnx_policy.encode(inputs)
-    expected = policy.act(np.repeat(codes, _ACCOUNTS_PER_WINDOW, axis=0), accounts)
-    # The graphs in a row, as a bot runs them, so that an encoder's error reaches the logits.
-    logits = onnx_policy.act(np.repeat(onnx_codes, _ACCOUNTS_PER_WINDOW, axis=0), accounts)
-    if codes.shape != onnx_codes.shape or expected.shape != logits.shape:
-        raise ParityFailed(f"the graphs answer {onnx_codes.shape} and {logits.shape}")
-    parity = ParityReport(
-        len(accounts), _largest_difference(codes, onnx_codes), _largest_difference(expected, logits)
-    )
-    for name, difference in (
-        (ENCODER, parity.largest_code_difference),
-        (HEAD, parity.largest_logit_difference),
-    ):
-        if not difference <= TOLERANCE:
-            raise ParityFailed(
-                f"{name}: onnxruntime differs from torch by {difference:.2g} over the last "
-                f"{len(inputs)} windows, allowed {TOLERANCE:g}"
-            )
-    best = np.sort(expected, axis=1)
-    decided = best[:, -1] - best[:, -2] > _TIE
-    other = int(np.sum((expected.argmax(axis=1) != logits.argmax(axis=1)) & decided))
-    if other:
-        raise ParityFailed(f"onnxruntime chooses another action on {other} of {len(accounts)}")
-    return parity
 
 
 def save_weights(model: BarPPO, path: Path) -> None:
@@ -213,13 +137,3 @@ def _golden(policy: TorchPolicy, inputs: Float32Array) -> tuple[Golden, ...]:
         window = tuple(tuple(row) for row in inputs[place].tolist())
         found.append(Golden(window, account, tuple(code[0].tolist()), tuple(logits[0].tolist())))
     return tuple(found)
-
-
-def _largest_difference(one: Float32Array, other: Float32Array) -> float:
-    difference = float(np.max(np.abs(one - other)))
-    return difference if math.isfinite(difference) else math.inf
-
-
-def _tensor(array: Float32Array) -> Tensor:
-    # torch shares the memory and warns of what it could not write to.
-    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))

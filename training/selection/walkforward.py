@@ -22,10 +22,10 @@ from tradingsite.registry import Slot
 from training.evaluation import baselines, metrics
 from training.evaluation.splits import Split, walk_forward
 from training.pipeline.dataset import Dataset
-from training.pipeline.trainer import fit, with_assumed_slippage
 from training.rl.barppo import BarPPO
-from training.rl.onnx_export import TorchPolicy
+from training.rl.fit import fit, with_assumed_slippage
 from training.rl.progress import Progress
+from training.rl.torch_policy import TorchPolicy
 
 STRESS_TIMES = 2.0
 """By how much charges and slippage are raised under stress; the decisions come a bar late too."""

@@ -26,10 +26,11 @@ from tests.training.rl.toy import (
     mean_reverting,
 )
 from training.rl.barppo import BarPPO, Progress, TrainingDiverged
+from training.rl.embedding_cache import EmbeddingCache
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import TorchPolicy
-from training.rl.rollout import EmbeddingCache, Rollout
+from training.rl.rollout import Rollout
+from training.rl.torch_policy import TorchPolicy
 
 SHARED = replace(SMALL, group=4, segment_bars=8)
 

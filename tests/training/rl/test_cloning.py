@@ -26,11 +26,12 @@ from tradingsite.registry import SLOTS
 from training import recipes
 from training.evaluation.splits import Split, split_refit
 from training.pipeline.dataset import Dataset
-from training.pipeline.trainer import fit
-from training.rl import cloning
+from training.rl import cloning, owner_similarity
 from training.rl.barppo import BarPPO
-from training.rl.cloning import OwnerSimilarity, TooFewTrades
-from training.rl.onnx_export import TorchPolicy
+from training.rl.cloning import TooFewTrades
+from training.rl.fit import fit
+from training.rl.owner_similarity import OwnerSimilarity
+from training.rl.torch_policy import TorchPolicy
 
 SLOT = SLOTS["personal-1d"]
 LIMIT_LOTS = 4
@@ -75,7 +76,7 @@ def like(data: Dataset, split: Split, policy: TorchPolicy) -> OwnerSimilarity:
     start = split.holdout.start - 1
     owned = cloning.read_owner(data, LIMIT_LOTS, split.train.stop)
     panel = SlotTape(SLOT.slug, data.panel, data.features.values, policy, LIMIT_LOTS, start)
-    return cloning.similarity(policy, data, owned, replay_slot(panel), start)
+    return owner_similarity.similarity(policy, data, owned, replay_slot(panel), start)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_the_report_tells_what_he_earned_and_what_is_left_out(
 ) -> None:
     owned = cloning.read_owner(data, LIMIT_LOTS, split.train.stop)
     found = like(data, split, TorchPolicy(near))
-    told = cloning.report(found, found, data, owned, split.holdout)
+    told = owner_similarity.report(found, found, data, owned, split.holdout)
     assert told["always_hold"]["recall"] == 0.0 and told["executions"] == owned.trades
     assert told["just_copy_me"]["net_return"] != 0.0
     shares = told["model"]["owner_long_share"], told["model"]["owner_short_share"]

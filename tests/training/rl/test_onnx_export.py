@@ -43,14 +43,9 @@ from tests.training.rl.toy import (
 )
 from tests.training.rl.weights import load_weights
 from training.rl.barppo import BarPPO
-from training.rl.onnx_export import (
-    ExportResult,
-    ParityFailed,
-    TorchPolicy,
-    check_parity,
-    export_model,
-    save_weights,
-)
+from training.rl.onnx_export import ExportResult, export_model, save_weights
+from training.rl.parity import ParityFailed, check_parity
+from training.rl.torch_policy import TorchPolicy
 
 # The same code on a GPU, on machines that have one.
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

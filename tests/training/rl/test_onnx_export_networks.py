@@ -20,7 +20,9 @@ from tests.training.rl.toy import (
 )
 from tests.training.rl.weights import load_weights
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import TorchPolicy, check_parity, export_model
+from training.rl.onnx_export import export_model
+from training.rl.parity import check_parity
+from training.rl.torch_policy import TorchPolicy
 
 SETTINGS = {"accounts": 16, "rollout_steps": 64, "batch_size": 256, "forecast_epochs": 1}
 

@@ -18,7 +18,7 @@ from training.evaluation.splits import split_refit
 from training.rl.barppo import BarPPO
 from training.rl.env import BatchEnv, Episodes
 from training.rl.hyperparameters import Hyperparameters
-from training.rl.onnx_export import TorchPolicy
+from training.rl.torch_policy import TorchPolicy
 
 LIMIT_LOTS = 4
 TIMESTEPS = 120_000  # twice what `make run` gives each first model: four seeds of four earn
