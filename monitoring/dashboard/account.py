@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -89,35 +89,55 @@ def build(
     open_rows = {(row.venue, row.instrument): row.pk for row in discrepancies}
     newest = {fill.instrument: fill.at for fill in sorted(fills, key=lambda fill: fill.at)}
     is_open = calendar.is_open(int(now.timestamp()))
-    found = []
-    for venue in sorted({*seen, *held}):
-        seen_at = min((row.seen_at for row in seen[venue]), default=None)
-        ours = [row for row in seen[venue] if _is_ours(instruments, row.instrument)]
-        names = {row.instrument for row in ours}
-        names |= {row.instrument for row in held[venue] if row.quantity}
-        others = {row.instrument for row in seen[venue]} - {row.instrument for row in ours}
-        is_old = seen_at is not None and now - seen_at > LOOK_IS_OLD * max(speed, 1.0)
-        found.append(
-            VenueAccount(
-                market,
-                venue,
-                [
-                    _row(
-                        name,
-                        [row for row in ours if row.instrument == name],
-                        [row for row in held[venue] if row.instrument == name],
-                        open_rows.get((venue, name)),
-                        seen_at,
-                        newest.get(name),
-                    )
-                    for name in sorted(names)
-                ],
-                len(others),
-                seen_at,
-                is_old and is_open,
-            )
+    speed = max(speed, 1.0)
+    return [
+        _account(
+            market,
+            venue,
+            [row for row in seen[venue] if _is_ours(instruments, row.instrument)],
+            seen[venue],
+            held[venue],
+            {name: pk for (at, name), pk in open_rows.items() if at == venue},
+            newest,
+            is_open and _is_old(seen[venue], now, speed),
         )
-    return found
+        for venue in sorted({*seen, *held})
+    ]
+
+
+def _account(
+    market: Market,
+    venue: str,
+    ours: Sequence[AccountHolding],
+    seen: Sequence[AccountHolding],
+    held: Sequence[Position],
+    open_rows: Mapping[str, int],
+    newest: Mapping[str, dt.datetime],
+    is_old: bool,
+) -> VenueAccount:
+    """Return one account: a row for each instrument that it or one of its bots holds."""
+    seen_at = min((row.seen_at for row in seen), default=None)
+    names = {row.instrument for row in ours} | {row.instrument for row in held if row.quantity}
+    rows = [
+        _row(
+            name,
+            [row for row in ours if row.instrument == name],
+            [row for row in held if row.instrument == name],
+            open_rows.get(name),
+            seen_at,
+            newest.get(name),
+        )
+        for name in sorted(names)
+    ]
+    # What the owner holds there of other markets is counted and not shown.
+    others = {row.instrument for row in seen} - {row.instrument for row in ours}
+    return VenueAccount(market, venue, rows, len(others), seen_at, is_old)
+
+
+def _is_old(seen: Sequence[AccountHolding], now: dt.datetime, speed: float) -> bool:
+    """Return whether the account was last looked at too long ago to be believed."""
+    seen_at = min((row.seen_at for row in seen), default=None)
+    return seen_at is not None and now - seen_at > LOOK_IS_OLD * speed
 
 
 def _row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -84,55 +85,58 @@ class Overview:
 def gather() -> Overview:
     """Return the overview as of now."""
     now, real_now = clock.market(), clock.real()
-    market_clock = read_clock(now)
     midnight = now.astimezone(clock.IST).replace(hour=0, minute=0, second=0, microsecond=0)
     books = {slug: bookkeeping.read(market, midnight, now) for slug, market in _markets().items()}
     session = _session_today(books.get("nifty"), midnight)
-    runs, counts = _job_runs(midnight)
-    day = timeline.build(now, session, runs, counts)
-    bots = money.bot_rows(books)
-    services = machine.services(settings.MODE, real_now)
-    models = machine.models()
-    training = machine.training_runs(real_now)
-    streams = freshness.streams(books.values(), now, market_clock.speed)
-    notices = machine.notices(real_now)
-    accounts = [each for book in books.values() for each in _accounts(book, now, market_clock)]
-    facts = verdict.Facts(
-        clock=market_clock,
-        real_now=real_now,
-        books=list(books.values()),
-        bots=bots,
-        accounts=accounts,
-        services=services,
-        failed_jobs=_failed(runs),
-        models=models,
-        training=training,
-        streams=streams,
-        notices=notices,
-        rail=day,
-    )
-    generated = any(book.is_generated for book in books.values())
+    facts = _facts(books, session, midnight, now, real_now)
+    traded = {row.slot.slug: row.active for row in facts.models}
     return Overview(
         mode=settings.MODE,
-        clock=market_clock,
+        clock=facts.clock,
         real_now=real_now,
         markets=[market_state(book, now) for book in books.values()],
         verdict=verdict.decide(facts),
         money=money.summary(books, midnight, now, money.rates(settings.USDC_INR)),
-        bots=bots,
+        bots=list(facts.bots),
         trades=money.latest_trades(books.values()),
-        positions=money.position_rows(books, {row.slot.slug: row.active for row in models}),
-        accounts=accounts,
-        services=services,
-        models=models,
-        training=training,
-        rail=day,
+        positions=money.position_rows(books, traded),
+        accounts=list(facts.accounts),
+        services=list(facts.services),
+        models=list(facts.models),
+        training=list(facts.training),
+        rail=facts.rail,
         session=timeline.session_band(session, "NIFTY session") if session else None,
-        streams=streams,
-        notices=notices,
+        streams=list(facts.streams),
+        notices=list(facts.notices),
         usdc_inr=settings.USDC_INR,
-        is_generated=generated,
+        is_generated=any(book.is_generated for book in books.values()),
         errors=[book.error for book in books.values() if book.error],
+    )
+
+
+def _facts(
+    books: Mapping[str, bookkeeping.Book],
+    session: Session | None,
+    midnight: dt.datetime,
+    now: dt.datetime,
+    real_now: dt.datetime,
+) -> verdict.Facts:
+    """Return what the verdict is made of, which the page shows below it."""
+    market_clock = read_clock(now)
+    runs, counts = _job_runs(midnight)
+    return verdict.Facts(
+        clock=market_clock,
+        real_now=real_now,
+        books=list(books.values()),
+        bots=money.bot_rows(books),
+        accounts=[each for book in books.values() for each in _accounts(book, now, market_clock)],
+        services=machine.services(settings.MODE, real_now),
+        failed_jobs=_failed(runs),
+        models=machine.models(),
+        training=machine.training_runs(real_now),
+        streams=freshness.streams(books.values(), now, market_clock.speed),
+        notices=machine.notices(real_now),
+        rail=timeline.build(now, session, runs, counts),
     )
 
 

@@ -71,12 +71,41 @@ def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
     order = Order.on(market).objects.filter(tag=tag, state=Order.State.UNKNOWN).first()
     if order is None:
         return acts.back(request, f"Order {tag} is not unknown any more.")
-    currency = MARKETS[market].currency
+    booked = order.filled_quantity
+    sent_at = _sent_at(order, market)
+    act = _giving_up(order, sent_at)
+
+    def carry_out() -> Sequence[Said]:
+        filled = acts.figure(request, "filled", FILLED) or Decimal(0)
+        price = acts.figure(request, "price", PRICE)
+        if price is not None and not (filled and price):
+            raise ValueError(
+                "a price goes with what filled at it: give both above zero, or leave the price "
+                "empty; nothing was changed"
+            )
+        by = acts.person(request)
+        if not manual_resolution.give_up(market, tag, by, _instruments(market), filled, price):
+            return [Said(FAIL, f"Order {tag} is not unknown any more; nothing was changed.")]
+        ended = Order.on(market).objects.get(tag=tag)
+        at = as_price(price, MARKETS[market].currency) if price else sent_at
+        nothing = "nothing more booked" if booked else "nothing booked"
+        words = f"{filled.normalize():f} booked at {at}" if filled else nothing
+        return [Said(CALM, f"Order {tag}: {words}. It is {ended.get_state_display().lower()}.")]
+
+    return acts.confirmed(request, act, carry_out)
+
+
+def _sent_at(order: Order, market: str) -> str:
+    """Return the price at which an order was sent, in words."""
+    return as_price(order.arrival_price or order.reference_price, MARKETS[market].currency)
+
+
+def _giving_up(order: Order, sent_at: str) -> Act:
+    """Return what a person is asked of an order that nobody knows the fate of."""
     booked, left = order.filled_quantity, abs(order.quantity) - abs(order.filled_quantity)
-    sent_at = as_price(order.arrival_price or order.reference_price, currency)
     more = "more " if booked else ""
-    act = Act(
-        f"What became of order {tag}?",
+    return Act(
+        f"What became of order {order.tag}?",
         f"Look at the venue's own order book, executions and positions first. Where nothing {more}"
         f"filled, nothing {more}is booked and the order ends. Where something did, it is booked "
         f"with the bot's slots at the price you give, charges as for any trade, and the rest of "
@@ -102,24 +131,6 @@ def give_up(request: HttpRequest, market: str, tag: str) -> HttpResponse:
         ),
         seen=f"{_signed(order.quantity)} {_signed(booked)}",
     )
-
-    def carry_out() -> Sequence[Said]:
-        filled = acts.figure(request, "filled", FILLED) or Decimal(0)
-        price = acts.figure(request, "price", PRICE)
-        if price is not None and not (filled and price):
-            raise ValueError(
-                "a price goes with what filled at it: give both above zero, or leave the price "
-                "empty; nothing was changed"
-            )
-        by = acts.person(request)
-        if not manual_resolution.give_up(market, tag, by, _instruments(market), filled, price):
-            return [Said(FAIL, f"Order {tag} is not unknown any more; nothing was changed.")]
-        ended = Order.on(market).objects.get(tag=tag)
-        at = as_price(price, currency) if price else sent_at
-        words = f"{filled.normalize():f} booked at {at}" if filled else f"nothing {more}booked"
-        return [Said(CALM, f"Order {tag}: {words}. It is {ended.get_state_display().lower()}.")]
-
-    return acts.confirmed(request, act, carry_out)
 
 
 def _price_fields(

@@ -137,6 +137,33 @@ def build(
     others are in each state.
     """
     midnight = now.astimezone(clock.IST).replace(hour=0, minute=0, second=0, microsecond=0)
+    lanes = _lanes(now, midnight, session, runs, counts)
+    ticks = sorted((tick for lane in lanes for tick in lane.ticks), key=lambda t: t.at)
+    for lane in lanes:
+        _spread(lane.ticks)
+        lane.bands = _stacked(lane.bands)
+    later = [tick for tick in ticks if tick.at > now]
+    earlier = [tick for tick in ticks if tick.at <= now]
+    now_pct = _share((now - midnight).total_seconds() / 60)
+    return Rail(
+        lanes=lanes,
+        hours=[hour for hour in _hours() if abs(hour.left_pct - now_pct) > NOW_WIDTH_PCT],
+        now_pct=now_pct,
+        listed=earlier[-LISTED_BEFORE:] + later[:LISTED_AFTER],
+        upcoming=next((tick for tick in later if not tick.job.not_built), None),
+        failed=sum(1 for run in newest_of_each(runs) if run.state == JobRun.State.FAILED),
+        unbuilt=sum(1 for job in JOBS if job.not_built),
+    )
+
+
+def _lanes(
+    now: dt.datetime,
+    midnight: dt.datetime,
+    session: Session | None,
+    runs: Sequence[JobRun],
+    counts: Mapping[str, Mapping[str, int]],
+) -> list[Lane]:
+    """Return the lanes from top to bottom with what each job does in its own."""
     by_job: defaultdict[str, list[JobRun]] = defaultdict(list)
     for run in runs:
         by_job[run.job].append(run)
@@ -150,22 +177,7 @@ def build(
             lane.ticks += _ticks(job, midnight, minutes, by_job[job.name], now)
         elif minutes:
             lane.bands.append(_band(job, minutes, counts.get(job.name, {})))
-    ticks = sorted((tick for lane in lanes.values() for tick in lane.ticks), key=lambda t: t.at)
-    for lane in lanes.values():
-        _spread(lane.ticks)
-        lane.bands = _stacked(lane.bands)
-    later = [tick for tick in ticks if tick.at > now]
-    earlier = [tick for tick in ticks if tick.at <= now]
-    now_pct = _share((now - midnight).total_seconds() / 60)
-    return Rail(
-        lanes=list(lanes.values()),
-        hours=[hour for hour in _hours() if abs(hour.left_pct - now_pct) > NOW_WIDTH_PCT],
-        now_pct=now_pct,
-        listed=earlier[-LISTED_BEFORE:] + later[:LISTED_AFTER],
-        upcoming=next((tick for tick in later if not tick.job.not_built), None),
-        failed=sum(1 for run in newest_of_each(runs) if run.state == JobRun.State.FAILED),
-        unbuilt=sum(1 for job in JOBS if job.not_built),
-    )
+    return list(lanes.values())
 
 
 def newest_of_each(runs: Iterable[JobRun]) -> list[JobRun]:
