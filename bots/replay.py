@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from bots.decision.engine import ReplayResult, SlotTape, align, replay
+from bots.decision.engine import ReplayResult, SlotInputs, align_to_features, replay
 from bots.decision.observation import WINDOW
 from bots.decision.risk import RiskGate
 from bots.modelstore import bundle
@@ -20,6 +21,7 @@ from markets import store
 from markets.domain import charges, contracts
 from markets.domain.calendar import trading_date
 from markets.domain.exogenous import ASSUMED_RATE, FUNDING, RECENT_SECONDS, SERIES_OF
+from markets.domain.price_panel import PricePanel
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, MARKETS, Slot
 
@@ -75,7 +77,25 @@ def _prepare(
     end: dt.datetime,
     in_sample: bool,
     version: ModelVersion | None = None,
-) -> tuple[SlotTape, ModelVersion, bool]:
+) -> tuple[SlotInputs, ModelVersion, bool]:
+    version, seen = _model(slot, start, end, in_sample, version)
+    panel, values, first = _rows(slot, start, end)
+    folder = modelstore.folder(version)
+    if not folder.is_dir():
+        raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")
+    policy = bundle.load(folder, modelstore.verify_version(version))
+    limit_lots = BOTS[slot.bot].limit_lots
+    return SlotInputs(slot.slug, panel, values, policy, limit_lots, first), version, seen
+
+
+def _model(
+    slot: Slot,
+    start: dt.datetime,
+    end: dt.datetime,
+    in_sample: bool,
+    version: ModelVersion | None,
+) -> tuple[ModelVersion, bool]:
+    """Return the model to replay, and whether it has learned from the span."""
     version = version or modelstore.active(slot.slug)
     if version is None:
         raise CannotReplay(
@@ -90,6 +110,13 @@ def _prepare(
             f"would be memory. Train one with --until {start.date() - dt.timedelta(days=1)}, "
             f"or give --in-sample, which marks every line"
         )
+    return version, seen
+
+
+def _rows(
+    slot: Slot, start: dt.datetime, end: dt.datetime
+) -> tuple[PricePanel, npt.NDArray[np.float32], int]:
+    """Return a span's prices and rows of features, and the first row inside it."""
     bounds = int((start - LOOK_BACK).timestamp()), int(end.timestamp())
     features = store.load_features(slot.market, slot.timeframe, *bounds)
     first = int(np.searchsorted(features.closes_at, int(start.timestamp()), side="right"))
@@ -104,13 +131,8 @@ def _prepare(
         store.require_on_calendar(slot.market, slot.timeframe, bars, calendar)
     except store.OffCalendarTable as error:
         raise CannotReplay(str(error)) from error
-    panel = align(store.load_price_panel(slot, bars, calendar), features.opens_at)
-    folder = modelstore.folder(version)
-    if not folder.is_dir():
-        raise CannotReplay(f"{version} is no longer on this machine; it is in PC's archive")
-    policy = bundle.load(folder, modelstore.verify_version(version))
-    limit_lots = BOTS[slot.bot].limit_lots
-    return SlotTape(slot.slug, panel, features.values, policy, limit_lots, first), version, seen
+    panel = align_to_features(store.load_price_panel(slot, bars, calendar), features.opens_at)
+    return panel, features.values, first
 
 
 def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from bots.decision import owner
 from bots.decision.actions import HOLD, NAMES
-from bots.decision.engine import Policy, align
+from bots.decision.engine import Policy, align_to_features
 from bots.decision.observation import WINDOW, windows
 from bots.decision.owner import Owned
 from bots.live.policies import Policies
@@ -24,7 +24,7 @@ from bots.models import Decision, Signal
 from bots.services import own_trades
 from markets import store
 from markets.domain.bars import FloatArray
-from markets.domain.calendar import Calendar
+from markets.domain.calendar import Calendar, Session
 from markets.domain.features import Features
 from markets.domain.price_panel import PricePanel
 from tradingsite import clock, notices
@@ -64,8 +64,10 @@ def make(day: dt.date) -> Signal:
             "runs (manage.py runbot personal) and whether that day's bar is stored"
         )
     found = Signal.on(slot.market).objects.filter(decision_id=decision.pk).first()
-    if found is not None:
-        return found
+    return found or _make(slot, calendar, session, decision)
+
+
+def _make(slot: Slot, calendar: Calendar, session: Session, decision: Decision) -> Signal:
     loaded = Policies(BOTS[slot.bot]).current(slot)
     if not decision.model or loaded is None:
         raise Skipped(f"no signal: {decision.reason or 'there is no personal model yet'}")
@@ -73,7 +75,7 @@ def make(day: dt.date) -> Signal:
         raise Skipped(f"no signal: {decision.reason}")
     following = calendar.next_session(session.opens_at)
     if following is None:
-        raise Degraded(f"the calendar knows no session after {day:%d %b %Y}")
+        raise Degraded(f"the calendar knows no session after {session.date:%d %b %Y}")
     return Signal.on(slot.market).objects.create(
         slot=SLOT,
         for_date=following.date,
@@ -99,7 +101,7 @@ def neighbours(
     """
     features = store.load_features(slot.market, slot.timeframe, 0, closes_at)
     bars = store.load_bars(slot.market, slot.timeframe, 0, closes_at)
-    panel = align(store.load_price_panel(slot, bars, calendar), features.opens_at)
+    panel = align_to_features(store.load_price_panel(slot, bars, calendar), features.opens_at)
     limit_lots = BOTS[slot.bot].limit_lots
     owned = owner.read(own_trades(slot.market), panel.closes_at, panel.lot_size, limit_lots)
     places = np.flatnonzero(owned.actions != HOLD)

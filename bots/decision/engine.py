@@ -25,15 +25,15 @@ from tradingsite.errors import Degraded
 
 __all__ = [
     "Decision",
-    "Path",
+    "EquityCurve",
+    "PanelBroker",
     "Policy",
     "ReplayResult",
     "Sleeve",
     "SleeveState",
-    "SlotTape",
-    "TapeBroker",
+    "SlotInputs",
     "Trade",
-    "align",
+    "align_to_features",
     "decide",
     "replay",
     "replay_slot",
@@ -97,7 +97,7 @@ class Trade(NamedTuple):
     slippage: float
 
 
-class TapeBroker:
+class PanelBroker:
     """Fill sleeves' orders at the opens of a panel, at once and whole."""
 
     __slots__ = (
@@ -172,7 +172,7 @@ class TapeBroker:
         return Trade(self._opens_at[row], quantity, price, charges, lost)
 
 
-def align(panel: PricePanel, opens_at: IntArray) -> PricePanel:
+def align_to_features(panel: PricePanel, opens_at: IntArray) -> PricePanel:
     """Return the rows of a panel that have features, those of opens_at; ValueError if one has none.
 
     A bar without features has no decision and is passed over: an order given before it is filled
@@ -204,7 +204,7 @@ def align(panel: PricePanel, opens_at: IntArray) -> PricePanel:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotTape:
+class SlotInputs:
     """Hold what one slot's replay needs; values (rows, F) float32 has one row a row of the panel.
 
     start is the row of the first decision. capital defaults to the value of the limit there.
@@ -232,7 +232,7 @@ class SlotTape:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class EquityCurve:
     """Hold how one account went: equity at the close of each row, every order, its funding."""
 
     equity: FloatArray
@@ -277,19 +277,19 @@ class ReplayResult:
     slot: str
     opens_at: IntArray
     closes_at: IntArray
-    path: Path
+    path: EquityCurve
     actions: IntArray
     lots: IntArray
-    flat: Path
-    buy_and_hold: Path
+    flat: EquityCurve
+    buy_and_hold: EquityCurve
 
 
 @dataclass(slots=True)
 class _Account:
     """Play one sleeve along a panel, row by row, and keep what is asked for in the end."""
 
-    slot: SlotTape
-    broker: TapeBroker
+    slot: SlotInputs
+    broker: PanelBroker
     sleeve: Sleeve
     equity: list[float] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
@@ -298,15 +298,15 @@ class _Account:
     funding: float = 0.0
 
     @classmethod
-    def open(cls, slot: SlotTape) -> _Account:
+    def open(cls, slot: SlotInputs) -> _Account:
         lot_size = float(slot.panel.lot_size[slot.start])
         price = float(slot.panel.close[slot.start])
         capital = slot.capital
         if capital is None:
             capital = limit_notional(slot.limit_lots, lot_size, price)
-        return cls(slot, TapeBroker(slot.panel), Sleeve(slot.limit_lots, capital, lot_size))
+        return cls(slot, PanelBroker(slot.panel), Sleeve(slot.limit_lots, capital, lot_size))
 
-    def play(self, lots: int) -> Path:
+    def play(self, lots: int) -> EquityCurve:
         """Hold the same lots from the first decision to the end: it trades first and at rolls."""
         panel, sleeve, first = self.slot.panel, self.sleeve, self.slot.start + 1
         per_unit = accounting.funding_per_unit(panel.close, panel.funding_rate)
@@ -323,19 +323,19 @@ class _Account:
             sleeve.mark(float(marks[-1]), float(panel.lot_size[row]))
         return self.path()
 
-    def path(self) -> Path:
-        return Path(np.array(self.equity), tuple(self.trades), self.funding)
+    def path(self) -> EquityCurve:
+        return EquityCurve(np.array(self.equity), tuple(self.trades), self.funding)
 
 
 def replay_slot(
-    slot: SlotTape, gate: RiskGate | None = None, *, sequential: bool = False
+    slot: SlotInputs, gate: RiskGate | None = None, *, sequential: bool = False
 ) -> ReplayResult:
     """Return how one slot would have traded its panel."""
     return replay([slot], gate, sequential=sequential)[0]
 
 
 def replay(
-    slots: Sequence[SlotTape], gate: RiskGate | None = None, *, sequential: bool = False
+    slots: Sequence[SlotInputs], gate: RiskGate | None = None, *, sequential: bool = False
 ) -> tuple[ReplayResult, ...]:
     """Return how a bot's slots would have traded, decided in order of time, one gate for them all.
 
@@ -366,7 +366,7 @@ def replay(
     return tuple(_result(account) for account in accounts)
 
 
-def _in_time_order(slots: Sequence[SlotTape]) -> Iterator[tuple[int, int, int]]:
+def _in_time_order(slots: Sequence[SlotInputs]) -> Iterator[tuple[int, int, int]]:
     closes = [slot.panel.closes_at[slot.start :] for slot in slots]
     index = np.repeat(np.arange(len(slots)), [len(each) for each in closes])
     row = np.concatenate(
@@ -380,7 +380,7 @@ def _in_time_order(slots: Sequence[SlotTape]) -> Iterator[tuple[int, int, int]]:
     return zip(at[order].tolist(), index[order].tolist(), row[order].tolist(), strict=True)
 
 
-def _codes(slot: SlotTape, rows_at_once: int) -> Iterator[Float32Array]:
+def _codes(slot: SlotInputs, rows_at_once: int) -> Iterator[Float32Array]:
     view = windows(slot.values)[slot.start - WINDOW + 1 : -1]
     for first in range(0, len(view), rows_at_once):
         codes = slot.policy.encode(np.ascontiguousarray(view[first : first + rows_at_once]))

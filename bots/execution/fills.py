@@ -14,11 +14,11 @@ from django.db import transaction
 
 from bots.decision import accounting
 from bots.execution import ledger
-from bots.execution.ledger import divided, next_lot_size, take_fill
+from bots.execution.ledger import apply_fill, next_lot_size, split_amount
 from bots.execution.netting import portions
 from bots.models import Fill, Order, Position
 from markets.domain.charges import itemise
-from markets.domain.instruments import Instruments
+from markets.domain.instruments import Instrument, Instruments
 from markets.venues.base import VenueTrade
 from tradingsite import clock
 from tradingsite.registry import Bot
@@ -67,38 +67,69 @@ def book(bot: Bot, order_id: int, trade: VenueTrade, instruments: Instruments) -
             log.warning("%s: %s of %s waits", bot.slug, trade.trade_id, trade.instrument)
             return False
         parts = zip(
-            shares.items(), divided(charges, weights), divided(slippage, weights), strict=True
+            shares.items(),
+            split_amount(charges, weights),
+            split_amount(slippage, weights),
+            strict=True,
         )
-        for (slot, quantity), slot_charges, slot_slippage in parts:
-            take_fill(
-                rows[slot],
-                bot,
-                instrument,
-                order.leg,
-                next_lot_size(instruments, trade.at),
-                quantity=quantity,
-                price=trade.price,
-                charges=slot_charges,
-                slippage=slot_slippage,
-                at=trade.at,
-                product=order.product,
-            )
-            rows[slot].save()
-        Fill.on(bot.market).objects.create(
-            order_id=order.pk,
-            trade_id=trade_id,
-            bot=bot.slug,
-            instrument=trade.instrument,
-            quantity=trade.quantity,
-            price=trade.price,
-            shares={slot: str(each) for slot, each in shares.items()},
-            charges=charges,
-            slippage=slippage,
-            at=trade.at,
-            mode=order.mode,
-        )
+        next_size = next_lot_size(instruments, trade.at)
+        for (slot, quantity), *costs in parts:
+            _apply(bot, order, trade, instrument, next_size, rows[slot], quantity, *costs)
+        _write(bot, order, trade, trade_id, shares, charges, slippage)
         _move_on(order, trade, charges, slippage)
     return True
+
+
+def _apply(
+    bot: Bot,
+    order: Order,
+    trade: VenueTrade,
+    instrument: Instrument,
+    next_size: Decimal,
+    row: Position,
+    quantity: Decimal,
+    charges: Decimal,
+    slippage: Decimal,
+) -> None:
+    """Change one slot's row by its part of a trade."""
+    apply_fill(
+        row,
+        bot,
+        instrument,
+        order.leg,
+        next_size,
+        quantity=quantity,
+        price=trade.price,
+        charges=charges,
+        slippage=slippage,
+        at=trade.at,
+        product=order.product,
+    )
+    row.save()
+
+
+def _write(
+    bot: Bot,
+    order: Order,
+    trade: VenueTrade,
+    trade_id: str,
+    shares: Mapping[str, Decimal],
+    charges: Decimal,
+    slippage: Decimal,
+) -> None:
+    Fill.on(bot.market).objects.create(
+        order_id=order.pk,
+        trade_id=trade_id,
+        bot=bot.slug,
+        instrument=trade.instrument,
+        quantity=trade.quantity,
+        price=trade.price,
+        shares={slot: str(each) for slot, each in shares.items()},
+        charges=charges,
+        slippage=slippage,
+        at=trade.at,
+        mode=order.mode,
+    )
 
 
 def unseen(market: str, trades: Sequence[VenueTrade]) -> list[VenueTrade]:

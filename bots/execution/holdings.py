@@ -15,7 +15,7 @@ from markets.venues.base import Holding, Venue
 from tradingsite import clock, notices
 
 
-def keep(market: str, venue: Venue, instruments: Instruments) -> list[Holding]:
+def save_holdings(market: str, venue: Venue, instruments: Instruments) -> list[Holding]:
     """Store what a venue's account holds now, and let the bots' rows follow its products."""
     found = venue.holdings()
     now = clock.market()

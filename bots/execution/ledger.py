@@ -1,7 +1,7 @@
 """The ledger's rows and the sleeves they stand for, and the ways a row may change.
 
 An order changes state only through `move`, which writes the event in the same transaction, so the
-events tell the whole story. Money moves only through `take_fill`, in Decimals; what the policy
+events tell the whole story. Money moves only through `apply_fill`, in Decimals; what the policy
 sees of it (entry, age, peak) is the sleeve's own logic, the same as in the replay.
 """
 
@@ -116,8 +116,8 @@ def sleeve_of(position: Position, bot: Bot, lot_size: Decimal) -> Sleeve:
     )
 
 
-def keep_sleeve(position: Position, sleeve: Sleeve, at: dt.datetime) -> None:
-    """Put what a sleeve remembers back into its row; its money is kept by `take_fill`."""
+def save_sleeve(position: Position, sleeve: Sleeve, at: dt.datetime) -> None:
+    """Put what a sleeve remembers back into its row; its money is kept by `apply_fill`."""
     state = sleeve.state()
     position.lots = sleeve.lots
     position.entry_equity = money(state.entry_equity)
@@ -127,7 +127,7 @@ def keep_sleeve(position: Position, sleeve: Sleeve, at: dt.datetime) -> None:
     position.updated_at = at
 
 
-def take_fill(
+def apply_fill(
     position: Position,
     bot: Bot,
     instrument: Instrument,
@@ -147,7 +147,7 @@ def take_fill(
     if leg == ROLL_CLOSE:
         sleeve.roll(float(next_lot_size))
     sleeve.fill(float(quantity), float(price), float(charges))
-    keep_sleeve(position, sleeve, at)
+    save_sleeve(position, sleeve, at)
     position.quantity = held + quantity
     position.cash = accounting.settle(position.cash, quantity, price, charges).quantize(CENT)
     position.average_price = _average_price(position.average_price, held, quantity, price)
@@ -181,8 +181,8 @@ def product_of(bot: Bot, instrument: str) -> str:
     return next((row.product for row in rows if row.quantity), "")
 
 
-def divided(amount: Decimal, weights: Iterable[int | Decimal]) -> list[Decimal]:
-    """Return an amount divided by the sizes of weights, in whole steps that add up to it."""
+def split_amount(amount: Decimal, weights: Iterable[int | Decimal]) -> list[Decimal]:
+    """Return an amount split_amount by the sizes of weights, in whole steps that add up to it."""
     sizes = [abs(Decimal(weight)) for weight in weights]
     if not any(sizes):
         sizes = [Decimal(1) for _ in sizes]

@@ -36,15 +36,7 @@ def give_up(
         if not filled:
             _end(order, f"{by} says that nothing {'more ' if order.filled_quantity else ''}filled")
             return True
-    side = 1 if order.quantity > 0 else -1
-    trade = VenueTrade(
-        trade_id=f"{fills.BY_PERSON}{order.pk}-{clock.real():%y%m%d%H%M%S}",
-        tag=tag,
-        instrument=order.instrument,
-        quantity=side * filled,
-        price=price or order.arrival_price or order.reference_price,
-        at=clock.market(),
-    )
+    trade = _trade_by_word(order, filled, price)
     if not fills.take_trade(BOTS[order.bot], order.pk, trade, instruments):
         raise ValueError(
             f"a slot of order {tag} still holds another contract than {order.instrument}: what "
@@ -55,6 +47,19 @@ def give_up(
         if order.state != State.FILLED:
             _end(order, f"{by} says that no more than {filled.normalize():f} filled")
     return True
+
+
+def _trade_by_word(order: Order, filled: Decimal, price: Decimal | None) -> VenueTrade:
+    """Return what a person says has filled, as an execution that the venue told of."""
+    return VenueTrade(
+        # No venue gives such an id, so that the venue's own word, should it come, is another.
+        trade_id=f"{fills.BY_PERSON}{order.pk}-{clock.real():%y%m%d%H%M%S}",
+        tag=order.tag,
+        instrument=order.instrument,
+        quantity=filled if order.quantity > 0 else -filled,
+        price=price or order.arrival_price or order.reference_price,
+        at=clock.market(),
+    )
 
 
 def _unknown(market: str, tag: str) -> Order | None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -52,34 +53,40 @@ def intend(
     """
     protocol.fail_at("before_intent")
     now = clock.market()
-    orders = []
     rows = dict(rows)
     product = product_of(rows.values()) or product
+    orders = []
     for leg, part in _parts(legs, reference_prices, instruments, now):
         lot_size = instruments.parse(leg.instrument).lot_size
         rests = _rests(leg, rows, lot_size)
-        quantity = leg.lots * lot_size - sum(rests.values())
         named = f"{leg.name}:{leg.instrument}"
         order = Order.on(bot.market)(
             bot=bot.slug,
             tag=tag_of(ledger.account(bot), bot.slug, bar_closes_at, named, part),
-            instrument=leg.instrument,
-            quantity=quantity,
-            state=Order.State.INTENT,
+            quantity=leg.lots * lot_size - sum(rests.values()),
             bar_closes_at=bar_closes_at,
-            leg=leg.name,
-            shares=dict(leg.shares),
             rests={slot: str(rest) for slot, rest in rests.items()},
-            reference_price=reference_prices[leg.instrument],
-            created_at=now,
-            updated_at=now,
-            mode=settings.MODE,
             product=product,
+            **_of_leg(leg, reference_prices[leg.instrument], now),
         )
         orders.append(order)
     Order.on(bot.market).objects.bulk_create(orders)
     ledger.record(orders, "", now)
     return orders
+
+
+def _of_leg(leg: Leg, reference_price: Decimal, now: dt.datetime) -> dict[str, Any]:
+    """Return the fields of an intent that follow from its leg alone."""
+    return {
+        "instrument": leg.instrument,
+        "state": Order.State.INTENT,
+        "leg": leg.name,
+        "shares": dict(leg.shares),
+        "reference_price": reference_price,
+        "created_at": now,
+        "updated_at": now,
+        "mode": settings.MODE,
+    }
 
 
 def product_of(rows: Iterable[Position]) -> str:
@@ -141,12 +148,14 @@ def cross(bot: Bot, order: Order, venue: Venue, instruments: Instruments) -> Non
         risk = locked_risk(bot)
         rows = ledger.positions(bot, lock=True)
         beside = exit_sizing.rows_beside(order, venue)
-        standing = DatabaseLedger(bot, venue, instruments).standing(order, risk, price, beside)
-        if refused := pretrade_checks.refusal(order, standing, limits_of(bot, instrument.lot_size)):
+        standing = DatabaseLedger(bot, venue, instruments).account_snapshot(
+            order, risk, price, beside
+        )
+        if refused := pretrade_checks.check(order, standing, limits_of(bot, instrument.lot_size)):
             ledger.move(order, Order.State.DENIED, refused.reason)
             return
         for slot, lots in order.shares.items():
-            ledger.take_fill(
+            ledger.apply_fill(
                 rows[slot],
                 bot,
                 instrument,

@@ -22,7 +22,7 @@ from bots.execution import (
 )
 from bots.execution.account import STALE_SECONDS, AccountView
 from bots.execution.netting import EXITS, FLATTEN
-from bots.execution.pretrade_checks import Limits, Refusal, Standing
+from bots.execution.pretrade_checks import AccountSnapshot, Limits, Refusal
 from bots.execution.states import DOUBTFUL, IN_FLIGHT, State
 from bots.models import Order, OrderEvent, Position, RiskState
 from markets.domain.instruments import Instruments
@@ -111,8 +111,8 @@ class DatabaseLedger:
             elif (age := view.age_seconds()) > STALE_SECONDS:
                 refused = Refusal(f"{self._venue.name} took {age:.0f} s to say what the account is")
             if refused is None:
-                standing = self.standing(order, risk, price, rows, view, margin)
-                refused = pretrade_checks.refusal(order, standing, limits_of(self._bot, lot_size))
+                standing = self.account_snapshot(order, risk, price, rows, view, margin)
+                refused = pretrade_checks.check(order, standing, limits_of(self._bot, lot_size))
             if refused is not None:
                 ledger.move(order, State.DENIED, refused.reason)
             else:
@@ -221,7 +221,7 @@ class DatabaseLedger:
         booked = breaks.explained(self._bot.market, self._venue)
         return positions.get(instrument, Decimal(0)) == booked.get(instrument, Decimal(0))
 
-    def standing(
+    def account_snapshot(
         self,
         order: Order,
         risk: RiskState,
@@ -229,22 +229,15 @@ class DatabaseLedger:
         beside: Sequence[Position],
         view: AccountView | None = None,
         margin: tuple[Decimal, Decimal] | None = None,
-    ) -> Standing:
+    ) -> AccountSnapshot:
         """Return what the limits need to know of the account; its risk rows must be locked.
 
         `beside` are the rows that `fitting.rows_beside` gives.
         """
         market = self._bot.market
         rows = [row for row in beside if row.bot == self._bot.slug]
-        now = clock.market()  # which is real time wherever money is
-        sent = OrderEvent.on(market).objects.filter(
-            state=State.SUBMITTING, market_at__gt=now - MINUTE
-        )
-        counts = sent.aggregate(
-            second=Count("pk", filter=Q(market_at__gt=now - SECOND)),
-            minute=Count("pk", filter=Q(order__bot=self._bot.slug)),
-        )
-        return Standing(
+        of_account, of_bot = self._sent_lately()
+        return AccountSnapshot(
             halted=risk.halt_reason or "by a person" if risk.halted else "",
             flattens=risk.halted and risk.flatten,
             reduces_only=risk.loss_latched,
@@ -257,13 +250,25 @@ class DatabaseLedger:
             ),
             lots={row.slot: row.lots for row in rows},
             held=sum((row.quantity for row in rows), Decimal(0)),
-            sent_this_second=counts["second"],
-            sent_this_minute=counts["minute"],
+            sent_this_second=of_account,
+            sent_this_minute=of_bot,
             sent_today=risk.orders_today,
             price=price,
             owners=exit_sizing.owners_share(market, self._venue, order.instrument, beside, view),
             margin=margin,
         )
+
+    def _sent_lately(self) -> tuple[int, int]:
+        """Return how many orders the account sent in a second, and this bot in a minute."""
+        now = clock.market()  # which is real time wherever money is
+        sent = OrderEvent.on(self._bot.market).objects.filter(
+            state=State.SUBMITTING, market_at__gt=now - MINUTE
+        )
+        counts = sent.aggregate(
+            second=Count("pk", filter=Q(market_at__gt=now - SECOND)),
+            minute=Count("pk", filter=Q(order__bot=self._bot.slug)),
+        )
+        return counts["second"], counts["minute"]
 
     def _stop_loop(self, refused: Refusal) -> None:
         kill_switch.halt(self._bot, f"{refused.reason}: that looks like a loop", "the bot")

@@ -24,7 +24,7 @@ COLLAR = Decimal("0.03")
 """How far the price may have moved from the one it was decided at, before new risk is refused."""
 
 
-class Asked(Protocol):
+class OrderRequest(Protocol):
     """An order as the limits see it."""
 
     @property
@@ -81,7 +81,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AccountSnapshot:
     """Hold what the ledger says of an account, read under its lock."""
 
     halted: str
@@ -91,7 +91,7 @@ class Standing:
     reduces_only: bool
     stopped: Mapping[str, str]
     """Instruments that nobody may trade, each with its reason."""
-    in_flight: Sequence[Asked]
+    in_flight: Sequence[OrderRequest]
     """Of all the account's bots, those that may still change what is held."""
     lots: Mapping[str, int]
     """Of each of the bot's slots."""
@@ -120,7 +120,7 @@ class Refusal:
     """People must hear of it now: something is not as the ledger has it."""
 
 
-def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
+def check(order: OrderRequest, standing: AccountSnapshot, limits: Limits) -> Refusal | None:
     """Return why an order must not go out, or None."""
     if standing.halted and not (standing.flattens and order.leg == FLATTEN):
         return Refusal(f"halted: {standing.halted}")
@@ -128,7 +128,7 @@ def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
         return Refusal(f"{order.instrument} is stopped: {standing.stopped[order.instrument]}")
     if found := _too_many(standing, limits):
         return found
-    siblings, waiting = _around(order, standing.in_flight)
+    siblings, waiting = _near(order, standing.in_flight)
     if waiting:
         return Refusal(waiting)
     if found := _slots_refused(order, siblings, standing, limits):
@@ -142,7 +142,7 @@ def refusal(order: Asked, standing: Standing, limits: Limits) -> Refusal | None:
 
 
 def _slots_refused(
-    order: Asked, siblings: Sequence[Asked], standing: Standing, limits: Limits
+    order: OrderRequest, siblings: Sequence[OrderRequest], standing: AccountSnapshot, limits: Limits
 ) -> Refusal | None:
     """Return why one of the slots of an order must not trade its lots; none of them may be zero."""
     for slot, lots in order.shares.items():
@@ -158,7 +158,7 @@ def _slots_refused(
     return None
 
 
-def _around(order: Asked, in_flight: Sequence[Asked]) -> tuple[list[Asked], str]:
+def _near(order: OrderRequest, in_flight: Sequence[OrderRequest]) -> tuple[list[OrderRequest], str]:
     """Return the accepted legs of the same decision, and what must be settled before it goes on."""
     siblings = []
     for other in in_flight:
@@ -174,7 +174,7 @@ def _around(order: Asked, in_flight: Sequence[Asked]) -> tuple[list[Asked], str]
     return siblings, ""
 
 
-def _too_many(standing: Standing, limits: Limits) -> Refusal | None:
+def _too_many(standing: AccountSnapshot, limits: Limits) -> Refusal | None:
     if standing.sent_today >= limits.orders_a_day:
         return Refusal(f"{standing.sent_today} orders today are the most a bot may send", True)
     if standing.sent_this_minute >= limits.orders_a_minute:
@@ -184,7 +184,9 @@ def _too_many(standing: Standing, limits: Limits) -> Refusal | None:
     return None
 
 
-def _too_large(order: Asked, held: Decimal, standing: Standing, limits: Limits) -> Refusal | None:
+def _too_large(
+    order: OrderRequest, held: Decimal, standing: AccountSnapshot, limits: Limits
+) -> Refusal | None:
     price = standing.price or order.reference_price
     moved = abs(price / order.reference_price - 1) if order.reference_price else Decimal(0)
     if moved > limits.collar:

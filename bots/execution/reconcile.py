@@ -46,7 +46,7 @@ def reconcile(bot: Bot, venue: Venue, instruments: Instruments, now: dt.datetime
         _tell_cancelled(bot, done.cancelled)
     closed = closures.book(bot, venue, instruments)
     differences = breaks.compare(bot.market, venue, instruments, done.strangers)
-    holdings.keep(bot.market, venue, instruments)
+    holdings.save_holdings(bot.market, venue, instruments)
     return Outcome(
         *(done.not_placed, done.settled, done.unknown, done.fills),
         tuple(differences),

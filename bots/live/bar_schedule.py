@@ -10,7 +10,7 @@ from tradingsite.registry import Slot
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueBars:
     """Name the slots to be decided together, with the close of each one's bar.
 
     The closes are the same one but for a bot that comes back and finds several bars waiting.
@@ -24,7 +24,7 @@ class Due:
         return max(self.closes.values())
 
 
-class Agenda:
+class BarSchedule:
     """Say what is due, each slot's newest closed bar only: an older one is no longer decided."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Agenda:
         self._calendar = calendar
         self._handled = dict(handled)
 
-    def due(self, now: int) -> Due | None:
+    def due(self, now: int) -> DueBars | None:
         """Return the slots with an undecided bar, in the order of their closes, or None."""
         closes = {slot: latest_close(self._calendar, slot.timeframe, now) for slot in self._slots}
         fresh = {
@@ -42,14 +42,14 @@ class Agenda:
             for slot, at in closes.items()
             if at is not None and at > self._handled.get(slot.slug, 0)
         }
-        return Due(dict(sorted(fresh.items(), key=lambda item: item[1]))) if fresh else None
+        return DueBars(dict(sorted(fresh.items(), key=lambda item: item[1]))) if fresh else None
 
     def newest(self, now: int) -> int | None:
         """Return when the newest bar of any slot closed."""
         closes = [latest_close(self._calendar, slot.timeframe, now) for slot in self._slots]
         return max((at for at in closes if at is not None), default=None)
 
-    def done(self, due: Due) -> None:
+    def done(self, due: DueBars) -> None:
         """Take what was due off the list."""
         for slot, closes_at in due.closes.items():
             self._handled[slot.slug] = closes_at

@@ -22,8 +22,8 @@ from bots.execution import ledger, orders
 from bots.execution.breaks import stopped
 from bots.execution.netting import FLATTEN, LEAVE, Leg, Target, flatten, plan
 from bots.live import marks
-from bots.live.bar_schedule import Due
-from bots.live.marks import Marked
+from bots.live.bar_schedule import DueBars
+from bots.live.marks import MarkedSlot
 from bots.live.policies import Loaded, Policies
 from bots.models import Decision, Order, Position, RiskState
 from markets import store
@@ -43,7 +43,7 @@ WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class ClosedBar:
     """Hold what the store has of a slot's bar: its close in the underlying, and its window."""
 
     opens_at: int
@@ -54,7 +54,7 @@ class Inputs:
     """Where the bar began."""
 
 
-class Choice(NamedTuple):
+class SlotDecision(NamedTuple):
     """What a slot does next: an action, the lots to hold, and why it held where it could not."""
 
     action: int
@@ -66,7 +66,7 @@ class Choice(NamedTuple):
     latency_ms: float | None = None
 
 
-def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
+def load_closed_bar(slot: Slot, closes_at: int) -> ClosedBar | None:
     """Return the bar of a slot that closed at an instant, or None while it is not stored."""
     bars = store.load_bars(slot.market, slot.timeframe, closes_at - 1, closes_at)
     if not len(bars):
@@ -76,7 +76,7 @@ def load_inputs(slot: Slot, closes_at: int) -> Inputs | None:
     is_here = len(rows) == WINDOW and int(rows.closes_at[-1]) == closes_at
     window = np.ascontiguousarray(rows.values[None]) if is_here else None
     opened = float(bars.open[-1])
-    return Inputs(int(bars.opens_at[-1]), float(bars.close[-1]), window, opened)
+    return ClosedBar(int(bars.opens_at[-1]), float(bars.close[-1]), window, opened)
 
 
 class Decider:
@@ -90,7 +90,7 @@ class Decider:
         self._instruments = instruments
         self._policies = policies
 
-    def decide(self, due: Due, inputs: Mapping[str, Inputs | None]) -> list[Order]:
+    def decide(self, due: DueBars, inputs: Mapping[str, ClosedBar | None]) -> list[Order]:
         """Decide the slots whose bars have closed; return the orders to send, intended.
 
         `inputs` has an entry for each of the slots, None where its bar did not come in time.
@@ -101,20 +101,7 @@ class Decider:
         rows = ledger.positions(self._bot)
         obstacle = self._obstacle(risk, now)
         leaves = self.is_last_call(now, rows.values())
-        made, marked = [], []
-        for slot, closes_at in due.closes.items():
-            row, found = rows[slot.slug], inputs[slot.slug]
-            if found is None:
-                late = Choice(HOLD, row.lots, CAUSE.STALE, "bar late: it was not stored in time")
-                made.append(self._row(slot, closes_at, row, self._last_price(row), late))
-                continue
-            mark = marks.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
-            gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
-            loaded = self._policies.current(slot)
-            row.model = loaded.name if loaded else ""
-            choice = self._choose(found, mark, loaded, gate, obstacle, leaves=leaves)
-            made.append(self._row(slot, closes_at, row, mark.price, choice, loaded))
-            marked.append((mark, closes_at))
+        made, marked = self._decide_slots(due, inputs, rows, gate, obstacle, leaves=leaves)
         here = [each for each in inputs.values() if each]
         underlying = max(here, key=lambda each: each.opens_at).underlying if here else None
         wanted = {each.slot: each.lots_after for each in made}
@@ -130,8 +117,37 @@ class Decider:
                 each.order = next((order for order in intended if each.slot in order.shares), None)
             Decision.on(self._bot.market).objects.bulk_create(made)
         if gate.is_latched and not risk.loss_latched:
-            marks.say_latched(self._bot)
+            marks.notify_loss_limit(self._bot)
         return intended
+
+    def _decide_slots(
+        self,
+        due: DueBars,
+        inputs: Mapping[str, ClosedBar | None],
+        rows: Mapping[str, Position],
+        gate: RiskGate,
+        obstacle: tuple[str, str],
+        *,
+        leaves: bool,
+    ) -> tuple[list[Decision], list[tuple[marks.MarkedSlot, int]]]:
+        """Return a decision for each slot that is due, and the marks that they were made at."""
+        made, marked = [], []
+        for slot, closes_at in due.closes.items():
+            row, found = rows[slot.slug], inputs[slot.slug]
+            if found is None:
+                late = SlotDecision(
+                    HOLD, row.lots, CAUSE.STALE, "bar late: it was not stored in time"
+                )
+                made.append(self._row(slot, closes_at, row, self._last_price(row), late))
+                continue
+            mark = marks.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
+            gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
+            loaded = self._policies.current(slot)
+            row.model = loaded.name if loaded else ""
+            choice = self._choose(found, mark, loaded, gate, obstacle, leaves=leaves)
+            made.append(self._row(slot, closes_at, row, mark.price, choice, loaded))
+            marked.append((mark, closes_at))
+        return made, marked
 
     def roll(self, closes_at: int, underlying: float) -> list[Order]:
         """Intend the roll of what is held of an old contract, outside any decision."""
@@ -211,35 +227,35 @@ class Decider:
 
     def _choose(
         self,
-        found: Inputs,
-        mark: Marked,
+        found: ClosedBar,
+        mark: MarkedSlot,
         loaded: Loaded | None,
         gate: RiskGate,
         obstacle: tuple[str, str],
         *,
         leaves: bool,
-    ) -> Choice:
+    ) -> SlotDecision:
         held = mark.row.lots
         if obstacle[1]:
-            return Choice(HOLD, held, *obstacle)
+            return SlotDecision(HOLD, held, *obstacle)
         if leaves:
             words = f"{self._venue.name} squares off what is held at the session's end"
-            return Choice(HOLD, 0, CAUSE.CLOSED, words)
+            return SlotDecision(HOLD, 0, CAUSE.CLOSED, words)
         if loaded is None:
-            return Choice(HOLD, held, CAUSE.NO_MODEL, "no model yet")
+            return SlotDecision(HOLD, held, CAUSE.NO_MODEL, "no model yet")
         if found.window is None:
             late = "bar late: its feature row did not come in time"
-            return Choice(HOLD, held, CAUSE.STALE, late)
+            return SlotDecision(HOLD, held, CAUSE.STALE, late)
         began = time.perf_counter()
         try:
             code = loaded.policy.encode(found.window)
             decision = decide(mark.sleeve, loaded.policy.act(code, mark.account), gate)
         except Degraded as error:
-            return Choice(HOLD, held, CAUSE.REFUSED, str(error))
+            return SlotDecision(HOLD, held, CAUSE.REFUSED, str(error))
         took_ms = (time.perf_counter() - began) * 1e3
         shares = tuple(probabilities(decision.logits))
         cause = self._cause(decision.action, held, decision.lots_after, gate)
-        return Choice(decision.action, decision.lots_after, cause, "", shares, took_ms)
+        return SlotDecision(decision.action, decision.lots_after, cause, "", shares, took_ms)
 
     def _cause(self, action: int, held: int, lots_after: int, gate: RiskGate) -> str:
         """Return in one word why a policy's action did or did not become an order."""
@@ -259,7 +275,7 @@ class Decider:
         closes_at: int,
         row: Position,
         price: Decimal,
-        choice: Choice,
+        choice: SlotDecision,
         loaded: Loaded | None = None,
     ) -> Decision:
         return Decision.on(slot.market)(

@@ -23,7 +23,7 @@ SNAPSHOT_FIELDS = ["equity", "unrealised", "charges", "lots", "mark"]
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedSlot:
     """Hold one slot at its bar's close: its row, brought up to the mark, and what a policy sees."""
 
     row: Position
@@ -34,7 +34,7 @@ class Marked:
 
 def mark(
     bot: Bot, row: Position, instruments: Instruments, underlying: float, opens_at: int
-) -> Marked:
+) -> MarkedSlot:
     """Mark a slot at the close of the bar that opened at an instant, without saving it.
 
     A position is valued in its own contract, a flat slot sees the front one.
@@ -47,13 +47,13 @@ def mark(
         price = instruments.price(front, underlying, opens_at) or underlying
     sleeve = ledger.sleeve_of(row, bot, instrument.lot_size)
     account = sleeve.observe(price, float(instrument.lot_size))
-    ledger.keep_sleeve(row, sleeve, clock.market())
+    ledger.save_sleeve(row, sleeve, clock.market())
     worth = accounting.equity(row.cash, row.quantity, ledger.money(price))
     row.equity = ledger.money(worth)
-    return Marked(row, sleeve, account, ledger.money(price))
+    return MarkedSlot(row, sleeve, account, ledger.money(price))
 
 
-def save_marks(bot: Bot, marked: Sequence[tuple[Marked, int]]) -> None:
+def save_marks(bot: Bot, marked: Sequence[tuple[MarkedSlot, int]]) -> None:
     """Save rows marked at their bars' closes, with a snapshot each, inside a transaction."""
     for each, _ in marked:
         each.row.save(update_fields=MARK_FIELDS)
@@ -115,7 +115,7 @@ def save_gate(bot: Bot, gate: RiskGate) -> None:
         RiskState.on(bot.market).objects.filter(bot__in=slugs).update(loss_latched=True)
 
 
-def say_latched(bot: Bot) -> None:
+def notify_loss_limit(bot: Bot) -> None:
     """Tell people that the daily loss limit was reached."""
     currency = MARKETS[bot.market].currency
     notices.notify(

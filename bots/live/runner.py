@@ -21,8 +21,8 @@ from bots.execution.postgres_ledger import DatabaseLedger
 from bots.execution.reconcile import reconcile
 from bots.execution.states import DOUBTFUL, State
 from bots.live import marks
-from bots.live.bar_schedule import Agenda, Due
-from bots.live.decisions import Decider, load_inputs
+from bots.live.bar_schedule import BarSchedule, DueBars
+from bots.live.decisions import Decider, load_closed_bar
 from bots.live.policies import Policies
 from bots.live.shadow import Shadows
 from bots.models import Decision, Order, Position, RiskState
@@ -84,7 +84,7 @@ class Runner:
         self._ledger = DatabaseLedger(bot, venue, self._instruments)
         self._lock = ProcessLock(f"{bot.slug} bot", bot.market)
         self._beat = beat
-        self._agenda = Agenda(bot.slots, calendar, {})
+        self._agenda = BarSchedule(bot.slots, calendar, {})
         self._rows: dict[str, Position] = {}
         self._unsettled: set[str] = set()
         self._is_ready = False
@@ -189,7 +189,7 @@ class Runner:
             slot: int(closes_at.timestamp())
             for slot, closes_at in newest.annotate(newest=Max("bar_closes_at"))
         }
-        self._agenda = Agenda(self._bot.slots, self._calendar, handled)
+        self._agenda = BarSchedule(self._bot.slots, self._calendar, handled)
         self._waits_since.clear()
         self._is_ready = True
         # What lives as long as the process is not to be searched for garbage in the middle of a
@@ -229,10 +229,10 @@ class Runner:
         self._doubt_reads += 1
         return True
 
-    def _decide(self, due: Due) -> None:
+    def _decide(self, due: DueBars) -> None:
         if due.newest not in self._waits_since:
             self._look_at_account()
-        inputs = {slot.slug: load_inputs(slot, at) for slot, at in due.closes.items()}
+        inputs = {slot.slug: load_closed_bar(slot, at) for slot, at in due.closes.items()}
         if not all(inputs.values()) and self._has_no_feed(due):
             self._agenda.done(due)
             return
@@ -278,7 +278,7 @@ class Runner:
         self._sent_at = time.monotonic()
         self._look()
 
-    def _has_no_feed(self, due: Due) -> bool:
+    def _has_no_feed(self, due: DueBars) -> bool:
         rows = Bar.on(self._bot.market).objects.filter(timeframe=self._bot.timeframes[0])
         newest = rows.order_by("-opens_at").values_list("closes_at", flat=True).first()
         if newest and due.newest - newest.timestamp() < NO_FEED_SECONDS:

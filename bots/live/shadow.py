@@ -20,8 +20,8 @@ from bots.decision.engine import decide, probabilities
 from bots.decision.observation import limit_notional
 from bots.decision.sleeve import Sleeve, SleeveState
 from bots.execution import ledger
-from bots.live.bar_schedule import Due
-from bots.live.decisions import Inputs
+from bots.live.bar_schedule import DueBars
+from bots.live.decisions import ClosedBar
 from bots.live.policies import Loaded, Policies
 from bots.models import Position, ShadowAccount, ShadowDecision
 from bots.modelstore import services as modelstore
@@ -61,7 +61,7 @@ class Shadows:
         self._instruments = instruments
         self._policies = policies or Challengers(bot)
 
-    def decide(self, due: Due, inputs: Mapping[str, Inputs | None]) -> int:
+    def decide(self, due: DueBars, inputs: Mapping[str, ClosedBar | None]) -> int:
         """Let them decide on the bars that were just decided on; return how many did.
 
         Called after the orders are out. Whatever fails here is logged and costs a bar of evidence,
@@ -83,7 +83,7 @@ class Shadows:
                 log.exception("%s: the shadow failed at a bar; trading is not touched", slot.slug)
         return made
 
-    def _decide(self, slot: Slot, closes_at: int, found: Inputs, loaded: Loaded) -> None:
+    def _decide(self, slot: Slot, closes_at: int, found: ClosedBar, loaded: Loaded) -> None:
         assert found.window is not None  # noqa: S101 - `decide` has looked
         front = self._instruments.front(found.opens_at)
         at = clock.from_seconds(closes_at)
@@ -120,7 +120,7 @@ class Shadows:
             )
 
     def _account(
-        self, slot: Slot, loaded: Loaded, front: Instrument, found: Inputs, at: dt.datetime
+        self, slot: Slot, loaded: Loaded, front: Instrument, found: ClosedBar, at: dt.datetime
     ) -> ShadowAccount:
         price = self._price(front, found.underlying, found)
         lot_size = float(front.lot_size)
@@ -138,7 +138,7 @@ class Shadows:
         )
         return row
 
-    def _price(self, instrument: Instrument, underlying: float, found: Inputs) -> float:
+    def _price(self, instrument: Instrument, underlying: float, found: ClosedBar) -> float:
         """Return what a contract was worth in a bar, as the bots' own marks say it."""
         price = self._instruments.price(instrument, underlying, found.opens_at)
         return underlying if price is None else price
@@ -154,7 +154,9 @@ class Shadows:
             row.funded_at = paid_at
         row.funding += ledger.money(before - sleeve.cash)
 
-    def _trade(self, row: ShadowAccount, sleeve: Sleeve, front: Instrument, found: Inputs) -> None:
+    def _trade(
+        self, row: ShadowAccount, sleeve: Sleeve, front: Instrument, found: ClosedBar
+    ) -> None:
         """Fill what it wanted at its last bar, at the open of this one, as the replay does."""
         wanted = row.wanted_lots * float(front.lot_size)
         held = self._instruments.parse(row.instrument) if sleeve.quantity else front

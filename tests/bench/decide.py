@@ -215,8 +215,8 @@ class _Bot:
         from bots.execution import protocol
         from bots.execution.orders import submit_all
         from bots.execution.postgres_ledger import DatabaseLedger
-        from bots.live.bar_schedule import Due
-        from bots.live.decisions import load_inputs
+        from bots.live.bar_schedule import DueBars
+        from bots.live.decisions import load_closed_bar
         from markets import store
         from markets.models import Source
 
@@ -233,9 +233,9 @@ class _Bot:
         cpu, began = time.process_time() + backend, time.perf_counter()
         store.append_all(self.bot.market, {slot.timeframe: None for slot in reversed(closed)})
         computed = time.perf_counter()
-        inputs = {slot.slug: load_inputs(slot, closes_at) for slot in closed}
+        inputs = {slot.slug: load_closed_bar(slot, closes_at) for slot in closed}
         loaded = time.perf_counter()
-        orders = self.decider.decide(Due(dict.fromkeys(closed, closes_at)), inputs)
+        orders = self.decider.decide(DueBars(dict.fromkeys(closed, closes_at)), inputs)
         ended = time.perf_counter()
         backend = _backend_seconds() - backend
         all_cpu = time.process_time() + _backend_seconds() - cpu

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from bots.decision.risk import RiskGate
 from bots.modelstore.bundle import ENCODER, HEAD, OnnxPolicy
 from tests.panels import random_features, random_panel
@@ -49,13 +49,13 @@ def _policy() -> OnnxPolicy:
         return OnnxPolicy((folder / ENCODER).read_bytes(), (folder / HEAD).read_bytes())
 
 
-def _slot(rows: int, policy: OnnxPolicy) -> SlotTape:
-    return SlotTape(
+def _slot(rows: int, policy: OnnxPolicy) -> SlotInputs:
+    return SlotInputs(
         "nifty-15m", random_panel(rows), random_features(rows, FEATURES), policy, LIMIT_LOTS
     )
 
 
-def _best(slot: SlotTape, *, sequential: bool) -> float:
+def _best(slot: SlotInputs, *, sequential: bool) -> float:
     best = 0.0
     for _ in range(REPEATS):
         began = time.process_time()

@@ -20,7 +20,7 @@ from typing import Any
 import zstandard
 from django.db import connections, transaction
 
-from bots.decision.engine import align
+from bots.decision.engine import align_to_features
 from bots.decision.owner import OwnTrade
 from bots.services import own_trades
 from markets import store
@@ -210,7 +210,9 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     bars = store.load_bars(alias, slot.timeframe)
     calendar = store.load_calendar(slot.market, alias)
     _require_valid_bars(alias, slot.timeframe, bars, calendar)
-    panel = align(store.load_price_panel(slot, bars, calendar, alias), features.opens_at)
+    panel = align_to_features(
+        store.load_price_panel(slot, bars, calendar, alias), features.opens_at
+    )
     trades = own_trades(alias) if BOTS[slot.bot].learns_from_owner else ()
     return Dataset(features, panel, fingerprint, missing_rows(features, calendar), trades)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bots.decision.actions import DELTAS
-from bots.decision.engine import ReplayResult, SlotTape, replay_slot
+from bots.decision.engine import ReplayResult, SlotInputs, replay_slot
 from bots.decision.observation import ACCOUNT_SIZE, WINDOW
 from bots.modelstore.manifest import Manifest, Span
 from markets.domain import charges
@@ -69,7 +69,7 @@ def train(
     model = fit(slot, data, split.train, request.recipe, request.seed, progress, saved)
     exported = export_model(model, folder, features.values[: split.train.stop])
     held_out = replay_slot(
-        SlotTape(
+        SlotInputs(
             slot.slug,
             data.panel,
             features.values,
@@ -149,7 +149,7 @@ def _owner_similarity(
     assert model.anchor is not None  # noqa: S101 - made when it became the owner
     clone = TorchPolicy(model.anchor.reference)
     path = replay_slot(
-        SlotTape(request.recipe["slot"], data.panel, data.features.values, clone, limit, start)
+        SlotInputs(request.recipe["slot"], data.panel, data.features.values, clone, limit, start)
     )
     return owner_similarity.report(
         owner_similarity.similarity(clone, data, owned, path, start),

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from bots.decision import owner
 from bots.decision.actions import DELTAS
-from bots.decision.engine import TapeBroker
+from bots.decision.engine import PanelBroker
 from bots.decision.observation import WINDOW, Float32Array, limit_notional
 from bots.decision.owner import Owned
 from bots.decision.sleeve import Sleeve
@@ -121,7 +121,7 @@ def account_states(panel: PricePanel, lots: IntArray, limit_lots: int, first: in
     """
     lot_size, price = float(panel.lot_size[first]), float(panel.close[first])
     sleeve = Sleeve(limit_lots, limit_notional(limit_lots, lot_size, price), lot_size)
-    broker = TapeBroker(panel)
+    broker = PanelBroker(panel)
     states = np.zeros((len(panel) - first, 4), dtype=np.float32)
     for row in range(first, len(panel)):
         broker.fund(sleeve, row)

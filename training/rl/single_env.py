@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 from bots.decision import accounting
 from bots.decision.actions import DELTAS, target_lots
-from bots.decision.engine import TapeBroker
+from bots.decision.engine import PanelBroker
 from bots.decision.observation import (
     ACCOUNT_HIGH,
     ACCOUNT_LOW,
@@ -98,7 +98,7 @@ class SingleEnv(gymnasium.Env[Float32Array, np.int64]):
         self.episodes = episodes
         self.first_bar, self.last_bar = episodes.first_bars(len(panel))
         self._rows = row_observations(values)
-        self._broker = TapeBroker(panel)
+        self._broker = PanelBroker(panel)
         self._close = panel.close.data
         self._lot_size = panel.lot_size.data
         self._end = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bots.decision.engine import Policy, ReplayResult, SlotTape, replay_slot
+from bots.decision.engine import Policy, ReplayResult, SlotInputs, replay_slot
 from bots.decision.observation import WINDOW, Float32Array
 from markets.domain.bars import FloatArray, IntArray
 from markets.domain.price_panel import PricePanel
@@ -154,11 +154,11 @@ def _test_model(
     panel, values = _test_rows(data, split)
     policy: Policy = TorchPolicy(model)
     limit = recipe["limit_lots"]
-    result = replay_slot(SlotTape(slot.slug, panel, values, policy, limit))
+    result = replay_slot(SlotInputs(slot.slug, panel, values, policy, limit))
     # Every row a bar later: what a bot decides whose data came too late for its bar.
     late = np.concatenate((values[:1], values[:-1]))
     dear = baselines.scale_costs(panel, STRESS_TIMES)
-    stressed = replay_slot(SlotTape(slot.slug, dear, late, policy, limit))
+    stressed = replay_slot(SlotInputs(slot.slug, dear, late, policy, limit))
     moved = baselines.shifted_positions(result.lots, seed=fold)
     others = baselines.simulate(panel.slice(WINDOW - 1), moved, float(result.path.equity[0]))
     # An account that lost all has no logarithm: it counts as having next to nothing.

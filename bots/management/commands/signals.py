@@ -46,33 +46,9 @@ class Command(BaseCommand):
                 "a model (manage.py trainbot personal) and has decided at that day's close."
             )
             return
-        table = Table(title=f"Personal signals ({rows[0].mode})", title_style="bold")
-        for name in (
-            "For",
-            "Action",
-            "Hold",
-            "Order",
-            "Sure",
-            "The owner's decisions most like it",
-        ):
-            table.add_column(name, justify="right" if name == "Sure" else "left")
-        for row in rows:
-            held = f"{row.lots:+d} lots" if row.lots else "flat"
-            order = f"{row.change:+d} lots" if row.change else "none"
-            alike = "\n".join(
-                f"{each['date']} {each['action']}: {each['ended']}" for each in row.neighbours
-            )
-            table.add_row(
-                f"{row.for_date:%a %d %b}",
-                row.action,
-                held,
-                order,
-                f"{row.confidence:.0%}",
-                alike or "none",
-            )
         console = Console(width=None if self.stdout.isatty() else WIDTH)
         with console.capture() as printed:
-            console.print(table)
+            console.print(_table(rows))
         self.stdout.write(printed.get().rstrip())
         self.stdout.write("Sure is the policy's own probability of the action, not a promise.")
 
@@ -81,6 +57,35 @@ class Command(BaseCommand):
             signals.make(clock.trading_date(clock.market()))
         except (Skipped, Degraded) as reason:
             raise CommandError(str(reason)) from reason
+
+
+def _table(rows: list[Signal]) -> Table:
+    """Return the signals as a table, the newest first."""
+    table = Table(title=f"Personal signals ({rows[0].mode})", title_style="bold")
+    for name in (
+        "For",
+        "Action",
+        "Hold",
+        "Order",
+        "Sure",
+        "The owner's decisions most like it",
+    ):
+        table.add_column(name, justify="right" if name == "Sure" else "left")
+    for row in rows:
+        held = f"{row.lots:+d} lots" if row.lots else "flat"
+        order = f"{row.change:+d} lots" if row.change else "none"
+        alike = "\n".join(
+            f"{each['date']} {each['action']}: {each['ended']}" for each in row.neighbours
+        )
+        table.add_row(
+            f"{row.for_date:%a %d %b}",
+            row.action,
+            held,
+            order,
+            f"{row.confidence:.0%}",
+            alike or "none",
+        )
+    return table
 
 
 def _as_json(row: Signal) -> dict[str, Any]:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from bots.decision.actions import DELTAS, HOLD
-from bots.decision.engine import SlotTape, TapeBroker, align, decide, replay, replay_slot
+from bots.decision.engine import (
+    PanelBroker,
+    SlotInputs,
+    align_to_features,
+    decide,
+    replay,
+    replay_slot,
+)
 from bots.decision.observation import WINDOW, Float32Array
 from bots.decision.risk import RiskGate
 from bots.decision.sleeve import Sleeve
@@ -20,11 +27,11 @@ BUY, SELL = 0, 6
 FIRST = WINDOW - 1
 
 
-def _scripted(panel: PricePanel, actions: Sequence[int], slot: str = "nifty-15m") -> SlotTape:
+def _scripted(panel: PricePanel, actions: Sequence[int], slot: str = "nifty-15m") -> SlotInputs:
     """Return the slot whose decisions from the first one on are the actions, then hold."""
     column = np.full(len(panel), HOLD)
     column[FIRST : FIRST + len(actions)] = actions
-    return SlotTape(slot, panel, script(column), ScriptedPolicy(), limit_lots=4)
+    return SlotInputs(slot, panel, script(column), ScriptedPolicy(), limit_lots=4)
 
 
 def _logits(action: int) -> Float32Array:
@@ -121,7 +128,7 @@ def test_baselines_go_through_the_same_accounting() -> None:
 
 def test_one_bar_at_a_time_decides_the_same() -> None:
     panel, values = random_panel(300, seed=1), random_features(300)
-    slot = SlotTape("nifty-15m", panel, values, NoisePolicy(5), 4)
+    slot = SlotInputs("nifty-15m", panel, values, NoisePolicy(5), 4)
     batched, live = replay_slot(slot), replay_slot(slot, sequential=True)
     assert len(set(batched.actions.tolist())) > 3
     assert np.array_equal(batched.actions, live.actions)
@@ -132,7 +139,7 @@ def test_one_bar_at_a_time_decides_the_same() -> None:
 def test_the_future_does_not_change_the_past(cut: int) -> None:
     panel, values = random_panel(300, seed=2), random_features(300)
     policy = NoisePolicy(5)
-    whole = replay_slot(SlotTape("nifty-15m", panel, values, policy, 4))
+    whole = replay_slot(SlotInputs("nifty-15m", panel, values, policy, 4))
     rng = np.random.default_rng(0)
     changed = values.copy()
     changed[cut:] = rng.standard_normal((300 - cut, 5))
@@ -141,7 +148,7 @@ def test_the_future_does_not_change_the_past(cut: int) -> None:
         open=np.where(np.arange(300) < cut, panel.open, panel.open * 1.5),
         close=np.where(np.arange(300) < cut, panel.close, panel.close * 0.5),
     )
-    other = replay_slot(SlotTape("nifty-15m", later, changed, policy, 4))
+    other = replay_slot(SlotInputs("nifty-15m", later, changed, policy, 4))
     decided = cut - FIRST
     assert np.array_equal(whole.actions[:decided], other.actions[:decided])
     assert np.array_equal(whole.path.equity[:decided], other.path.equity[:decided])
@@ -202,7 +209,7 @@ def test_the_latch_opens_on_the_next_date() -> None:
 
 def test_replaying_slots_together_or_alone_is_the_same_without_a_gate() -> None:
     slots = [
-        SlotTape(
+        SlotInputs(
             name,
             random_panel(rows, seed=rows, bar_seconds=seconds),
             random_features(rows, seed=rows),
@@ -220,26 +227,28 @@ def test_replaying_slots_together_or_alone_is_the_same_without_a_gate() -> None:
 def test_the_panel_broker_fills_nothing_when_nothing_changes() -> None:
     panel = random_panel(50)
     sleeve = Sleeve(4, 1e7, 50.0)
-    assert TapeBroker(panel).rebalance(sleeve, 1, 0) == ()
-    assert len(TapeBroker(panel).rebalance(sleeve, 2, 3)) == 1
-    assert TapeBroker(panel).rebalance(sleeve, 3, 3) == ()
+    assert PanelBroker(panel).rebalance(sleeve, 1, 0) == ()
+    assert len(PanelBroker(panel).rebalance(sleeve, 2, 3)) == 1
+    assert PanelBroker(panel).rebalance(sleeve, 3, 3) == ()
 
 
 def test_align_keeps_the_rows_with_features() -> None:
     panel = random_panel(300)
     assert all(
-        np.array_equal(getattr(align(panel, panel.opens_at), name), getattr(panel, name))
+        np.array_equal(
+            getattr(align_to_features(panel, panel.opens_at), name), getattr(panel, name)
+        )
         for name in panel.__dataclass_fields__
     )
-    later = align(panel, panel.opens_at[40:])
+    later = align_to_features(panel, panel.opens_at[40:])
     assert np.array_equal(later.close, panel.close[40:])
-    assert len(align(panel, panel.opens_at[:0])) == 0
+    assert len(align_to_features(panel, panel.opens_at[:0])) == 0
 
 
 def test_align_moves_a_roll_out_of_a_row_without_features() -> None:
     panel = random_panel(300)
     kept = np.delete(np.arange(300), [96, 97, 98])
-    aligned = align(panel, panel.opens_at[kept])
+    aligned = align_to_features(panel, panel.opens_at[kept])
     assert aligned.roll[96]
     assert aligned.lot_size[96] == panel.lot_size[99]
     assert aligned.previous_open[96] == pytest.approx(panel.open[99] * 0.996)
@@ -249,7 +258,7 @@ def test_align_moves_a_roll_out_of_a_row_without_features() -> None:
 def test_align_moves_funding_out_of_a_row_without_features() -> None:
     panel = random_panel(300, funding_rate=random_funding(300))
     kept = np.setdiff1d(np.arange(300), [0, 60, 61, 62, 200])
-    aligned = align(panel, panel.opens_at[kept])
+    aligned = align_to_features(panel, panel.opens_at[kept])
     total = panel.funding_rate[60:64].sum()
     assert aligned.funding_rate[kept == 63][0] == pytest.approx(total)
     assert aligned.funding_rate.sum() == pytest.approx(panel.funding_rate[1:].sum())
@@ -260,16 +269,16 @@ def test_align_names_a_feature_row_without_a_bar() -> None:
     opens_at = panel.opens_at.copy()
     opens_at[7] += 1
     with pytest.raises(ValueError, match="feature row 7"):
-        align(panel, opens_at)
+        align_to_features(panel, opens_at)
     with pytest.raises(ValueError, match="feature row 50"):
-        align(panel, np.append(panel.opens_at, panel.opens_at[-1] + 900))
+        align_to_features(panel, np.append(panel.opens_at, panel.opens_at[-1] + 900))
 
 
 def test_a_slot_panel_refuses_what_it_cannot_replay() -> None:
     panel = random_panel(40)
     with pytest.raises(ValueError, match="39 feature rows for 40 bars"):
-        SlotTape("nifty-15m", panel, random_features(39), NoisePolicy(5), 4)
+        SlotInputs("nifty-15m", panel, random_features(39), NoisePolicy(5), 4)
     with pytest.raises(ValueError, match="row 30"):
-        SlotTape("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=30)
+        SlotInputs("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=30)
     with pytest.raises(ValueError, match="row 39"):
-        SlotTape("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=39)
+        SlotInputs("nifty-15m", panel, random_features(40), NoisePolicy(5), 4, start=39)

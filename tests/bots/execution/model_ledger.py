@@ -9,7 +9,7 @@ from typing import Any
 from bots.execution import cover, netting, pretrade_checks, protocol, states
 from bots.execution.netting import EXITS, FLATTEN, Leg
 from bots.execution.orders import tag_of
-from bots.execution.pretrade_checks import Limits, Standing
+from bots.execution.pretrade_checks import AccountSnapshot, Limits
 from bots.execution.states import IN_FLIGHT, State
 from markets.venues.base import VenueTrade
 from tests.bots.execution.model_broker import (
@@ -104,7 +104,7 @@ class MemoryLedger:
         if order.leg in EXITS:
             refused = self._fit(order, legs)
         if refused is None:
-            refused = pretrade_checks.refusal(
+            refused = pretrade_checks.check(
                 order, self._standing(legs), Limits(LIMIT_LOTS, Decimal(10**9))
             )
         if refused is not None:
@@ -305,7 +305,7 @@ class MemoryLedger:
         ages = [self._clock.now - row.sent_at for row in self.in_flight() if row.sent_at]
         return any(age.total_seconds() < SETTLES_SECONDS for age in ages)
 
-    def _standing(self, legs: Mapping[str, Decimal] | None) -> Standing:
+    def _standing(self, legs: Mapping[str, Decimal] | None) -> AccountSnapshot:
         now = self._clock.now
         ages = [(now - at).total_seconds() for at in self.sent]
         owners = self.adopted
@@ -314,7 +314,7 @@ class MemoryLedger:
             owners = sum(legs.values(), ZERO) - self.held()
             for row in self.in_flight():
                 owners -= self.broker.traded(row.tag) - row.filled_quantity
-        return Standing(
+        return AccountSnapshot(
             halted="by a person" if self.halted else "",
             flattens=False,
             reduces_only=False,

@@ -11,7 +11,7 @@ from _pytest.mark import ParameterSet
 
 from bots.execution import pretrade_checks
 from bots.execution.netting import CLOSE, CROSS, FLATTEN, OPEN, ROLL_CLOSE, ROLL_OPEN
-from bots.execution.pretrade_checks import Limits, Refusal, Standing, refusal
+from bots.execution.pretrade_checks import AccountSnapshot, Limits, Refusal, check
 from bots.execution.states import State
 
 BAR = dt.datetime(2026, 6, 1, 4, 0, tzinfo=dt.UTC)
@@ -56,9 +56,9 @@ def of_another(state: str, instrument: str = NAME) -> Asking:
     return Asking(tag="T1ANOTHER", bot="personal", state=state, instrument=instrument)
 
 
-def standing(**changes: Any) -> Standing:
+def standing(**changes: Any) -> AccountSnapshot:
     """Return the standing of an account where all is well and nothing is held."""
-    return Standing(
+    return AccountSnapshot(
         **{
             "halted": "",
             "flattens": False,
@@ -355,7 +355,7 @@ ROWS = [
 def test_an_order_is_refused_exactly_beyond_its_limit(
     order: Asking, changes: Changes, allowed: Limits, reason: str
 ) -> None:
-    refused = refusal(order, standing(**changes), allowed)
+    refused = check(order, standing(**changes), allowed)
     if not reason:
         assert refused is None
     else:
@@ -372,17 +372,17 @@ def test_an_order_is_refused_exactly_beyond_its_limit(
     ],
 )
 def test_only_a_bot_that_runs_away_is_taken_for_one(changes: Changes, is_loop: bool) -> None:
-    refused = refusal(BUY, standing(**changes), WITHIN)
+    refused = check(BUY, standing(**changes), WITHIN)
     assert refused is not None and refused.is_loop is is_loop
 
 
 def test_a_bot_may_be_given_other_limits() -> None:
     tight = Limits(4, Decimal(10**9), None, 3, 2, 1, Decimal("0.01"))
-    assert refusal(BUY, standing(sent_today=2, sent_this_minute=1), tight) is None
+    assert check(BUY, standing(sent_today=2, sent_this_minute=1), tight) is None
     for changes in ({"sent_today": 3}, {"sent_this_minute": 2}, {"sent_this_second": 1}):
-        assert refusal(BUY, standing(**changes), tight) is not None
-    assert refusal(BUY, standing(price=PRICE * Decimal("1.01")), tight) is None
-    assert refusal(BUY, standing(price=PRICE * Decimal("1.0101")), tight) is not None
+        assert check(BUY, standing(**changes), tight) is not None
+    assert check(BUY, standing(price=PRICE * Decimal("1.01")), tight) is None
+    assert check(BUY, standing(price=PRICE * Decimal("1.0101")), tight) is not None
 
 
 def test_the_limits_of_every_bot_are_these() -> None:

@@ -147,7 +147,7 @@ def test_two_legs_that_cancel_are_told(desk: AtBroker) -> None:
     desk.kite.broker.buy(65, transaction_type="SELL", product="MIS")
     desk.kite.broker.buy(65)
     desk.kite.broker.wait(lambda: len(desk.venue.holdings()) == 2)
-    holdings.keep("nifty", desk.venue, desk.instruments)
+    holdings.save_holdings("nifty", desk.venue, desk.instruments)
     assert "two open legs" in Notice.objects.get(key=f"opposed:nifty:{FUTURE}").text
 
 

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from django.db import connections
 
-from bots.decision.engine import SlotTape, align, replay_slot
+from bots.decision.engine import SlotInputs, align_to_features, replay_slot
 from bots.execution import kill_switch
 from bots.live import runner
-from bots.live.bar_schedule import Agenda
+from bots.live.bar_schedule import BarSchedule
 from bots.live.policies import Loaded, Policies
 from bots.live.runner import Runner
 from bots.models import Decision, Fill, Order, PnlSnapshot, Position, RiskState
@@ -167,11 +167,13 @@ def test_a_day_over_a_roll_trades_as_the_replay_does(
     rows = store.load_features("nifty", "15m")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
     assert rows.closes_at[first] == start.timestamp()
-    panel = align(store.load_price_panel(SLOTS["nifty-15m"], bars, calendar), rows.opens_at)
+    panel = align_to_features(
+        store.load_price_panel(SLOTS["nifty-15m"], bars, calendar), rows.opens_at
+    )
     policy = stage.policies.current(SLOTS["nifty-15m"])
     assert policy is not None
     replayed = replay_slot(
-        SlotTape("nifty-15m", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotInputs("nifty-15m", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     live = decisions("nifty-15m")
     # The last bar is decided live, while the replay has no next open to fill it at.
@@ -208,9 +210,9 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
     slot, policy = SLOTS["btc-1h"], stage.policies.current(SLOTS["btc-1h"])
     assert policy is not None
-    panel = align(store.load_price_panel(slot, bars, stage.calendar), rows.opens_at)
+    panel = align_to_features(store.load_price_panel(slot, bars, stage.calendar), rows.opens_at)
     replayed = replay_slot(
-        SlotTape("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotInputs("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     live = decisions("btc-1h")
     assert [d.lots_after for d in live[:-1]] == replayed.lots.tolist()
@@ -362,7 +364,7 @@ def test_a_market_without_a_feed_is_not_decided_on(
 
 def test_a_slot_is_due_at_its_newest_close_only_and_together_with_the_others() -> None:
     bot = BOTS["nifty"]
-    agenda = Agenda(bot.slots, calendar_of("nifty"), {})
+    agenda = BarSchedule(bot.slots, calendar_of("nifty"), {})
     close = int(ist("2026-06-01 15:30").timestamp())
     due = agenda.due(close + 5)
     assert due is not None

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from bots.decision.engine import SlotTape, align, replay_slot
+from bots.decision.engine import SlotInputs, align_to_features, replay_slot
 from bots.decision.observation import Float32Array
 from bots.live import runner
 from bots.live.policies import Loaded
@@ -87,11 +87,13 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
 
     bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
     first = int(np.searchsorted(rows.closes_at, start.timestamp()))
-    panel = align(store.load_price_panel(SLOTS["btc-1h"], bars, stage.calendar), rows.opens_at)
+    panel = align_to_features(
+        store.load_price_panel(SLOTS["btc-1h"], bars, stage.calendar), rows.opens_at
+    )
     policy = stage.challengers.current(SLOTS["btc-1h"])
     assert policy is not None
     replayed = replay_slot(
-        SlotTape("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
+        SlotInputs("btc-1h", panel, rows.values, policy.policy, stage.bot.limit_lots, first, 0.0)
     )
     lots = [row.lots_after for row in made[:-1]]
     assert lots == replayed.lots.tolist()

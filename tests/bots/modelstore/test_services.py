@@ -107,7 +107,7 @@ def test_rollback_goes_to_the_version_before(add: Any) -> None:
     modelstore.switch(first, REFIT, "run 1", "newest")
     modelstore.switch(second, REFIT, "run 2", "newest")
     switch = modelstore.roll_back(SLOT, "the owner")
-    assert switch.model == first and switch.by == "the owner" and switch.reason == "rollback"
+    assert switch.model == first and switch.by == "the owner" and switch.kind == "rollback"
     assert modelstore.active(SLOT) == first
     assert states() == [State.ACTIVE, State.RETIRED]
 
@@ -252,7 +252,7 @@ def test_an_old_version_is_fetched_from_the_archive_and_trades(add: Any, archive
     assert modelstore.active(SLOT) == versions[0]
     assert modelstore.verify(modelstore.folder(versions[0]), SLOT).slot == SLOT
     switch = Activation.objects.filter(slot=SLOT).first()
-    assert switch is not None and switch.reason == "rollback: it knew bear markets"
+    assert switch is not None and switch.reason == "it knew bear markets"
     assert "is whole" in models("verify", SLOT)
 
 

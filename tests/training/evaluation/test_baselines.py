@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from bots.decision.observation import WINDOW, limit_notional
 from markets.domain.price_panel import PricePanel
 from tests.training.rl import toy
@@ -47,7 +47,7 @@ def rolling_panel(bars: int = 900) -> PricePanel:
 def test_the_same_lots_earn_what_the_replay_says(seed: int) -> None:
     panel = rolling_panel()
     values = np.zeros((len(panel), 3), dtype=np.float32)
-    result = replay_slot(SlotTape("toy", panel, values, Whims(seed), toy.LIMIT_LOTS))
+    result = replay_slot(SlotInputs("toy", panel, values, Whims(seed), toy.LIMIT_LOTS))
     cut = panel.slice(WINDOW - 1)
     followed = baselines.simulate(cut, result.lots, float(result.path.equity[0]))
     np.testing.assert_allclose(followed.equity, result.path.equity, rtol=1e-12)
@@ -60,7 +60,7 @@ def test_the_same_lots_earn_what_the_replay_says(seed: int) -> None:
 def test_flat_and_held_are_the_replays_baselines() -> None:
     panel = rolling_panel()
     values = np.zeros((len(panel), 3), dtype=np.float32)
-    result = replay_slot(SlotTape("toy", panel, values, Whims(1), toy.LIMIT_LOTS))
+    result = replay_slot(SlotInputs("toy", panel, values, Whims(1), toy.LIMIT_LOTS))
     cut, bars = panel.slice(WINDOW - 1), len(result.lots)
     lots = np.stack(
         [baselines.constant_lots(0, bars), baselines.constant_lots(toy.LIMIT_LOTS, bars)]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bots.decision.actions import HOLD
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from tests.panels import random_features, random_panel
 from tests.policies import NoisePolicy
 from training.evaluation import metrics
@@ -61,7 +61,7 @@ def test_a_policy_that_trades_seldom_is_not_collapsed() -> None:
 
 def test_summary_of_a_replay_adds_up() -> None:
     panel = random_panel(500, seed=4)
-    result = replay_slot(SlotTape("nifty-15m", panel, random_features(500), NoisePolicy(5), 4))
+    result = replay_slot(SlotInputs("nifty-15m", panel, random_features(500), NoisePolicy(5), 4))
     summary = metrics.summarise(result)
     capital = result.path.equity[0]
     assert summary.net_return == pytest.approx(result.path.net_pnl / capital)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from tests.policies import NoisePolicy
 from tests.training.rl import toy
 from training.pipeline import charts
@@ -42,7 +42,9 @@ def test_what_is_said_twice_is_kept_once_and_forecasts_apart() -> None:
 
 def test_the_picture_is_drawn_from_the_data(tmp_path: Path) -> None:
     panel, values = toy.mean_reverting(900)
-    result = replay_slot(SlotTape("toy", panel, values, NoisePolicy(toy.FEATURES), toy.LIMIT_LOTS))
+    result = replay_slot(
+        SlotInputs("toy", panel, values, NoisePolicy(toy.FEATURES), toy.LIMIT_LOTS)
+    )
     curves = TrainingCurves()
     for number in range(1, 30):
         curves.add(progress(number * 100, reward=number / 10.0))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bots.decision.engine import align
+from bots.decision.engine import align_to_features
 from markets import store
 from markets.models import Bar, Feature, Source, TradingDay
 from tests import histories
@@ -49,7 +49,9 @@ def test_what_is_imported_equals_what_was_exported(folder: Path) -> None:
     until = int(UNTIL.timestamp())
     features = store.load_features("btc", "4h", end=until)
     bars = store.load_bars("btc", "4h", end=until)
-    panel = align(store.load_price_panel(SLOT, bars, store.load_calendar("btc")), features.opens_at)
+    panel = align_to_features(
+        store.load_price_panel(SLOT, bars, store.load_calendar("btc")), features.opens_at
+    )
     assert np.count_nonzero(panel.funding_rate) > 100
     assert len(features) == summary["files"]["features.csv.zst"]["rows"] > 200
     assert data.features.closes_at[-1] == features.closes_at[-1] <= until

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from bots.decision.engine import ReplayResult, SlotTape, replay_slot
+from bots.decision.engine import ReplayResult, SlotInputs, replay_slot
 from bots.decision.observation import WINDOW, Float32Array
 from markets.domain.price_panel import PricePanel
 from tests.training.rl.toy import (
@@ -43,7 +43,7 @@ def market() -> tuple[PricePanel, Float32Array]:
 def held_out(model: BarPPO, panel: PricePanel, features: Float32Array) -> ReplayResult:
     first = TRAIN_BARS + WINDOW
     policy = TorchPolicy(model)
-    return replay_slot(SlotTape("nifty-1h", panel, features, policy, LIMIT_LOTS, start=first))
+    return replay_slot(SlotInputs("nifty-1h", panel, features, policy, LIMIT_LOTS, start=first))
 
 
 def relative_pnl(result: ReplayResult) -> tuple[float, float]:

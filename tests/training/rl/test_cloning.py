@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bots.decision.actions import HOLD
-from bots.decision.engine import SlotTape, TapeBroker, align, replay_slot
+from bots.decision.engine import PanelBroker, SlotInputs, align_to_features, replay_slot
 from bots.decision.observation import WINDOW, limit_notional
 from bots.decision.owner import Owned, OwnTrade
 from bots.decision.sleeve import Sleeve
@@ -47,7 +47,9 @@ def data() -> Dataset:
     calendar = NseCalendar(nse_sessions())
     bars = {"1d": PricePath.build("nifty", calendar).bars("1d", START, END)}
     features = compute("nifty", "1d", bars, all_series("nifty", START, END), calendar)
-    panel = align(build_price_panel("nifty", bars["1d"], calendar, 1.0), features.opens_at)
+    panel = align_to_features(
+        build_price_panel("nifty", bars["1d"], calendar, 1.0), features.opens_at
+    )
     world = World.build(lambda: float(END), nse=calendar)
     book = tradebook.parse("his book", iter(owner.tradebook(world, YEARS).splitlines()))
     trades = tuple(
@@ -75,7 +77,7 @@ def trained(data: Dataset, split: Split, **changes: Any) -> BarPPO:
 def like(data: Dataset, split: Split, policy: TorchPolicy) -> OwnerSimilarity:
     start = split.holdout.start - 1
     owned = cloning.read_owner(data, LIMIT_LOTS, split.train.stop)
-    panel = SlotTape(SLOT.slug, data.panel, data.features.values, policy, LIMIT_LOTS, start)
+    panel = SlotInputs(SLOT.slug, data.panel, data.features.values, policy, LIMIT_LOTS, start)
     return owner_similarity.similarity(policy, data, owned, replay_slot(panel), start)
 
 
@@ -174,7 +176,7 @@ def test_the_account_the_owner_saw_is_a_bots_own(data: Dataset) -> None:
     lots[:10] = 0
     states = cloning.account_states(panel, lots, LIMIT_LOTS, 5)
     capital = limit_notional(LIMIT_LOTS, float(panel.lot_size[5]), float(panel.close[5]))
-    sleeve, broker = Sleeve(LIMIT_LOTS, capital, float(panel.lot_size[5])), TapeBroker(panel)
+    sleeve, broker = Sleeve(LIMIT_LOTS, capital, float(panel.lot_size[5])), PanelBroker(panel)
     for row in range(5, 400):
         seen = sleeve.observe(float(panel.close[row]), float(panel.lot_size[row]))
         np.testing.assert_array_equal(states[row - 5], seen[0])

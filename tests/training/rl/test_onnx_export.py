@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.torch import load_file, save_file
 
 from bots.decision.actions import DELTAS
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from bots.decision.observation import ACCOUNT_SIZE, WINDOW, Float32Array, windows
 from bots.modelstore.bundle import (
     ENCODER,
@@ -88,7 +88,7 @@ def test_graphs_answer_like_torch_on_real_rows(trained: Trained) -> None:
 def test_a_replay_by_onnx_trades_like_a_replay_by_torch(trained: Trained) -> None:
     by_onnx, by_torch = (
         replay_slot(
-            SlotTape("nifty-1h", trained.panel, trained.features, policy, LIMIT_LOTS, start=4_000)
+            SlotInputs("nifty-1h", trained.panel, trained.features, policy, LIMIT_LOTS, start=4_000)
         )
         for policy in (policy_in(trained.folder), TorchPolicy(trained.model))
     )

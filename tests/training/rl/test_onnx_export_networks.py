@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bots.decision.engine import SlotTape, replay_slot
+from bots.decision.engine import SlotInputs, replay_slot
 from bots.decision.observation import WINDOW, windows
 from bots.modelstore.bundle import ENCODER, HEAD, WEIGHTS, OnnxPolicy
 from tests.training.rl.toy import (
@@ -49,7 +49,7 @@ def test_a_network_travels_to_a_bot(network: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(policy.encode(unseen[:64]), alone, atol=1e-5)
 
     by_onnx, by_torch = (
-        replay_slot(SlotTape("nifty-1h", panel, features, each, LIMIT_LOTS, start=4_700))
+        replay_slot(SlotInputs("nifty-1h", panel, features, each, LIMIT_LOTS, start=4_700))
         for each in (policy, TorchPolicy(model))
     )
     np.testing.assert_array_equal(by_onnx.actions, by_torch.actions)

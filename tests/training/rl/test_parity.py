@@ -7,7 +7,7 @@ import pytest
 
 from bots.decision import accounting
 from bots.decision.actions import DELTAS
-from bots.decision.engine import Sleeve, SlotTape, decide, replay_slot
+from bots.decision.engine import Sleeve, SlotInputs, decide, replay_slot
 from bots.decision.observation import WINDOW, Float32Array, limit_notional
 from markets.domain.bars import FloatArray, IntArray
 from markets.domain.price_panel import PricePanel
@@ -53,7 +53,7 @@ def test_the_replay_earns_what_the_environment_paid(
 ) -> None:
     panel, actions, equity, _ = _episode(seed, lot_sizes)
     column = np.concatenate((np.zeros(START), actions, [0]))
-    result = replay_slot(SlotTape("nifty-15m", panel, script(column), ScriptedPolicy(), 4))
+    result = replay_slot(SlotInputs("nifty-15m", panel, script(column), ScriptedPolicy(), 4))
     assert np.array_equal(result.actions, actions)
     assert result.path.equity == pytest.approx(equity, rel=1e-9)
     held = result.lots * panel.lot_size[START + 1 :]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bots.decision.engine import ReplayResult, SlotTape, align, replay_slot
+from bots.decision.engine import ReplayResult, SlotInputs, align_to_features, replay_slot
 from bots.decision.observation import WINDOW
 from markets.domain.bars import IntArray
 from markets.domain.calendar import CryptoCalendar
@@ -32,7 +32,9 @@ def market(*, edge: bool) -> tuple[Features, PricePanel]:
     path = PricePath.build("btc", calendar, edge=edge)
     bars = {timeframe: path.bars(timeframe, START, END) for timeframe in ("1h", "4h")}
     features = compute("btc", "1h", bars, all_series("btc", START, END), calendar)
-    return features, align(build_price_panel("btc", bars["1h"], calendar, 1.5), features.opens_at)
+    return features, align_to_features(
+        build_price_panel("btc", bars["1h"], calendar, 1.5), features.opens_at
+    )
 
 
 def held_out(features: Features, panel: PricePanel, rows: IntArray) -> ReplayResult:
@@ -46,7 +48,7 @@ def held_out(features: Features, panel: PricePanel, rows: IntArray) -> ReplayRes
     model = BarPPO(environment, values, settings, seed=0)
     model.learn(TIMESTEPS)
     start = split.holdout.start - 1
-    return replay_slot(SlotTape("btc-1h", panel, values, TorchPolicy(model), LIMIT_LOTS, start))
+    return replay_slot(SlotInputs("btc-1h", panel, values, TorchPolicy(model), LIMIT_LOTS, start))
 
 
 @pytest.fixture(scope="module")
