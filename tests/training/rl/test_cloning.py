@@ -1,6 +1,7 @@
 """A clone of the owner: it finds his rule, the dial holds it there, few trades are refused."""
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,14 @@ def data() -> Dataset:
         for trade in book.trades
     )
     return Dataset(features, panel, "generated", owner_trades=trades)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registrys_slippage() -> Iterator[None]:
+    """Have the slippage that the registry assumes: there are no orders of our own, nor a ledger."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "assumed_bps", lambda bot: bot.slippage_bps)
+        yield
 
 
 @pytest.fixture(scope="module")
