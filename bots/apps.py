@@ -5,6 +5,8 @@ from typing import Any
 
 from django.apps import AppConfig
 
+from tradingsite.clock import Epoch
+
 
 class LedgerExecutions:
     """The bots' own executions, as the ledger has them."""
@@ -38,7 +40,7 @@ def _forget(market: str, **kwargs: Any) -> None:
     forget_market(market)
 
 
-def _withdraw(market: str, timeframe: str, first: int, last: int, **kwargs: Any) -> list[str]:
+def _withdraw(market: str, timeframe: str, first: Epoch, last: Epoch, **kwargs: Any) -> list[str]:
     from bots.services import withdraw_models
 
     return withdraw_models(market, timeframe, first, last)

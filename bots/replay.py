@@ -22,6 +22,8 @@ from markets.domain import charges, contracts
 from markets.domain.calendar import trading_date
 from markets.domain.exogenous import ASSUMED_RATE, FUNDING, RECENT_SECONDS, SERIES_OF
 from markets.domain.price_panel import PricePanel
+from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, MARKETS, Slot
 
@@ -117,9 +119,9 @@ def _rows(
     slot: Slot, start: dt.datetime, end: dt.datetime
 ) -> tuple[PricePanel, npt.NDArray[np.float32], int]:
     """Return a span's prices and rows of features, and the first row inside it."""
-    bounds = int((start - LOOK_BACK).timestamp()), int(end.timestamp())
+    bounds = clock.epoch(start - LOOK_BACK), clock.epoch(end)
     features = store.load_features(slot.market, slot.timeframe, *bounds)
-    first = int(np.searchsorted(features.closes_at, int(start.timestamp()), side="right"))
+    first = int(np.searchsorted(features.closes_at, clock.epoch(start), side="right"))
     if len(features) - first < 2 or first < WINDOW:
         raise CannotReplay(
             f"{slot.slug} has {max(len(features) - first, 0)} stored rows from {start:%d %b %Y} to "
@@ -137,7 +139,7 @@ def _rows(
 
 def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:
     """Return what the reader must know of how the prices and charges were made."""
-    date = trading_date(int(result.opens_at[0]))
+    date = trading_date(Epoch(result.opens_at[0]))
     notes = []
     if MARKETS[slot.market].carry_per_year:
         notes.append(
@@ -153,7 +155,7 @@ def _notes(slot: Slot, result: ReplayResult) -> tuple[str, ...]:
 
 def _funding_note(slot: Slot, result: ReplayResult) -> str:
     first, last = int(result.closes_at[0]), int(result.closes_at[-1])
-    at = store.load_readings(slot.market, FUNDING, first).at
+    at = store.load_readings(slot.market, FUNDING, Epoch(first)).at
     pauses = np.diff(np.concatenate(([first], at[at <= last], [last])))
     said = f"{slot.market} pays or receives funding on what it holds at each bar's close"
     if pauses.max() > RECENT_SECONDS:

@@ -21,6 +21,7 @@ from bots.modelstore import services as modelstore
 from bots.modelstore.models import Activation, ModelVersion
 from markets.models import GivenBy, OwnerTrade
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import CONTEXTS, SLOTS
 
 
@@ -43,7 +44,7 @@ def forget_market(market: str) -> None:
     transaction.on_commit(lambda: [modelstore.prune(slot) for slot in slots])
 
 
-def withdraw_models(market: str, timeframe: str, first: int, last: int) -> list[str]:
+def withdraw_models(market: str, timeframe: str, first: Epoch, last: Epoch) -> list[str]:
     """Let no model trade that learned from bars which open in [first, last]; say which.
 
     Its slot holds until another is trained.
@@ -73,7 +74,7 @@ def own_trades(alias: str) -> tuple[OwnTrade, ...]:
     """Return what the owner traded by hand, oldest first, as a database of NIFTY's has it."""
     rows = OwnerTrade.on(alias).objects.filter(given_by=GivenBy.OWNER).order_by("at", "id")
     return tuple(
-        OwnTrade(instrument or symbol, float(quantity), int(at.timestamp()))
+        OwnTrade(instrument or symbol, float(quantity), clock.epoch(at))
         for instrument, symbol, quantity, at in rows.values_list(
             "instrument", "symbol", "quantity", "at"
         )

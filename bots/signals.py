@@ -28,6 +28,7 @@ from markets.domain.calendar import Calendar, Session
 from markets.domain.features import Features
 from markets.domain.price_panel import PricePanel
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.format import percent
 from tradingsite.models import JobRun
@@ -92,15 +93,15 @@ def _make(slot: Slot, calendar: Calendar, session: Session, decision: Decision) 
 
 
 def neighbours(
-    slot: Slot, calendar: Calendar, policy: Policy, closes_at: int
+    slot: Slot, calendar: Calendar, policy: Policy, closes_at: Epoch
 ) -> list[dict[str, Any]]:
     """Return the owner's decisions at the bars whose codes are nearest to a bar's, nearest first.
 
     Only what had ended by then is told of: each entry has the date, what he did, what he held
     after it and until when, and what the market did to that.
     """
-    features = store.load_features(slot.market, slot.timeframe, 0, closes_at)
-    bars = store.load_bars(slot.market, slot.timeframe, 0, closes_at)
+    features = store.load_features(slot.market, slot.timeframe, Epoch(0), closes_at)
+    bars = store.load_bars(slot.market, slot.timeframe, Epoch(0), closes_at)
     panel = align_to_features(store.load_price_panel(slot, bars, calendar), features.opens_at)
     limit_lots = BOTS[slot.bot].limit_lots
     owned = owner.read(own_trades(slot.market), panel.closes_at, panel.lot_size, limit_lots)
@@ -157,7 +158,7 @@ def _told(owned: Owned, panel: PricePanel, place: int) -> dict[str, Any]:
     else:
         ended = f"flat, and the market went {percent(moved, signed=True)}"
     return {
-        "date": clock.trading_date(clock.from_seconds(int(panel.closes_at[place + 1]))).isoformat(),
+        "date": clock.trading_date(Epoch(panel.closes_at[place + 1])).isoformat(),
         "action": NAMES[int(owned.actions[place])],
         "lots": lots,
         "days": days,

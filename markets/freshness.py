@@ -25,6 +25,7 @@ from markets.options import gaps
 from markets.options.models import CollectedMinute
 from markets.straddle.models import Gap, Tick
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.models import JobRun
 from tradingsite.registry import Market
 
@@ -146,15 +147,15 @@ def bars(calendar: Calendar, newest: NewestBar | None, now: dt.datetime) -> Datu
         return None
     if newest.source == Source.IMPORTED:
         return Datum(newest.closes_at, note="imported; no feed adds to them")
-    due = next_close(calendar, newest.timeframe, int(newest.opens_at.timestamp()))
+    due = next_close(calendar, newest.timeframe, clock.epoch(newest.opens_at))
     if due is None:
         return Datum(newest.closes_at, note="the calendar ends here")
-    is_open = calendar.is_open(int(now.timestamp()))
+    is_open = calendar.is_open(clock.epoch(now))
     datum = Datum(newest.closes_at, clock.from_seconds(due), newest.source, is_open)
     if newest.of_day is None:
         return datum
     begins = day_begins(clock.trading_date(newest.opens_at))
-    reach = (int(begins.timestamp()), int(newest.closes_at.timestamp()))
+    reach = (clock.epoch(begins), clock.epoch(newest.closes_at))
     wanted = len(bar_rule.expected(calendar, newest.timeframe, *reach)[0])
     lost = max(0, wanted - newest.of_day)
     if not lost:
@@ -172,9 +173,9 @@ def last_price(calendar: Calendar, at: dt.datetime | None, now: dt.datetime) -> 
     """Return how the last price stands: while the market is open, one is always due."""
     if at is None:
         return None
-    if calendar.is_open(int(now.timestamp())):
+    if calendar.is_open(clock.epoch(now)):
         return Datum(at, at)
-    session = calendar.next_session(int(now.timestamp()))
+    session = calendar.next_session(clock.epoch(now))
     due = clock.from_seconds(session.opens_at) if session else None
     return Datum(at, due, is_open=False)
 
@@ -182,7 +183,7 @@ def last_price(calendar: Calendar, at: dt.datetime | None, now: dt.datetime) -> 
 def exogenous(market: Market, calendar: Calendar, now: dt.datetime) -> dict[str, Datum | None]:
     """Return how a market's other streams stand, by title, in one query."""
     found = _newest(market)
-    is_open = calendar.is_open(int(now.timestamp()))
+    is_open = calendar.is_open(clock.epoch(now))
     streams: dict[str, Datum | None] = {}
     for series in exogenous_capture.of_market(market.slug):
         rows = found.get(series.name, [])
@@ -239,7 +240,7 @@ def _closes(
     if not times:
         return None
     # The bar that closed then opened before; the next one opens then or with a later session.
-    due = next_close(calendar, timeframe, int(times[0].timestamp()) - 1)
+    due = next_close(calendar, timeframe, Epoch(int(times[0].timestamp()) - 1))
     return Datum(times[0], clock.from_seconds(due) if due else None, is_open=is_open)
 
 
@@ -251,7 +252,7 @@ def every_minute(last: dt.datetime | None, now: dt.datetime) -> Datum | None:
     if last is None:
         return None
     calendar = store.load_calendar("nifty")
-    at = int(now.timestamp())
+    at = clock.epoch(now)
     session = calendar.session_at(at)
     if session is not None:
         opened = clock.from_seconds(session.opens_at)
@@ -267,7 +268,7 @@ def _options(now: dt.datetime) -> Datum | None:
     session = store.load_calendar("nifty").session_on(clock.trading_date(now)) if datum else None
     if datum is None or session is None:
         return datum
-    day = gaps.count(session, int(now.timestamp()))
+    day = gaps.count(session, clock.epoch(now))
     note = f"{day.missing} of {day.due} minutes of the day are lost" if day.missing else ""
     return dataclasses.replace(datum, lost=day.missing, note=note, remedy=MINUTES_LOST)
 
@@ -278,7 +279,7 @@ def _straddle(now: dt.datetime) -> Datum | None:
     session = store.load_calendar("nifty").session_on(clock.trading_date(now)) if datum else None
     if datum is None or session is None:
         return datum
-    until = min(int(now.timestamp()), session.closes_at)
+    until = min(clock.epoch(now), session.closes_at)
     lost = _gaps_seconds(session.opens_at, until) // 60
     due = max(0, until - session.opens_at) // 60
     if not lost:
@@ -287,7 +288,7 @@ def _straddle(now: dt.datetime) -> Datum | None:
     return dataclasses.replace(datum, lost=lost, note=note, remedy=TICKS_LOST)
 
 
-def _gaps_seconds(start: int, end: int) -> int:
+def _gaps_seconds(start: Epoch, end: Epoch) -> int:
     """Return how many seconds of a span lie in any gap of the straddles' ticks."""
     span = clock.from_seconds(start), clock.from_seconds(max(start, end))
     rows = Gap.objects.filter(began_at__lt=span[1], ended_at__gt=span[0]).order_by("began_at")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from tradingsite import clock
 from tradingsite.bound import BoundModel, bound
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class TradingDay(BoundModel):
         from markets.domain.calendar import Day
 
         opens_at, closes_at = (
-            int(at.timestamp()) if at else None for at in (self.opens_at, self.closes_at)
+            clock.epoch(at) if at else None for at in (self.opens_at, self.closes_at)
         )
         return Day(self.date, self.kind, opens_at, closes_at, self.name, self.source, self.verified)
 

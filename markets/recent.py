@@ -17,15 +17,16 @@ from django.db import connections
 
 from markets.domain.bars import Bars
 from markets.models import Bar
+from tradingsite.clock import Epoch
 
-Load = Callable[[str, str, int], Bars]
+Load = Callable[[str, str, Epoch], Bars]
 """Read the bars of a database and a timeframe that close after an instant."""
 Version = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    start: int
+    start: Epoch
     bars: Bars
     version: Version
 
@@ -37,7 +38,7 @@ class RecentBars:
         self._load = load
         self._kept: dict[tuple[Any, str], _Cached] = {}
 
-    def after(self, alias: str, timeframe: str, start: int) -> Bars:
+    def after(self, alias: str, timeframe: str, start: Epoch) -> Bars:
         """Return the bars of a timeframe that close after an instant, in order."""
         key = (connections[alias].settings_dict["NAME"], timeframe)
         kept = self._kept.get(key)
@@ -52,7 +53,7 @@ class RecentBars:
         return bars
 
     def _now(
-        self, alias: str, timeframe: str, start: int, kept: _Cached | None
+        self, alias: str, timeframe: str, start: Epoch, kept: _Cached | None
     ) -> tuple[Bars, Version]:
         last = int(kept.bars.closes_at[-1]) if kept else start
         old, whole = _versions(alias, timeframe, start, last)
@@ -60,7 +61,7 @@ class RecentBars:
             return self._load(alias, timeframe, start), whole
         if whole == old:
             return kept.bars, whole
-        new = self._load(alias, timeframe, last)
+        new = self._load(alias, timeframe, Epoch(last))
         pairs = ((getattr(kept.bars, each.name), getattr(new, each.name)) for each in fields(Bars))
         return Bars(*(np.concatenate(pair) for pair in pairs)), whole
 

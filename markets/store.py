@@ -28,6 +28,7 @@ from markets.domain.price_panel import PricePanel, build_price_panel
 from markets.models import Bar, Feature, Quote, Reading, TradingDay
 from markets.recent import RecentBars
 from tradingsite import bulk, clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import BOTS, CONTEXTS, MARKETS, Slot
 
 REPORT_EVERY_ROWS = 2_000
@@ -50,7 +51,9 @@ def market_of(alias: str) -> str:
     return alias.removeprefix("pc_")
 
 
-def load_bars(alias: str, timeframe: str, start: int | None = None, end: int | None = None) -> Bars:
+def load_bars(
+    alias: str, timeframe: str, start: Epoch | None = None, end: Epoch | None = None
+) -> Bars:
     """Return the stored bars whose close lies in (start, end], in order."""
     table = Bar._meta.db_table
     where, values = _span(timeframe, start, end)
@@ -113,8 +116,8 @@ _recent = RecentBars(load_bars)
 def load_features(
     alias: str,
     timeframe: str,
-    start: int | None = None,
-    end: int | None = None,
+    start: Epoch | None = None,
+    end: Epoch | None = None,
     last: int | None = None,
 ) -> Features:
     """Return the stored feature rows of the current schema whose close lies in (start, end].
@@ -137,7 +140,7 @@ def load_features(
     return Features(opens_at, closes_at, matrix, schema)
 
 
-def load_readings(alias: str, series: str, start: int | None = None) -> Readings:
+def load_readings(alias: str, series: str, start: Epoch | None = None) -> Readings:
     """Return a series of readings in order, all or those after an instant."""
     query = (
         "SELECT extract(epoch FROM at)::float8, value::float8 "  # noqa: S608
@@ -150,7 +153,7 @@ def load_readings(alias: str, series: str, start: int | None = None) -> Readings
     return Readings(rows[:, 0].astype(np.int64), rows[:, 1].copy())
 
 
-def append_features(alias: str, timeframe: str, changed_from: int | None = None) -> int:
+def append_features(alias: str, timeframe: str, changed_from: Epoch | None = None) -> int:
     """Compute and store the rows after the newest stored one; return how many.
 
     Rows of bars that open at `changed_from` or later are computed again too.
@@ -158,7 +161,7 @@ def append_features(alias: str, timeframe: str, changed_from: int | None = None)
     return append_all(alias, {timeframe: changed_from})[timeframe]
 
 
-def append_all(alias: str, changed_from: Mapping[str, int | None]) -> dict[str, int]:
+def append_all(alias: str, changed_from: Mapping[str, Epoch | None]) -> dict[str, int]:
     """Do as `append_features` for each timeframe with its instant, all of them or none."""
     market = market_of(alias)
     with transaction.atomic(using=alias):
@@ -175,7 +178,7 @@ def append_all(alias: str, changed_from: Mapping[str, int | None]) -> dict[str, 
 def _append(
     alias: str,
     timeframe: str,
-    changed_from: int | None,
+    changed_from: Epoch | None,
     calendar: Calendar,
     loaded: dict[tuple[str, int], Bars],
 ) -> int:
@@ -189,14 +192,14 @@ def _append(
     load = load_bars if changed_from is not None else _recent.after
     bars = {}
     for each in (timeframe, *CONTEXTS[market, timeframe]):
-        start = history_start(market, each, since) - 1
+        start = history_start(market, each, Epoch(since)) - 1
         if (each, start) not in loaded:
-            loaded[each, start] = load(alias, each, start)
+            loaded[each, start] = load(alias, each, Epoch(start))
         bars[each] = loaded[each, start]
-    readings = _load_exogenous(alias, since - HISTORY_SECONDS)
-    rows = compute(market, timeframe, bars, readings, calendar, since=since)
+    readings = _load_exogenous(alias, Epoch(since - HISTORY_SECONDS))
+    rows = compute(market, timeframe, bars, readings, calendar, since=Epoch(since))
     # A changed bar may leave fewer rows than there were.
-    return _save_features(alias, timeframe, rows, since)
+    return _save_features(alias, timeframe, rows, Epoch(since))
 
 
 def _newest_row(alias: str, timeframe: str) -> int | None:
@@ -211,7 +214,7 @@ def _newest_row(alias: str, timeframe: str) -> int | None:
     return newest
 
 
-def recompute_features_after(alias: str, changed_from: int) -> int:
+def recompute_features_after(alias: str, changed_from: Epoch) -> int:
     """Compute the stored rows again that knew of readings from an instant on; return how many.
 
     Mostly there are none, as a reading comes before the first bar that knows of it.
@@ -224,7 +227,7 @@ def recompute_features_after(alias: str, changed_from: int) -> int:
         rows = Feature.on(alias).objects.filter(timeframe=timeframe, closes_at__gte=known_at)
         first = rows.order_by("closes_at").values_list("opens_at", flat=True).first()
         if first is not None:
-            written += append_features(alias, timeframe, int(first.timestamp()))
+            written += append_features(alias, timeframe, clock.epoch(first))
     return written
 
 
@@ -268,7 +271,7 @@ def load_price_panel(
     funding = None
     if FUNDING in SERIES_OF[slot.market] and len(bars):
         start = int(bars.opens_at[0]) - 2 * LONGEST_INTERVAL_SECONDS
-        funding = load_readings(alias or slot.market, FUNDING, start)
+        funding = load_readings(alias or slot.market, FUNDING, Epoch(start))
     return build_price_panel(
         slot.market, bars, calendar, BOTS[slot.bot].slippage_bps, funding=funding
     )
@@ -309,7 +312,7 @@ def lock_bars(alias: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [WRITING_BARS])
 
 
-def _load_exogenous(alias: str, start: int | None = None) -> dict[str, Readings]:
+def _load_exogenous(alias: str, start: Epoch | None = None) -> dict[str, Readings]:
     return {name: load_readings(alias, name, start) for name in SERIES_OF[market_of(alias)]}
 
 
@@ -324,7 +327,7 @@ def require_source(alias: str, source: str) -> None:
         )
 
 
-def _span(timeframe: str, start: int | None, end: int | None) -> tuple[str, list[Any]]:
+def _span(timeframe: str, start: Epoch | None, end: Epoch | None) -> tuple[str, list[Any]]:
     where, values = "timeframe = %s", [timeframe]
     for bound, operator in ((start, ">"), (end, "<=")):
         if bound is not None:
@@ -352,7 +355,7 @@ def _save_features(
     alias: str,
     timeframe: str,
     rows: Features,
-    since: int | None = None,
+    since: Epoch | None = None,
     report: Callable[[int], None] = lambda written: None,
 ) -> int:
     """Put rows in the place of all that are stored, or of those that open from an instant on."""

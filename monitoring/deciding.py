@@ -107,7 +107,7 @@ def _is_undecided(bot: Bot, slot: Slot) -> bool:
     if beat is None or beat.state in EXCUSED:
         return False
     now = clock.market()
-    seconds = int(now.timestamp())
+    seconds = clock.epoch(now)
     calendar = load_calendar(bot.market)
     session = calendar.session_at(seconds)
     if session is None or seconds < session.opens_at + SINCE_OPEN_SECONDS:

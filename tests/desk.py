@@ -52,7 +52,7 @@ class Desk:
     @property
     def front(self) -> str:
         """Return the name of the contract traded now."""
-        return self.instruments.front(int(self.now.timestamp())).name
+        return self.instruments.front(clock.epoch(self.now)).name
 
     def go(self, when: dt.datetime) -> None:
         """Set the market's time."""

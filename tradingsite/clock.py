@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 from zoneinfo import ZoneInfo
 
 UTC = dt.UTC
@@ -23,6 +24,25 @@ IST = ZoneInfo("Asia/Kolkata")
 
 # A missed rewrite or two is a busy machine; after this long the simulator is taken for dead.
 FROZEN_AFTER_SECONDS = 5.0
+
+if TYPE_CHECKING:
+
+    class Epoch(int):
+        """Whole seconds since 1970 UTC: the instants of bars, arrays and schedules.
+
+        A type of its own for mypy alone, so that a count of seconds, a row's number or a datetime
+        is never taken for an instant; while the program runs it is int, and costs nothing.
+        """
+
+        def __add__(self, seconds: int, /) -> "Epoch": ...
+        @overload
+        def __sub__(self, other: "Epoch", /) -> int: ...  # type: ignore[overload-overlap]
+        @overload
+        def __sub__(self, seconds: int, /) -> "Epoch": ...
+        def __sub__(self, other: int, /) -> int: ...
+
+else:
+    Epoch = int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +115,11 @@ def market_seconds() -> float:
     return time.time() if anchor is None else anchor.at(time.time())
 
 
+def market_epoch() -> Epoch:
+    """Return the market's time in whole epoch seconds."""
+    return Epoch(market_seconds())
+
+
 def market() -> dt.datetime:
     """Return the market's time, aware, in UTC."""
     return dt.datetime.fromtimestamp(market_seconds(), UTC)
@@ -156,6 +181,13 @@ def _real_and_boot() -> tuple[float, float]:
     return time.time(), time.clock_gettime(boot)
 
 
-def trading_date(at: dt.datetime) -> dt.date:
+def epoch(at: dt.datetime) -> Epoch:
+    """Return an aware datetime as whole epoch seconds."""
+    return Epoch(at.timestamp())
+
+
+def trading_date(at: dt.datetime | Epoch) -> dt.date:
     """Return the IST date an instant belongs to."""
-    return at.astimezone(IST).date()
+    if isinstance(at, dt.datetime):
+        return at.astimezone(IST).date()
+    return dt.datetime.fromtimestamp(at, IST).date()

@@ -21,6 +21,7 @@ from bots.decision.risk import RiskGate, bounded_lots
 from bots.decision.sleeve import Sleeve, SleeveState
 from markets.domain.bars import FloatArray, IntArray
 from markets.domain.price_panel import PricePanel
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 __all__ = [
@@ -90,7 +91,7 @@ def probabilities(logits: Sequence[float]) -> list[float]:
 class Trade(NamedTuple):
     """Record one simulated order: slippage is what its price lost against the open, in currency."""
 
-    opens_at: int
+    opens_at: Epoch
     quantity: float
     price: float
     charges: float
@@ -169,7 +170,7 @@ class PanelBroker:
         )
         sleeve.fill(quantity, price, charges)
         lost = accounting.slippage_cost(quantity, price, reference_price)
-        return Trade(self._opens_at[row], quantity, price, charges, lost)
+        return Trade(Epoch(self._opens_at[row]), quantity, price, charges, lost)
 
 
 def align_to_features(panel: PricePanel, opens_at: IntArray) -> PricePanel:
@@ -356,7 +357,7 @@ def replay(
         account.equity.append(sleeve.equity)
         if gate is not None:
             total += sleeve.equity - before
-            gate.observe(at, total)
+            gate.observe(Epoch(at), total)
         if row + 1 == len(slot.panel):
             continue
         decision = decide(sleeve, slot.policy.act(next(codes[index]), observed), gate)

@@ -21,6 +21,7 @@ import numpy as np
 from bots.decision.actions import DELTAS, HOLD, target_lots_array
 from markets.domain.bars import FloatArray, IntArray
 from markets.domain.calendar import epoch_day, ist_days
+from tradingsite.clock import Epoch
 
 UNDERLYING = "NIFTY"
 OPTION_DELTA = 0.5
@@ -34,7 +35,7 @@ class OwnTrade:
 
     instrument: str
     quantity: float
-    at: int
+    at: Epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from markets.domain.calendar import DAY_SECONDS, IST_OFFSET_SECONDS, trading_date
+from tradingsite.clock import Epoch
 
 Amount = Any
 """A float or a Decimal."""
@@ -61,7 +62,7 @@ class RiskGate:
         self._opening_equity = state.opening_equity
         self._last_equity = state.last_equity
 
-    def observe(self, at: int, equity: Amount) -> bool:
+    def observe(self, at: Epoch, equity: Amount) -> bool:
         """Take the bot's whole equity at an instant; return whether it may only reduce."""
         # Most instants lie on the date of the one before, and to make a date takes long.
         day = (at + IST_OFFSET_SECONDS) // DAY_SECONDS

@@ -20,6 +20,7 @@ from bots.execution.states import IN_FLIGHT, check
 from bots.models import Order, OrderEvent, Position, RiskState
 from markets.domain.instruments import Instrument, Instruments
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import StopTrading
 from tradingsite.registry import Bot, Slot
 
@@ -221,5 +222,5 @@ def _average_price(
 
 def next_lot_size(instruments: Instruments, at: dt.datetime) -> Decimal:
     """Return the lot size of the contract that is traded from an instant on."""
-    fills_at = instruments.tradable_at(int(at.timestamp()))
-    return instruments.front(fills_at or int(at.timestamp())).lot_size
+    fills_at = instruments.tradable_at(clock.epoch(at))
+    return instruments.front(Epoch(fills_at or clock.epoch(at))).lot_size

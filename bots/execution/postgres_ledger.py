@@ -200,8 +200,8 @@ class DatabaseLedger:
         if order.state not in (State.ACKED, State.PARTIAL) or order.sent_at is None:
             return False
         now = clock.market()
-        session = self._instruments.calendar.session_at(int(now.timestamp()))
-        if session is None or not self._instruments.calendar.is_open(int(now.timestamp())):
+        session = self._instruments.calendar.session_at(clock.epoch(now))
+        if session is None or not self._instruments.calendar.is_open(clock.epoch(now)):
             return False
         # What was given before the session waits since its opening only.
         since_open = now.timestamp() - session.opens_at

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from markets.domain.calendar import Calendar
+from tradingsite.clock import Epoch
 from tradingsite.registry import Slot
 
 
@@ -34,7 +35,7 @@ class BarSchedule:
         self._calendar = calendar
         self._handled = dict(handled)
 
-    def due(self, now: int) -> DueBars | None:
+    def due(self, now: Epoch) -> DueBars | None:
         """Return the slots with an undecided bar, in the order of their closes, or None."""
         closes = {slot: latest_close(self._calendar, slot.timeframe, now) for slot in self._slots}
         fresh = {
@@ -44,7 +45,7 @@ class BarSchedule:
         }
         return DueBars(dict(sorted(fresh.items(), key=lambda item: item[1]))) if fresh else None
 
-    def newest(self, now: int) -> int | None:
+    def newest(self, now: Epoch) -> int | None:
         """Return when the newest bar of any slot closed."""
         closes = [latest_close(self._calendar, slot.timeframe, now) for slot in self._slots]
         return max((at for at in closes if at is not None), default=None)
@@ -55,7 +56,7 @@ class BarSchedule:
             self._handled[slot.slug] = closes_at
 
 
-def latest_close(calendar: Calendar, timeframe: str, now: int) -> int | None:
+def latest_close(calendar: Calendar, timeframe: str, now: Epoch) -> int | None:
     """Return when the newest bar of a timeframe closed, by the calendar; None before the first."""
     for session in (calendar.session_at(now), calendar.previous_session(now)):
         if session is None:

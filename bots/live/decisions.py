@@ -31,6 +31,7 @@ from markets.capture.instruments import daily as daily_instruments
 from markets.domain.instruments import Instruments
 from markets.venues.base import Venue
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.registry import Bot, Slot
 
@@ -46,7 +47,7 @@ WINDOW_DAYS = {"15m": 14, "1h": 30, "4h": 14, "1d": 90}
 class ClosedBar:
     """Hold what the store has of a slot's bar: its close in the underlying, and its window."""
 
-    opens_at: int
+    opens_at: Epoch
     underlying: float
     window: Float32Array | None
     """Feature rows (1, WINDOW, F) that end with this bar's; None where it has none (yet)."""
@@ -66,7 +67,7 @@ class SlotDecision(NamedTuple):
     latency_ms: float | None = None
 
 
-def load_closed_bar(slot: Slot, closes_at: int) -> ClosedBar | None:
+def load_closed_bar(slot: Slot, closes_at: Epoch) -> ClosedBar | None:
     """Return the bar of a slot that closed at an instant, or None while it is not stored."""
     bars = store.load_bars(slot.market, slot.timeframe, closes_at - 1, closes_at)
     if not len(bars):
@@ -76,7 +77,7 @@ def load_closed_bar(slot: Slot, closes_at: int) -> ClosedBar | None:
     is_here = len(rows) == WINDOW and int(rows.closes_at[-1]) == closes_at
     window = np.ascontiguousarray(rows.values[None]) if is_here else None
     opened = float(bars.open[-1])
-    return ClosedBar(int(bars.opens_at[-1]), float(bars.close[-1]), window, opened)
+    return ClosedBar(Epoch(bars.opens_at[-1]), float(bars.close[-1]), window, opened)
 
 
 class Decider:
@@ -95,7 +96,7 @@ class Decider:
 
         `inputs` has an entry for each of the slots, None where its bar did not come in time.
         """
-        now = int(clock.market_seconds())
+        now = clock.market_epoch()
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
         gate = marks.gate_of(self._bot, risk)
         rows = ledger.positions(self._bot)
@@ -112,7 +113,7 @@ class Decider:
             marks.save_marks(self._bot, marked)
             intended = []
             if not obstacle[1] and underlying is not None:
-                intended = self._intend(rows, wanted, underlying, due.newest, now)
+                intended = self._intend(rows, wanted, underlying, Epoch(due.newest), now)
             for each in made:
                 each.order = next((order for order in intended if each.slot in order.shares), None)
             Decision.on(self._bot.market).objects.bulk_create(made)
@@ -138,25 +139,25 @@ class Decider:
                 late = SlotDecision(
                     HOLD, row.lots, CAUSE.STALE, "bar late: it was not stored in time"
                 )
-                made.append(self._row(slot, closes_at, row, self._last_price(row), late))
+                made.append(self._row(slot, Epoch(closes_at), row, self._last_price(row), late))
                 continue
             mark = marks.mark(self._bot, row, self._instruments, found.underlying, found.opens_at)
-            gate.observe(closes_at, sum((each.equity for each in rows.values()), Decimal(0)))
+            gate.observe(Epoch(closes_at), sum((each.equity for each in rows.values()), Decimal(0)))
             loaded = self._policies.current(slot)
             row.model = loaded.name if loaded else ""
             choice = self._choose(found, mark, loaded, gate, obstacle, leaves=leaves)
-            made.append(self._row(slot, closes_at, row, mark.price, choice, loaded))
+            made.append(self._row(slot, Epoch(closes_at), row, mark.price, choice, loaded))
             marked.append((mark, closes_at))
         return made, marked
 
-    def roll(self, closes_at: int, underlying: float) -> list[Order]:
+    def roll(self, closes_at: Epoch, underlying: float) -> list[Order]:
         """Intend the roll of what is held of an old contract, outside any decision."""
-        now = int(clock.market_seconds())
+        now = clock.market_epoch()
         rows = ledger.positions(self._bot)
         with transaction.atomic(using=self._bot.market, durable=True):
             return self._intend(rows, {}, underlying, closes_at, now)
 
-    def flatten(self, minute: int) -> list[Order]:
+    def flatten(self, minute: Epoch) -> list[Order]:
         """Intend the closing of all that is held, named after the minute; an exit needs no model.
 
         What is less than a lot too. A minute that was tried before, by a process that died, is not
@@ -164,11 +165,11 @@ class Decider:
         """
         return self._close_all(minute, FLATTEN)
 
-    def leave(self, minute: int) -> list[Order]:
+    def leave(self, minute: Epoch) -> list[Order]:
         """Intend the closing of what the venue is about to square off, where no bar has done so."""
         return self._close_all(minute, LEAVE)
 
-    def _close_all(self, minute: int, leg: str) -> list[Order]:
+    def _close_all(self, minute: Epoch, leg: str) -> list[Order]:
         at = clock.from_seconds(minute)
         rows = ledger.positions(self._bot)
         held = [row for row in rows.values() if row.quantity]
@@ -191,11 +192,11 @@ class Decider:
         except (Retry, Degraded):
             return None  # an exit must not wait for a quote
 
-    def obstacle(self, risk: RiskState, now: int) -> str:
+    def obstacle(self, risk: RiskState, now: Epoch) -> str:
         """Return what keeps the whole bot from new orders now, or nothing."""
         return self._obstacle(risk, now)[1]
 
-    def _obstacle(self, risk: RiskState, now: int) -> tuple[str, str]:
+    def _obstacle(self, risk: RiskState, now: Epoch) -> tuple[str, str]:
         if risk.halted:
             return CAUSE.HALTED, f"halted: {risk.halt_reason}"
         waiting = ledger.in_flight(self._bot)
@@ -205,10 +206,10 @@ class Decider:
         fills_at = self._instruments.tradable_at(now)
         if fills_at is None:
             return CAUSE.CLOSED, "the calendar knows no later session"
-        date = clock.trading_date(clock.from_seconds(fills_at))
+        date = clock.trading_date(fills_at)
         if not self._instruments.calendar.is_verified(date):
             return CAUSE.CLOSED, f"the calendar's entry for {date} is not verified"
-        front = self._instruments.front(fills_at).name
+        front = self._instruments.front(Epoch(fills_at)).name
         if why := stopped(self._bot.market, self._venue.name).get(front):
             return CAUSE.RISK, f"{front} is stopped: {why}"
         if settings.MODE == "simulated":
@@ -216,7 +217,7 @@ class Decider:
         words = daily_instruments.trading_allowed(self._bot.market, clock.from_seconds(now))
         return CAUSE.CLOSED, words
 
-    def is_last_call(self, now: int, rows: Iterable[Position]) -> bool:
+    def is_last_call(self, now: Epoch, rows: Iterable[Position]) -> bool:
         """Return whether the venue is about to square off what we hold, so that we leave first."""
         session = self._instruments.calendar.session_at(now)
         if session is None:
@@ -272,7 +273,7 @@ class Decider:
     def _row(
         self,
         slot: Slot,
-        closes_at: int,
+        closes_at: Epoch,
         row: Position,
         price: Decimal,
         choice: SlotDecision,
@@ -299,20 +300,20 @@ class Decider:
         rows: Mapping[str, Position],
         wanted: Mapping[str, int],
         underlying: float,
-        closes_at: int,
-        now: int,
+        closes_at: Epoch,
+        now: Epoch,
     ) -> list[Order]:
         """Write the intents that bring each slot to its wanted lots, else to those it holds."""
         fills_at = self._instruments.tradable_at(now)
         if fills_at is None:
             return []
-        front = self._instruments.front(fills_at).name
+        front = self._instruments.front(Epoch(fills_at)).name
         targets = [
             Target(slot, row.instrument, row.lots, wanted.get(slot, row.lots))
             for slot, row in rows.items()
         ]
         legs = plan(targets, front)
-        prices = self._reference_prices(legs, underlying, fills_at)
+        prices = self._reference_prices(legs, underlying, Epoch(fills_at))
         bar_closes_at = clock.from_seconds(closes_at)
         return orders.intend(
             *(self._bot, legs, bar_closes_at, prices, self._instruments, rows),
@@ -320,7 +321,7 @@ class Decider:
         )
 
     def _reference_prices(
-        self, legs: Sequence[Leg], underlying: float, fills_at: int
+        self, legs: Sequence[Leg], underlying: float, fills_at: Epoch
     ) -> dict[str, Decimal]:
         """Return what each leg's contract is worth where it fills, as the underlying stands."""
         prices = {}

@@ -13,6 +13,7 @@ from bots.models import PnlSnapshot, Position, RiskState
 from markets.domain.instruments import Instruments
 from markets.venues.base import Venue
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS, Bot
 
 MARK_FIELDS = [
@@ -33,7 +34,7 @@ class MarkedSlot:
 
 
 def mark(
-    bot: Bot, row: Position, instruments: Instruments, underlying: float, opens_at: int
+    bot: Bot, row: Position, instruments: Instruments, underlying: float, opens_at: Epoch
 ) -> MarkedSlot:
     """Mark a slot at the close of the bar that opened at an instant, without saving it.
 
@@ -58,7 +59,7 @@ def save_marks(bot: Bot, marked: Sequence[tuple[MarkedSlot, int]]) -> None:
     for each, _ in marked:
         each.row.save(update_fields=MARK_FIELDS)
     PnlSnapshot.on(bot.market).objects.bulk_create(
-        [_snapshot(bot, each.row, each.price, closes_at) for each, closes_at in marked],
+        [_snapshot(bot, each.row, each.price, Epoch(closes_at)) for each, closes_at in marked],
         update_conflicts=True,
         unique_fields=["slot", "at"],
         update_fields=SNAPSHOT_FIELDS,
@@ -66,7 +67,7 @@ def save_marks(bot: Bot, marked: Sequence[tuple[MarkedSlot, int]]) -> None:
 
 
 def snapshot(
-    bot: Bot, rows: Sequence[Position], venue: Venue, instruments: Instruments, at: int
+    bot: Bot, rows: Sequence[Position], venue: Venue, instruments: Instruments, at: Epoch
 ) -> int:
     """Write what each slot is worth at the last quote, where no bar's close has said so."""
     front = instruments.front(at).name
@@ -128,7 +129,7 @@ def notify_loss_limit(bot: Bot) -> None:
     )
 
 
-def _snapshot(bot: Bot, row: Position, price: Decimal, at: int) -> PnlSnapshot:
+def _snapshot(bot: Bot, row: Position, price: Decimal, at: Epoch) -> PnlSnapshot:
     worth = ledger.money(accounting.equity(row.cash, row.quantity, price))
     return PnlSnapshot.on(bot.market)(
         slot=row.slot,

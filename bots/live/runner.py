@@ -32,6 +32,7 @@ from markets.domain.instruments import Instruments
 from markets.models import Bar
 from markets.venues.base import TokenRefused, Venue
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS, Bot
@@ -116,7 +117,7 @@ class Runner:
         except TokenRefused as error:
             # The day's token ends in the early morning; at night nobody needs to hear of it.
             self._is_ready = False
-            is_open = self._calendar.is_open(int(clock.market_seconds()))
+            is_open = self._calendar.is_open(clock.market_epoch())
             self._beat.beat("blocked" if is_open else "waiting", f"{error}")
         except (Retry, Degraded) as error:
             # What cannot be read proves nothing: no decision before the account is known again.
@@ -141,7 +142,7 @@ class Runner:
                 return
             self._venue_asked_at = time.monotonic()
             self._begin()
-        now = int(clock.market_seconds())
+        now = clock.market_epoch()
         takes_orders = self._takes_orders(now)
         due = self._agenda.due(now) if takes_orders else None
         # A bar that is due comes before the minute's look at the book, unless something is open.
@@ -159,7 +160,7 @@ class Runner:
             self._snapshot(now)
         self._say(now)
 
-    def _takes_orders(self, now: int) -> bool:
+    def _takes_orders(self, now: Epoch) -> bool:
         """Return whether the venue would take an order now; where not, the bars wait until then."""
         if self._venue.takes_orders_when_closed:
             return True
@@ -180,13 +181,13 @@ class Runner:
 
     def _begin(self) -> None:
         """Start from the ledger: after a restart, and after the database was away."""
-        at = self._instruments.tradable_at(int(clock.market_seconds()))
-        front = self._instruments.front(at or int(clock.market_seconds()))
+        at = self._instruments.tradable_at(clock.market_epoch())
+        front = self._instruments.front(Epoch(at or clock.market_epoch()))
         ledger.open_rows(self._bot, front.name, self._venue.name)
         self._reconcile()
         newest = Decision.on(self._bot.market).objects.order_by().values_list("slot")
         handled = {
-            slot: int(closes_at.timestamp())
+            slot: clock.epoch(closes_at)
             for slot, closes_at in newest.annotate(newest=Max("bar_closes_at"))
         }
         self._agenda = BarSchedule(self._bot.slots, self._calendar, handled)
@@ -208,8 +209,8 @@ class Runner:
 
     def _keep_quote(self) -> None:
         """Keep the front contract's price for the pages, as the simulator does of its market."""
-        now = int(clock.market_seconds())
-        front = self._instruments.front(self._instruments.tradable_at(now) or now).name
+        now = clock.market_epoch()
+        front = self._instruments.front(Epoch(self._instruments.tradable_at(now) or now)).name
         price = self._venue.quote(front)
         if price is not None:
             names = {front: price, MARKETS[self._bot.market].instrument: price}
@@ -232,7 +233,7 @@ class Runner:
     def _decide(self, due: DueBars) -> None:
         if due.newest not in self._waits_since:
             self._look_at_account()
-        inputs = {slot.slug: load_closed_bar(slot, at) for slot, at in due.closes.items()}
+        inputs = {slot.slug: load_closed_bar(slot, Epoch(at)) for slot, at in due.closes.items()}
         if not all(inputs.values()) and self._has_no_feed(due):
             self._agenda.done(due)
             return
@@ -252,12 +253,12 @@ class Runner:
         self._view = None
         if not self._venue.is_remote:
             return
-        now = int(clock.market_seconds())
-        front = self._instruments.front(self._instruments.tradable_at(now) or now)
+        now = clock.market_epoch()
+        front = self._instruments.front(Epoch(self._instruments.tradable_at(now) or now))
         held = {row.instrument for row in self._rows.values() if row.quantity}
         self._view = AccountView(self._venue, {front.name, *held}, front.lot_size)
 
-    def _warm_up(self, now: int) -> None:
+    def _warm_up(self, now: Epoch) -> None:
         """Look at the account shortly before a session, so that its first order finds all at hand.
 
         The venue's list of the day, which takes a second, and connections that the night has cut.
@@ -287,7 +288,7 @@ class Runner:
         self._idle = f"no feed: the bars of {self._bot.market} {until}"
         return True
 
-    def _roll(self, now: int) -> None:
+    def _roll(self, now: Epoch) -> None:
         """Move what is held of an old contract, where no decision has done so on its way."""
         if not any(row.lots for row in self._rows.values()) or self._unsettled:
             return
@@ -295,17 +296,17 @@ class Runner:
         newest = self._agenda.newest(now)
         if fills_at is None or newest is None or newest == self._rolled_at:
             return
-        front = self._instruments.front(fills_at).name
+        front = self._instruments.front(Epoch(fills_at)).name
         if all(row.instrument == front for row in self._rows.values() if row.lots):
             return
         self._rolled_at = newest
         risk = RiskState.on(self._bot.market).objects.get(bot=self._bot.slug)
         bar = self._newest_bar()
-        if self._decider.obstacle(risk, now) or bar is None or self._has_rolled(newest):
+        if self._decider.obstacle(risk, now) or bar is None or self._has_rolled(Epoch(newest)):
             return
-        self._send(self._decider.roll(newest, bar))
+        self._send(self._decider.roll(Epoch(newest), bar))
 
-    def _close_all(self, now: int) -> None:
+    def _close_all(self, now: Epoch) -> None:
         """Close what is held, where a person asked that of a halted bot, or the venue is about to.
 
         Once for each minute, until it is gone.
@@ -342,7 +343,7 @@ class Runner:
         """Return whether a slot holds anything, less than a lot too."""
         return any(row.quantity for row in self._rows.values())
 
-    def _has_rolled(self, newest: int) -> bool:
+    def _has_rolled(self, newest: Epoch) -> bool:
         rows = Order.on(self._bot.market).objects.filter(
             bot=self._bot.slug, bar_closes_at=clock.from_seconds(newest), leg=ROLL_CLOSE
         )
@@ -354,7 +355,7 @@ class Runner:
         newest = rows.values_list("close", flat=True).first()
         return float(newest) if newest is not None else None
 
-    def _snapshot(self, now: int) -> None:
+    def _snapshot(self, now: Epoch) -> None:
         boundary = now - now % SNAPSHOT_SECONDS
         if boundary == self._snapshot_at or not self._calendar.is_open(boundary - 1):
             return
@@ -365,7 +366,7 @@ class Runner:
         rows = list(self._rows.values())
         marks.snapshot(self._bot, rows, self._venue, self._instruments, boundary)
 
-    def _fund(self, now: int) -> None:
+    def _fund(self, now: Epoch) -> None:
         """Book what holding has cost, soon after it is known and once more after a start."""
         boundary = now - now % FUNDING_SECONDS
         if boundary != self._funded_at:
@@ -384,7 +385,7 @@ class Runner:
             # What the order has changed is held against the account, and shown, without a wait.
             self._reconciled_at = float("-inf")
 
-    def _say(self, now: int) -> None:
+    def _say(self, now: Epoch) -> None:
         if time.monotonic() - self._said_at < EVERY_SECONDS:
             return
         self._said_at = time.monotonic()

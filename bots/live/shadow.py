@@ -31,6 +31,7 @@ from markets.domain.exogenous import FUNDING
 from markets.domain.instruments import Instrument, Instruments
 from markets.models import Reading
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.registry import Bot, Slot
 
@@ -75,7 +76,7 @@ class Shadows:
             try:
                 loaded = self._policies.current(slot)
                 if loaded is not None:
-                    self._decide(slot, closes_at, found, loaded)
+                    self._decide(slot, Epoch(closes_at), found, loaded)
                     made += 1
             except Degraded as error:
                 log.warning("%s: the shadow skips a bar: %s", slot.slug, error)
@@ -83,7 +84,7 @@ class Shadows:
                 log.exception("%s: the shadow failed at a bar; trading is not touched", slot.slug)
         return made
 
-    def _decide(self, slot: Slot, closes_at: int, found: ClosedBar, loaded: Loaded) -> None:
+    def _decide(self, slot: Slot, closes_at: Epoch, found: ClosedBar, loaded: Loaded) -> None:
         assert found.window is not None  # noqa: S101 - `decide` has looked
         front = self._instruments.front(found.opens_at)
         at = clock.from_seconds(closes_at)
@@ -172,14 +173,14 @@ class Shadows:
         row.instrument = front.name
 
     def _fill(
-        self, row: ShadowAccount, sleeve: Sleeve, quantity: float, reference: float, opens_at: int
+        self, row: ShadowAccount, sleeve: Sleeve, quantity: float, reference: float, opens_at: Epoch
     ) -> None:
         side = 1 if quantity > 0 else -1
         slippage = self._bot.slippage_bps / BASIS_POINTS
         price = accounting.fill_price(reference, side, slippage)
         name: Literal["buy", "sell"] = "buy" if side > 0 else "sell"
         turnover = ledger.money(abs(quantity) * price)
-        date = clock.trading_date(clock.from_seconds(opens_at))
+        date = clock.trading_date(opens_at)
         charges = itemise(self._bot.market, date, name, turnover).total
         sleeve.fill(quantity, price, float(charges))
         row.trades += 1

@@ -15,6 +15,8 @@ import typing
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from tradingsite.clock import Epoch
+
 FORMAT_VERSION = 1
 
 
@@ -26,8 +28,8 @@ class BadManifest(ValueError):
 class Span:
     """Bound the rows a model was trained or judged on: opens and closes in epoch seconds UTC."""
 
-    opens_at: int
-    closes_at: int
+    opens_at: Epoch
+    closes_at: Epoch
     bars: int
 
 

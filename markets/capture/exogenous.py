@@ -23,6 +23,7 @@ from markets.domain.exogenous import LONGEST_INTERVAL_SECONDS, SERIES_OF
 from markets.domain.expected_bars import newest
 from markets.models import Reading, Source
 from tradingsite import bulk, clock
+from tradingsite.clock import Epoch
 
 FIRST_DAYS = 30
 """How far back the first readings reach; `manage.py bars backfill` reaches further."""
@@ -54,7 +55,7 @@ def of_market(market: str) -> list[Series]:
     return [series for series in ALL if series.market == market]
 
 
-def due(series: Series, at: int) -> int | None:
+def due(series: Series, at: Epoch) -> int | None:
     """Return from when on readings are to be fetched now, in epoch seconds; None for not now."""
     last = last_at(series)
     # The last day again, for what the venue has corrected since.
@@ -66,7 +67,7 @@ def due(series: Series, at: int) -> int | None:
     return start if is_time else None
 
 
-def fetch(series: Series, start: int, end: int) -> list[tuple[int, Decimal]]:
+def fetch(series: Series, start: Epoch, end: Epoch) -> list[tuple[int, Decimal]]:
     """Return the readings in (start, end] as the venue has them; raises Retry and Degraded."""
     if series == FUNDING:
         return bar_sources.exchange().funding(start + 1, end + 1)
@@ -104,7 +105,7 @@ def upsert(series: Series, rows: Rows, source: str) -> int:
         )
         if counts.lowest and series.name in SERIES_OF[series.market]:
             # A row of features that knew of the old reading is computed again.
-            store.recompute_features_after(series.market, int(counts.lowest.timestamp()))
+            store.recompute_features_after(series.market, clock.epoch(counts.lowest))
     return counts.written
 
 
@@ -123,10 +124,10 @@ def _require_source(market: str, source: str) -> None:
         )
 
 
-def last_at(series: Series) -> int | None:
+def last_at(series: Series) -> Epoch | None:
     """Return when the newest reading is of."""
     rows = _times(series)[:1]
-    return int(rows[0].timestamp()) if rows else None
+    return clock.epoch(rows[0]) if rows else None
 
 
 def interval(series: Series) -> int:
@@ -142,7 +143,7 @@ def _times(series: Series) -> QuerySet[Any]:
     return rows.values_list("at", flat=True)
 
 
-def _expected(series: Series, last: int | None, at: int) -> int | None:
+def _expected(series: Series, last: Epoch | None, at: Epoch) -> int | None:
     """Return the instant of the newest reading there should be."""
     if series == FUNDING:
         length = interval(series)

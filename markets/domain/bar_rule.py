@@ -15,6 +15,7 @@ import numpy as np
 from markets.domain import timeframes
 from markets.domain.bars import BadBars, Bars, BoolArray, IntArray
 from markets.domain.calendar import IST_OFFSET_SECONDS, Calendar, trading_date
+from tradingsite.clock import Epoch
 
 _ONE_DAY = dt.timedelta(days=1)
 _DAY_SECONDS = 86_400
@@ -39,12 +40,14 @@ class OffCalendarBars(BadBars):
 class Span:
     """Name missing bars that follow each other: the opens of the first and the last, how many."""
 
-    first: int
-    last: int
+    first: Epoch
+    last: Epoch
     bars: int
 
 
-def expected(calendar: Calendar, timeframe: str, start: int, end: int) -> tuple[IntArray, IntArray]:
+def expected(
+    calendar: Calendar, timeframe: str, start: Epoch, end: Epoch
+) -> tuple[IntArray, IntArray]:
     """Return the opens and closes of the bars that close in (start, end], epoch seconds UTC."""
     opens = _opens(calendar, timeframe, trading_date(start) - _ONE_DAY, trading_date(end))
     closes = calendar.closes_at(timeframe, opens)
@@ -70,7 +73,7 @@ def spans(opens: IntArray, missing: IntArray) -> list[Span]:
     starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
     stops = np.append(starts[1:], len(missing))
     return [
-        Span(int(missing[start]), int(missing[stop - 1]), int(stop - start))
+        Span(Epoch(missing[start]), Epoch(missing[stop - 1]), int(stop - start))
         for start, stop in zip(starts, stops, strict=True)
     ]
 
@@ -91,13 +94,14 @@ def require(bars: Bars, timeframe: str, calendar: Calendar) -> None:
     if len(wrong):
         at = int(bars.opens_at[wrong[0]])
         cause = likely_cause(bars.opens_at, timeframe, calendar)
-        raise OffCalendarBars(wrong, len(bars), reason_off_calendar(at, timeframe, calendar), cause)
+        raise OffCalendarBars(
+            wrong, len(bars), reason_off_calendar(Epoch(at), timeframe, calendar), cause
+        )
     late = np.flatnonzero(bars.closes_at != calendar.closes_at(timeframe, bars.opens_at))
     if len(late):
-        closes, opens = (int(each[late[0]]) for each in (bars.closes_at, bars.opens_at))
-        reason = (
-            f"the {timeframe} bar of {format_ist(opens)} does not close at {format_ist(closes)}"
-        )
+        closes, opens = (Epoch(each[late[0]]) for each in (bars.closes_at, bars.opens_at))
+        bar = f"the {timeframe} bar of {format_ist(opens)}"
+        reason = f"{bar} does not close at {format_ist(closes)}"
         raise OffCalendarBars(late, len(bars), reason)
     bars.validate()
 
@@ -116,12 +120,12 @@ def likely_cause(opens: IntArray, timeframe: str, calendar: Calendar) -> str:
     return ""
 
 
-def format_ist(at: int) -> str:
+def format_ist(at: Epoch) -> str:
     """Return an instant as people in India read it."""
     return f"{_ist(at):%d %b %Y %H:%M} IST"
 
 
-def _ist(at: int) -> dt.datetime:
+def _ist(at: Epoch) -> dt.datetime:
     return dt.datetime.fromtimestamp(at + IST_OFFSET_SECONDS, dt.UTC)
 
 
@@ -146,7 +150,7 @@ def _shifts(timeframe: str, *, has_sessions: bool) -> list[tuple[int, str]]:
     ]
 
 
-def reason_off_calendar(at: int, timeframe: str, calendar: Calendar) -> str:
+def reason_off_calendar(at: Epoch, timeframe: str, calendar: Calendar) -> str:
     """Return in words why no bar of a timeframe opens at an instant."""
     date = trading_date(at) if len(calendar.edges()[0]) else _ist(at - IST_OFFSET_SECONDS).date()
     if not calendar.covers(date):
@@ -158,9 +162,8 @@ def reason_off_calendar(at: int, timeframe: str, calendar: Calendar) -> str:
     if not opens:
         return f"no {timeframe} bar opens on {date:%d %b %Y}"
     nearest = min(opens, key=lambda each: abs(each - at))
-    words = (
-        f"no {timeframe} bar opens at {format_ist(at)}; the nearest opens at {format_ist(nearest)}"
-    )
+    nearest_at = format_ist(Epoch(nearest))
+    words = f"no {timeframe} bar opens at {format_ist(at)}; the nearest opens at {nearest_at}"
     if len(calendar.edges()[0]):
         hours = (_ist(session.opens_at), _ist(session.closes_at))
         words += f", and that session is from {hours[0]:%H:%M} to {hours[1]:%H:%M}"
@@ -168,7 +171,7 @@ def reason_off_calendar(at: int, timeframe: str, calendar: Calendar) -> str:
 
 
 def _grid(calendar: Calendar, timeframe: str, first: int, last: int) -> IntArray:
-    reach = (trading_date(first) - _ONE_DAY, trading_date(last) + _ONE_DAY)
+    reach = (trading_date(Epoch(first)) - _ONE_DAY, trading_date(Epoch(last)) + _ONE_DAY)
     return _opens(calendar, timeframe, *reach)
 
 

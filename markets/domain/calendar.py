@@ -15,6 +15,7 @@ import numpy as np
 from markets.domain.bars import IntArray
 from markets.domain.hours import NSE_HOURS, NSE_INDEX_HOURS, NSE_PAUSES
 from markets.domain.timeframes import seconds
+from tradingsite.clock import Epoch
 
 DAY_SECONDS = 86_400
 IST_OFFSET_SECONDS = 19_800
@@ -39,8 +40,8 @@ class Session:
     """Hold one trading session; its times are epoch seconds UTC, its date the market's own."""
 
     date: datetime.date
-    opens_at: int
-    closes_at: int
+    opens_at: Epoch
+    closes_at: Epoch
     kind: str
     verified: bool
     source: str
@@ -52,8 +53,8 @@ class Day:
 
     date: datetime.date
     kind: str
-    opens_at: int | None
-    closes_at: int | None
+    opens_at: Epoch | None
+    closes_at: Epoch | None
     name: str
     source: str
     verified: bool
@@ -74,15 +75,15 @@ def ist_days(at: IntArray) -> IntArray:
     return (at + IST_OFFSET_SECONDS) // DAY_SECONDS
 
 
-def trading_date(at: int) -> datetime.date:
+def trading_date(at: Epoch) -> datetime.date:
     """Return the IST date of an instant."""
     return date_of_epoch_day((at + IST_OFFSET_SECONDS) // DAY_SECONDS)
 
 
-def ist_instant(date: datetime.date, time: datetime.time) -> int:
+def ist_instant(date: datetime.date, time: datetime.time) -> Epoch:
     """Return the epoch seconds of a wall clock time in India, which keeps one offset all year."""
     second_of_day = time.hour * 3_600 + time.minute * 60 + time.second
-    return epoch_day(date) * DAY_SECONDS + second_of_day - IST_OFFSET_SECONDS
+    return Epoch(epoch_day(date) * DAY_SECONDS + second_of_day - IST_OFFSET_SECONDS)
 
 
 class Calendar(ABC):
@@ -95,15 +96,15 @@ class Calendar(ABC):
         """Return the session of a date, or None where the market is closed or unknown."""
 
     @abstractmethod
-    def session_at(self, at: int) -> Session | None:
+    def session_at(self, at: Epoch) -> Session | None:
         """Return the session open at an instant: opens_at <= at < closes_at."""
 
     @abstractmethod
-    def next_session(self, at: int) -> Session | None:
+    def next_session(self, at: Epoch) -> Session | None:
         """Return the first session that opens after an instant, None where the calendar ends."""
 
     @abstractmethod
-    def previous_session(self, at: int) -> Session | None:
+    def previous_session(self, at: Epoch) -> Session | None:
         """Return the last session that has closed by an instant, None before the first."""
 
     @abstractmethod
@@ -136,7 +137,7 @@ class Calendar(ABC):
         """Return when the session of a date stops and resumes, None where it goes through."""
         return None
 
-    def is_open(self, at: int) -> bool:
+    def is_open(self, at: Epoch) -> bool:
         """Return whether a session is open at an instant, and not paused."""
         session = self.session_at(at)
         if session is None:
@@ -216,17 +217,17 @@ class NseCalendar(Calendar):
     def session_on(self, date: datetime.date) -> Session | None:
         return self._on.get(date)
 
-    def session_at(self, at: int) -> Session | None:
+    def session_at(self, at: Epoch) -> Session | None:
         index = bisect_right(self._open_list, at) - 1
         if index < 0 or at >= self._close_list[index]:
             return None
         return self._sessions[index]
 
-    def next_session(self, at: int) -> Session | None:
+    def next_session(self, at: Epoch) -> Session | None:
         index = bisect_right(self._open_list, at)
         return self._sessions[index] if index < len(self._sessions) else None
 
-    def previous_session(self, at: int) -> Session | None:
+    def previous_session(self, at: Epoch) -> Session | None:
         index = bisect_right(self._close_list, at) - 1
         return self._sessions[index] if index >= 0 else None
 
@@ -309,15 +310,17 @@ class CryptoCalendar(Calendar):
 
     def session_on(self, date: datetime.date) -> Session:
         opens_at = epoch_day(date) * DAY_SECONDS
-        return Session(date, opens_at, opens_at + DAY_SECONDS, "normal", True, "always open")
+        return Session(
+            date, Epoch(opens_at), Epoch(opens_at + DAY_SECONDS), "normal", True, "always open"
+        )
 
-    def session_at(self, at: int) -> Session:
+    def session_at(self, at: Epoch) -> Session:
         return self.session_on(date_of_epoch_day(at // DAY_SECONDS))
 
-    def next_session(self, at: int) -> Session:
+    def next_session(self, at: Epoch) -> Session:
         return self.session_on(date_of_epoch_day(at // DAY_SECONDS + 1))
 
-    def previous_session(self, at: int) -> Session:
+    def previous_session(self, at: Epoch) -> Session:
         return self.session_on(date_of_epoch_day(at // DAY_SECONDS - 1))
 
     def covers(self, date: datetime.date) -> bool:
@@ -378,7 +381,9 @@ def _parse(row: Mapping[str, str]) -> Day:
         raise ValueError(f"unknown kind {row['kind']!r}")
     opens_at = ist_instant(date, datetime.time.fromisoformat(row["opens"]))
     closes_at = ist_instant(date, datetime.time.fromisoformat(row["closes"]))
-    return Day(date, row["kind"], opens_at, closes_at, row["name"], row["source"], verified)
+    return Day(
+        date, row["kind"], Epoch(opens_at), Epoch(closes_at), row["name"], row["source"], verified
+    )
 
 
 def _normal_day(date: datetime.date) -> Day:
@@ -386,7 +391,7 @@ def _normal_day(date: datetime.date) -> Day:
     opens_at = ist_instant(date, hours.opens)
     closes_at = ist_instant(date, hours.closes)
     verified = date >= NSE_FIRST_EVIDENCE
-    return Day(date, "normal", opens_at, closes_at, "", hours.source, verified)
+    return Day(date, "normal", Epoch(opens_at), Epoch(closes_at), "", hours.source, verified)
 
 
 def _session_of(day: Day) -> Session:

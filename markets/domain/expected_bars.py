@@ -8,18 +8,19 @@ from markets.domain import timeframes
 from markets.domain.bar_rule import expected
 from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar
+from tradingsite.clock import Epoch
 
 # No two sessions of the exchange are further apart.
 _NEWEST_REACH_SECONDS = 20 * 86_400
 
 
-def newest(calendar: Calendar, timeframe: str, at: int) -> tuple[int, int] | None:
+def newest(calendar: Calendar, timeframe: str, at: Epoch) -> tuple[int, int] | None:
     """Return the open and close of the last bar that has closed by an instant."""
     opens, closes = expected(calendar, timeframe, at - _NEWEST_REACH_SECONDS, at)
     return (int(opens[-1]), int(closes[-1])) if len(opens) else None
 
 
-def next_close(calendar: Calendar, timeframe: str, last_open: int) -> int | None:
+def next_close(calendar: Calendar, timeframe: str, last_open: Epoch) -> int | None:
     """Return when the bar after the one that opened at `last_open` closes, None past the calendar.
 
     Times are epoch seconds UTC.
@@ -57,16 +58,18 @@ def aggregate(fine: Bars, fine_timeframe: str, timeframe: str, calendar: Calenda
     """
     if not len(fine):
         return fine
-    parts, _ = expected(calendar, fine_timeframe, int(fine.opens_at[0]), int(fine.closes_at[-1]))
+    parts, _ = expected(
+        calendar, fine_timeframe, Epoch(fine.opens_at[0]), Epoch(fine.closes_at[-1])
+    )
     # From the session's open on, so that a part whose first is missing is seen to miss it.
-    session = calendar.session_at(int(parts[0])) if len(parts) else None
+    session = calendar.session_at(Epoch(parts[0])) if len(parts) else None
     if session is None:
         return Bars.empty()
     parts, _ = expected(
-        calendar, fine_timeframe, session.opens_at, int(fine.closes_at[-1]) + 2 * 86_400
+        calendar, fine_timeframe, session.opens_at, Epoch(int(fine.closes_at[-1]) + 2 * 86_400)
     )
     longer, closes = expected(
-        calendar, timeframe, session.opens_at, int(fine.closes_at[-1]) + 2 * 86_400
+        calendar, timeframe, session.opens_at, Epoch(int(fine.closes_at[-1]) + 2 * 86_400)
     )
     owner = np.searchsorted(longer, parts, side="right") - 1
     known = owner >= 0

@@ -38,6 +38,7 @@ from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.domain.calendar import Calendar, trading_date
 from markets.domain.contracts import days_to_expiry
 from markets.domain.exogenous import Readings
+from tradingsite.clock import Epoch
 from tradingsite.registry import CONTEXTS, MARKETS
 
 WARMUP_BARS = 200
@@ -174,7 +175,7 @@ def schema_for(market: str, timeframe: str) -> Schema:
     return Schema(market, timeframe, names, VERSION)
 
 
-def history_start(market: str, timeframe: str, since: int) -> int:
+def history_start(market: str, timeframe: str, since: Epoch) -> int:
     """Return the opens_at from which bars must be loaded to compute the rows since an instant.
 
     Ask once for the own timeframe and once for each context. Generous, as holidays cluster and
@@ -195,7 +196,7 @@ def compute(
     bars: Mapping[str, Bars],
     readings: Mapping[str, Readings],
     calendar: Calendar,
-    since: int | None = None,
+    since: Epoch | None = None,
 ) -> Features:
     """Return the feature rows of a market's timeframe, all or those with opens_at >= since.
 
@@ -250,7 +251,9 @@ def _quarter_starts(first: int, last: int) -> list[int]:
     return [int(start) for start in starts]
 
 
-def _block_rows(bars: Bars, since: int | None, names: Sequence[str], columns_of: ColumnsOf) -> Rows:
+def _block_rows(
+    bars: Bars, since: Epoch | None, names: Sequence[str], columns_of: ColumnsOf
+) -> Rows:
     """Return the clipped columns of the bars since an instant, block by block."""
     index = [np.empty(0, dtype=np.int64)]
     values = [np.empty((0, len(names)))]
@@ -356,8 +359,8 @@ def _clock_angle(opens_at: IntArray, timeframe: str, calendar: Calendar) -> Floa
 
 def _sessions_of(times: IntArray, calendar: Calendar) -> tuple[IntArray, IntArray]:
     """Return the open and close of the last session that had opened by each ascending instant."""
-    start = trading_date(int(times[0])) - timedelta(days=31)
-    sessions = calendar.sessions(start, trading_date(int(times[-1])))
+    start = trading_date(Epoch(times[0])) - timedelta(days=31)
+    sessions = calendar.sessions(start, trading_date(Epoch(times[-1])))
     if not sessions:
         raise ValueError(f"no {calendar.name} session from {start} on: the calendar needs its year")
     opens = np.array([session.opens_at for session in sessions], dtype=np.int64)
@@ -373,7 +376,7 @@ def _join(rows: Rows, own: Bars, context: Bars, length: int, calendar: Calendar)
         return Rows(rows.index[:0], none)
     known = np.searchsorted(context.closes_at, own.closes_at[rows.index], side="right") - 1
     since = int(context.opens_at[max(known[0], 0)])
-    joined = _block_rows(context, since, CONTEXT_NAMES, _context_columns)
+    joined = _block_rows(context, Epoch(since), CONTEXT_NAMES, _context_columns)
     is_fresh = context.closes_at[known] >= _due(own, rows.index, length, calendar)
     usable = np.isin(known, joined.index) & is_fresh
     place = np.searchsorted(joined.index, known[usable])

@@ -14,6 +14,7 @@ from markets.domain.bars import Bars
 from markets.domain.calendar import Calendar, trading_date
 from markets.domain.contracts import EXPIRY_REACH, expiries, front_expiry, lot_size
 from markets.domain.price_panel import build_price_panel
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 
@@ -43,18 +44,18 @@ class Instruments:
         self.calendar = calendar
         self._fronts: dict[dt.date, tuple[Instrument, float]] = {}
 
-    def tradable_at(self, at: int) -> int | None:
+    def tradable_at(self, at: Epoch) -> Epoch | None:
         """Return when an order of this instant can fill: now, else as the next session opens."""
         if self.calendar.is_open(at):
             return at
         following = self.calendar.next_session(at)
         return following.opens_at if following else None
 
-    def front(self, at: int) -> Instrument:
+    def front(self, at: Epoch) -> Instrument:
         """Return the contract that an order filled at an instant trades."""
         return self._front(at)[0]
 
-    def price(self, instrument: Instrument, underlying: float, at: int) -> float | None:
+    def price(self, instrument: Instrument, underlying: float, at: Epoch) -> float | None:
         """Return what a contract is worth, None for one beyond the front, which is not traded.
 
         A contract that expires today or has expired is worth the underlying itself, as in the
@@ -80,7 +81,7 @@ class Instruments:
             raise BadInstrument(f"{self.market} has no instrument {name!r}")
         return found
 
-    def _front(self, at: int) -> tuple[Instrument, float]:
+    def _front(self, at: Epoch) -> tuple[Instrument, float]:
         date = trading_date(at)
         found = self._fronts.get(date)
         if found is None:

@@ -17,6 +17,7 @@ from markets.domain.bar_rule import format_ist
 from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.domain.calendar import Calendar, ist_days
 from markets.domain.timeframes import seconds
+from tradingsite.clock import Epoch
 
 LARGEST_MOVE = {"nifty": 0.22, "btc": 0.35}
 """From a bar to the next, as a logarithm. True since 2007: 0.17 from a day of NIFTY to the next,
@@ -42,7 +43,7 @@ class Doubt:
     """Name a bar that can hardly be true, by its timeframe and open, and say why."""
 
     timeframe: str
-    opens_at: int
+    opens_at: Epoch
     why: str
 
     def __str__(self) -> str:
@@ -87,7 +88,7 @@ def _ranges(timeframe: str, bars: Bars, largest: float) -> list[Doubt]:
     return [
         Doubt(
             timeframe,
-            int(bars.opens_at[row]),
+            Epoch(bars.opens_at[row]),
             f"its high {bars.high[row]:g} and its low {bars.low[row]:g} are "
             f"{bars.high[row] / bars.low[row]:.1f} times apart",
         )
@@ -118,7 +119,7 @@ def _jumps(timeframe: str, bars: Bars, stored: Bars, largest: float) -> list[Dou
         shape = "this bar alone is of another scale" if returns else _leap(move)
         why = f"it opens at {opened[row + 1]:g} after a close of {closed[row]:g}: {shape}"
         at = opens_at[row + 1] if is_new[row + 1] else opens_at[row]
-        found.append(Doubt(timeframe, int(at), why))
+        found.append(Doubt(timeframe, Epoch(at), why))
     return found
 
 
@@ -153,7 +154,7 @@ def _flats(timeframe: str, bars: Bars, calendar: Calendar) -> list[Doubt]:
     flat = np.add.reduceat(still.astype(np.int64), starts)
     invented = (flat == counts) & (counts >= least)
     why = "nothing moved in the whole session: a day made up of the close before"
-    return [Doubt(timeframe, int(bars.opens_at[row]), why) for row in starts[invented]]
+    return [Doubt(timeframe, Epoch(bars.opens_at[row]), why) for row in starts[invented]]
 
 
 def _disagreements(timeframe: str, bars: Bars, name: str, other: Bars) -> list[Doubt]:
@@ -170,11 +171,11 @@ def _disagreements(timeframe: str, bars: Bars, name: str, other: Bars) -> list[D
             f"{len(wrong):,} of {len(mine):,} closes are not those of the {name} bars"
             f"{_shifted(bars, mine, other, theirs, within)}"
         )
-        return [Doubt(timeframe, int(bars.opens_at[row]), why)]
+        return [Doubt(timeframe, Epoch(bars.opens_at[row]), why)]
     return [
         Doubt(
             timeframe,
-            int(bars.opens_at[mine[row]]),
+            Epoch(bars.opens_at[mine[row]]),
             f"it closes at {bars.close[mine[row]]:g}, the {name} bar of that instant at "
             f"{other.close[theirs[row]]:g}",
         )

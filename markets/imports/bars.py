@@ -22,6 +22,7 @@ from markets.domain.calendar import Calendar, ist_instant, trading_date
 from markets.imports import labels
 from markets.imports.files import BadFile, Part, checked_sum, opened, parts_of
 from markets.imports.reading import ReadOptions, Table, read_table
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 __all__ = ["BadFile", "Read", "ReadOptions", "opened", "read_bars", "read_files"]
@@ -214,7 +215,7 @@ def _merged(tables: list[Table], notes: list[str]) -> Series:
             row = int(twice[np.argmax(differs)])
             raise BadFile(
                 f"{series.where(row)} and {series.where(row + 1)} disagree about the bar of "
-                f"{bar_rule.format_ist(int(series.opens_at[row]))}; import only one of them"
+                f"{bar_rule.format_ist(Epoch(series.opens_at[row]))}; import only one of them"
             )
         kept = np.ones(len(series.opens_at), bool)
         kept[twice] = False
@@ -277,7 +278,7 @@ def _resampled(
         series.filter(lawful)
     elif not lawful.all():
         wrong = np.flatnonzero(~lawful)
-        why = bar_rule.reason_off_calendar(int(series.opens_at[wrong[0]]), timeframe, calendar)
+        why = bar_rule.reason_off_calendar(Epoch(series.opens_at[wrong[0]]), timeframe, calendar)
         sample = series.opens_at[:_SAMPLE_ROWS]
         cause = bar_rule.likely_cause(sample, timeframe, calendar)
         raise _refused(bar_rule.OffCalendarBars(wrong, len(lawful), why, cause), series)
@@ -302,7 +303,7 @@ def _describe_resampled(part: str, name: str, result: resampling.Resampled) -> s
     if result.incomplete:
         told += f"; {result.incomplete:,} of them lack up to a tenth of their parts"
     if len(result.left_out):
-        first = bar_rule.format_ist(int(result.left_out[0]))
+        first = bar_rule.format_ist(Epoch(result.left_out[0]))
         told += (
             f"; {len(result.left_out):,} were not made, for more than a tenth of each is missing "
             f"(the first is that of {first})"

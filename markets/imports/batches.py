@@ -29,6 +29,7 @@ from markets.models import (
     VenueOrder,
 )
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 from tradingsite.signals import bars_removed, market_replaced
 
@@ -68,8 +69,8 @@ class Removed:
     bars: int = 0
     restored: int = 0
     """Bars that are again what they were before the import."""
-    first: int | None = None
-    last: int | None = None
+    first: Epoch | None = None
+    last: Epoch | None = None
     rows: dict[str, int] = field(default_factory=dict)
     """Feature rows there are now, by timeframe that depends on the bars."""
     withdrawn: list[str] = field(default_factory=list)
@@ -166,8 +167,8 @@ def remove_bars(
     market: str,
     timeframe: str,
     *,
-    first: int | None = None,
-    last: int | None = None,
+    first: Epoch | None = None,
+    last: Epoch | None = None,
     source: str = "",
     off_calendar: bool = False,
     dry_run: bool = False,
@@ -255,7 +256,7 @@ def _remove(
         restored = _put_back(record, market, timeframe)
     if not opens:
         return Removed()
-    touched = sorted(int(at.timestamp()) for at in opens)
+    touched = sorted(clock.epoch(at) for at in opens)
     removed = Removed(gone, restored, touched[0], touched[-1])
     for each_timeframe in store.dependent_timeframes(market, timeframe):
         removed.rows[each_timeframe] = store.rebuild_features(market, each_timeframe)

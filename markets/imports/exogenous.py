@@ -24,6 +24,7 @@ from markets.imports import series
 from markets.imports.bars import BadFile, named_by_session
 from markets.imports.format import TIME_NAMES
 from markets.imports.numbers import number
+from tradingsite.clock import Epoch
 
 PLACES = Decimal("1e-10")
 _SHORTEST_DAYS_APART = 20 * 3_600
@@ -77,7 +78,7 @@ def read_readings(
     names = (wanted.time_names, wanted.value_names)
     for row in series.read_series(path, *names, zone, report, is_daily=is_daily):
         if rows:
-            _check_daily(row.where, kind, rows[-1][0], row.at)
+            _check_daily(row.where, kind, Epoch(rows[-1][0]), row.at)
         number = _value(row.where, row.text, wanted)
         outside = outside or _outside(row.where, number, wanted)
         rows.append((row.at, number))
@@ -130,7 +131,7 @@ def as_readings(rows: Rows) -> Readings:
     return Readings(np.array(at, dtype=np.int64), np.array(values, dtype=np.float64))
 
 
-def _check_daily(where: str, kind: str, before: int, at: int) -> None:
+def _check_daily(where: str, kind: str, before: Epoch, at: Epoch) -> None:
     if kind == "vix" and at - before < _SHORTEST_DAYS_APART:
         raise BadFile(
             f"{where}: {(at - before) // 60} minutes after the line above it; wanted are closes of "

@@ -15,6 +15,7 @@ from markets.imports.files import BadFile, Report, parts_of
 from markets.imports.grids import Grid
 from markets.imports.reading import EARLIEST, LATEST
 from markets.imports.structures import grid_of
+from tradingsite.clock import Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Reading:
     """Hold one row: how it is called, when it is of (epoch seconds), and its value as written."""
 
     where: str
-    at: int
+    at: Epoch
     time: str
     text: str
 
@@ -120,7 +121,7 @@ def _rows(
             yield Reading(where, at, said[row].strip(), text)
 
 
-def _in_utc(where: str, at: int, zone: ZoneInfo | None, *, is_daily: bool) -> int:
+def _in_utc(where: str, at: Epoch, zone: ZoneInfo | None, *, is_daily: bool) -> int:
     if is_daily and at % DAY_SECONDS == 0:
         return at - IST_OFFSET_SECONDS
     clock = dt.datetime.fromtimestamp(at, dt.UTC)

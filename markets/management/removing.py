@@ -13,6 +13,7 @@ from markets.imports import batches as import_batches
 from markets.imports.batches import CannotUndo, Removed
 from markets.models import BarImport, Source
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 from tradingsite.supervision.heartbeat import is_alive
 
@@ -110,7 +111,8 @@ def _after_asking(
 
 
 def _describe(plan: Removed) -> list[str]:
-    span = f"{bar_rule.format_ist(plan.first or 0)} to {bar_rule.format_ist(plan.last or 0)}"
+    first, last = (bar_rule.format_ist(at or Epoch(0)) for at in (plan.first, plan.last))
+    span = f"{first} to {last}"
     lines = [f"Would remove {plan.bars:,} bars, {span}."]
     if plan.restored:
         lines.append(f"{plan.restored:,} bars would be again what they were before it.")

@@ -25,6 +25,7 @@ from markets.options import days, filing, parquet, partitions
 from markets.options.models import ArchivedDay
 from markets.options.partitions import ALIAS
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 from tradingsite.machines import transfer
 
@@ -67,9 +68,9 @@ def path_of(day: dt.date) -> Path:
     return folder() / f"{day:%Y}" / f"options-{day.isoformat()}{parquet.SUFFIX}"
 
 
-def plan(calendar: Calendar, now: int) -> Plan:
+def plan(calendar: Calendar, now: Epoch) -> Plan:
     """Return what is to be done at an instant, in epoch seconds; changes nothing."""
-    today = clock.trading_date(clock.from_seconds(now))
+    today = clock.trading_date(now)
     counts = {day: _count(day) for day in partitions.existing() if day <= today}
     closed = {
         day: rows
@@ -177,7 +178,7 @@ def _count(day: dt.date) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _closed_by(calendar: Calendar, day: dt.date, at: int) -> bool:
+def _closed_by(calendar: Calendar, day: dt.date, at: Epoch) -> bool:
     session = calendar.session_on(day)
     return session is not None and session.closes_at <= at
 

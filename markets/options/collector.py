@@ -30,6 +30,7 @@ from markets.options.partitions import ALIAS, DayDropped
 from markets.options.spool import Spool
 from markets.venues.base import DataVenue, MarketQuote, TokenRefused, VenueInstrument
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 from tradingsite.supervision.serving import DATABASE_ERRORS
 
@@ -80,7 +81,7 @@ class Collector:
         self._before: dict[str, float] = {}
         self._seen_at: dict[str, int] = {}
         self._busy = threading.Lock()
-        self._stages = Stages(0)
+        self._stages = Stages(Epoch(0))
 
     # --- One minute ------------------------------------------------------------------------------
 
@@ -90,19 +91,19 @@ class Collector:
         Before the open only the list and the partitions are made ready. Raises TooLate, and
         TokenRefused once the gap is recorded.
         """
-        minute = int(at.timestamp()) // MINUTE * MINUTE
+        minute = clock.epoch(at) // MINUTE * MINUTE
         if not self._busy.acquire(blocking=False):
             raise TooLate("the minute before is still being collected")
         try:
-            return self._collect(minute)
+            return self._collect(Epoch(minute))
         finally:
             self._busy.release()
 
-    def _collect(self, minute: int) -> Outcome:
+    def _collect(self, minute: Epoch) -> Outcome:
         stages = self._stages = Stages(minute)
         replayed = self.replay()
         stages.end("the spool")
-        session = self.calendar.session_on(clock.trading_date(clock.from_seconds(minute)))
+        session = self.calendar.session_on(clock.trading_date(minute))
         self._begin_day(minute)
         if session is None or not session.opens_at <= minute <= session.closes_at:
             self.prepare()
@@ -159,7 +160,7 @@ class Collector:
 
     # --- From the venue --------------------------------------------------------------------------
 
-    def _fetch(self, minute: int, began: float) -> Batch:
+    def _fetch(self, minute: Epoch, began: float) -> Batch:
         """Return the minute's batch; raise the venue's error where no try succeeds in time."""
         for number in range(1, TRIES + 1):
             try:
@@ -175,7 +176,7 @@ class Collector:
                 self._stages.end("tries that failed")
         raise AssertionError("the last try returns or raises")
 
-    def _fetch_once(self, minute: int, began: float) -> Batch:
+    def _fetch_once(self, minute: Epoch, began: float) -> Batch:
         stages = self._stages
         listed = {row.name: row for row in self.venue.instruments()}
         stages.end("the list")
@@ -200,7 +201,7 @@ class Collector:
 
     def _judged(
         self,
-        minute: int,
+        minute: Epoch,
         asked: Mapping[str, VenueInstrument],
         quotes: Mapping[str, MarketQuote],
         gone: Mapping[str, str],
@@ -238,7 +239,7 @@ class Collector:
             fetch_ms=int((time.monotonic() - began) * 1_000),
         )
 
-    def _recent(self, minute: int) -> dict[str, float]:
+    def _recent(self, minute: Epoch) -> dict[str, float]:
         """Return the prices that those of a minute may be held against."""
         spots = chain.indices(self._chains)
         return {
@@ -249,7 +250,7 @@ class Collector:
         }
 
     def _volatilities(
-        self, minute: int, rows: Sequence[VenueInstrument], quotes: Mapping[str, MarketQuote]
+        self, minute: Epoch, rows: Sequence[VenueInstrument], quotes: Mapping[str, MarketQuote]
     ) -> list[float]:
         """Return the implied volatility of each row, 0 for an index and where there is none."""
         options = [
@@ -308,14 +309,14 @@ class Collector:
             log.error("the minute goes to PostgreSQL without a file: %s", error)
             return None
 
-    def _note(self, session: Session, until: int) -> int:
+    def _note(self, session: Session, until: Epoch) -> int:
         try:
             return gaps.note(session, until, self.spool.minutes())
         except DATABASE_ERRORS as error:
             self._reconnect(error)
             return 0
 
-    def _begin_day(self, minute: int) -> None:
+    def _begin_day(self, minute: Epoch) -> None:
         """Forget yesterday, and learn what of today is known already, as after a restart."""
         day = self._today(minute)
         if day != self._day:
@@ -338,8 +339,8 @@ class Collector:
         self._spots |= {name: self._before[name] for name in indices}
         self._has_learned = True
 
-    def _today(self, minute: int) -> dt.date:
-        return clock.trading_date(clock.from_seconds(minute))
+    def _today(self, minute: Epoch) -> dt.date:
+        return clock.trading_date(minute)
 
     def _reconnect(self, error: Exception) -> None:
         log.warning("PostgreSQL is away: %s", str(error).strip().partition("\n")[0])
@@ -347,7 +348,7 @@ class Collector:
         connections[ALIAS].close()
 
 
-def _columns(quote: MarketQuote, volatility: float, minute: int) -> tuple[int, ...]:
+def _columns(quote: MarketQuote, volatility: float, minute: Epoch) -> tuple[int, ...]:
     """Return a quote in the order of batch.COLUMNS."""
     return (
         *(round(price * 100) for price in (quote.last, quote.bid, quote.ask)),
@@ -364,7 +365,7 @@ def _price(quote: MarketQuote) -> float:
     return float(quote.last)
 
 
-def _hour(minute: int) -> str:
+def _hour(minute: Epoch) -> str:
     return f"{clock.from_seconds(minute).astimezone(clock.IST):%H:%M}"
 
 

@@ -18,6 +18,7 @@ from markets.domain.calendar import Calendar, Session
 from markets.options.models import ArchivedDay, CollectedMinute, Gap
 from markets.options.partitions import ALIAS, bounds
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 MINUTE = 60
 Row = TypeVar("Row")
@@ -76,7 +77,7 @@ class Day:
     """Nobody stored them, and nobody has since."""
 
 
-def note(session: Session, until: int, waiting: Collection[int] = ()) -> int:
+def note(session: Session, until: Epoch, waiting: Collection[int] = ()) -> int:
     """Record the session's minutes up to an instant (epoch seconds) that nobody stored.
 
     Returns how many are new; those that wait in the spool are no gaps yet.
@@ -94,19 +95,19 @@ def note(session: Session, until: int, waiting: Collection[int] = ()) -> int:
     return new
 
 
-def fill(first: int, last: int) -> None:
+def fill(first: Epoch, last: Epoch) -> None:
     """Close the gaps of whole minutes, from first to last, that were stored after all."""
     span = clock.from_seconds(first), clock.from_seconds(last)
     with connections[ALIAS].cursor() as cursor:
         cursor.execute(_FILLED, [clock.real(), *span])
 
 
-def note_past(calendar: Calendar, now: int, waiting: Collection[int] = ()) -> int:
+def note_past(calendar: Calendar, now: Epoch, waiting: Collection[int] = ()) -> int:
     """Record what the closed sessions of the last week miss, from the first day collected on."""
     first = _first_day()
     if first is None:
         return 0
-    today = clock.trading_date(clock.from_seconds(now))
+    today = clock.trading_date(now)
     sessions = calendar.sessions(max(first, today - LOOKED_BACK), today)
     return sum(
         note(session, session.closes_at, waiting)
@@ -154,7 +155,7 @@ def gone(day: dt.date) -> list[tuple[dt.datetime, int]]:
         return [(ts, int(lost)) for ts, lost in cursor.fetchall()]
 
 
-def count(session: Session, now: int) -> Day:
+def count(session: Session, now: Epoch) -> Day:
     """Count the minutes of a session up to an instant in epoch seconds."""
     last = min(now, session.closes_at)
     start, end = clock.from_seconds(session.opens_at), clock.from_seconds(last)

@@ -71,7 +71,7 @@ def collect(run: JobRun) -> str:
 def collect_alone(at: dt.datetime) -> None:
     """Collect a minute without a job run, unless that was done before PostgreSQL went away."""
     ours = collector()
-    if ours.last_minute >= int(at.timestamp()):
+    if ours.last_minute >= clock.epoch(at):
         return
     session = ours.calendar.session_on(clock.trading_date(at))
     if session is None or not session.opens_at <= at.timestamp() <= session.closes_at:
@@ -86,7 +86,7 @@ def keep_house(run: JobRun) -> str:
     """Make the partitions of the week ahead, note the gaps, archive closed days, drop old ones."""
     today = clock.trading_date(run.scheduled_for)
     made = partitions.ensure_ahead(today)
-    now = int(clock.market_seconds())
+    now = clock.market_epoch()
     calendar = store.load_calendar(MARKET)
     missing = gaps.note_past(calendar, now, Spool(spool_folder()).minutes())
     plan = archive.plan(calendar, now)

@@ -16,6 +16,7 @@ import numpy as np
 
 from markets.domain.bars import IntArray
 from markets.venues.base import VenueInstrument
+from tradingsite.clock import Epoch
 
 COLUMNS = ("ltp", "bid", "ask", "volume", "oi", "iv", "age")
 VERSION = 1
@@ -29,7 +30,7 @@ class BadBatch(ValueError):
 class Batch:
     """Hold the quotes of one minute, or the reason why there are none."""
 
-    minute: int
+    minute: Epoch
     """Epoch seconds, a whole minute."""
     names: tuple[str, ...]
     values: IntArray
@@ -45,7 +46,7 @@ class Batch:
     fetch_ms: int = 0
 
     @classmethod
-    def nothing(cls, minute: int, reason: str) -> Batch:
+    def nothing(cls, minute: Epoch, reason: str) -> Batch:
         """Return the batch of a minute that is missing for all."""
         empty = np.empty((0, len(COLUMNS)), dtype=np.int64)
         return cls(minute, (), empty, {}, {}, reason[:200] or "nothing came")
@@ -80,7 +81,7 @@ class Batch:
             names = tuple(body["names"])
             shape = (len(names), len(COLUMNS))
             return cls(
-                int(body["minute"]),
+                Epoch(body["minute"]),
                 names,
                 np.array(body["values"], dtype=np.int64).reshape(shape),
                 dict(body["missing"]),

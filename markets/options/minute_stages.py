@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 SAID = 1.0
 """A shorter stage is not worth a word."""
@@ -13,7 +14,7 @@ SAID = 1.0
 class Stages:
     """Add up what each stage of one minute took, the wait before it began among them."""
 
-    def __init__(self, minute: int) -> None:
+    def __init__(self, minute: Epoch) -> None:
         self._minute = minute
         self._at = clock.market_seconds()
         self._took = {"before it began": self._at - minute}

@@ -5,6 +5,7 @@ import datetime as dt
 from markets.options import chain, partitions
 from markets.options.models import CollectedMinute, Instrument, Quote
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 # An option's price of longer ago says little of the one of now.
 RECENT_SECONDS = 600
@@ -19,7 +20,7 @@ def wanted_on(day: dt.date) -> set[str]:
     return set(options.values_list("name", flat=True))
 
 
-def last_prices(minute: int) -> dict[str, float]:
+def last_prices(minute: Epoch) -> dict[str, float]:
     """Return the prices of the last minute that was stored in the week before, in rupees.
 
     Where that is not recent only those of the indices.

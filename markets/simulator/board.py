@@ -21,6 +21,7 @@ from markets.simulator.listing import CALL, CHAINS, FUTURE, INDEX, Exchange, Lis
 from markets.simulator.noise import key_of, uniform, wave
 from markets.simulator.options import YEAR_SECONDS, black76, smile
 from markets.simulator.prices import MINUTE, Prices, bars_of, sessions_between
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 CARRY_PER_YEAR = MARKETS["nifty"].carry_per_year
@@ -120,14 +121,14 @@ class Quoter:
         newest = self._newest
         if newest is not None and newest.at == at:
             return newest
-        date = trading_date(int(at))
+        date = trading_date(Epoch(at))
         listing = self.exchange.on(date)
         columns = self._columns(date)
         opened, closed = self._session_until(at)
         quoted_at = min(at, closed)
         last = self._values(columns, quoted_at)
         # A session before today's is over: nothing has traded yet on this list.
-        is_today = trading_date(opened) == date
+        is_today = trading_date(Epoch(opened)) == date
         ranges = self._ranges(date, opened)
         high, low = last.copy(), last.copy()
         for rows, extremes in (
@@ -181,7 +182,7 @@ class Quoter:
 
     def prices_of(self, row: Listed, at: FloatArray) -> FloatArray:
         """Return the prices of one instrument at instants."""
-        listing = Listing.of(trading_date(int(at[-1])), (row,))
+        listing = Listing.of(trading_date(Epoch(at[-1])), (row,))
         return self._series(_columns_of(listing, self.prices, self._seed), row, at)
 
     def _make_columns(self, date: dt.date) -> _Columns:
@@ -189,14 +190,14 @@ class Quoter:
 
     def _make_ranges(self, date: dt.date, opened: int) -> _Ranges:
         columns = self._columns(date)
-        before = self.prices.nse.previous_session(opened)
+        before = self.prices.nse.previous_session(Epoch(opened))
         closed = before.closes_at if before else opened
         # That close was a day's carry further from the expiry.
         days = (date - before.date).days if before else 0
         then = replace(
             columns, carries=np.where(columns.carries > 0, columns.carries + days / YEAR_DAYS, 0.0)
         )
-        session = self.prices.nse.session_at(opened)
+        session = self.prices.nse.session_at(Epoch(opened))
         ends = session.closes_at if session else opened + 1
         minutes = np.arange(opened, ends, MINUTE, dtype=np.float64)
         times = minutes[:: _OPTIONS_EXTREMES_SECONDS // MINUTE]
@@ -244,7 +245,7 @@ class Quoter:
     def _session_until(self, at: float) -> tuple[int, int]:
         """Return the open and close of the session at an instant, else of the last before it."""
         nse = self.prices.nse
-        session = nse.session_at(int(at)) or nse.previous_session(int(at))
+        session = nse.session_at(Epoch(at)) or nse.previous_session(Epoch(at))
         if session is None:
             raise ValueError(f"the simulated exchange has no session before {at:.0f}")
         return session.opens_at, session.closes_at

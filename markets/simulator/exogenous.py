@@ -9,11 +9,12 @@ import numpy as np
 from markets.domain import exogenous
 from markets.simulator.hyperliquid.market import BY_NAME, HOUR, PerpMarket
 from markets.simulator.world import World
+from tradingsite.clock import Epoch
 
 Rows = list[tuple[int, Decimal]]
 
 
-def rows_of(series: str, world: World, seed: int, start: int, end: int) -> Rows:
+def rows_of(series: str, world: World, seed: int, start: Epoch, end: Epoch) -> Rows:
     """Return a series' readings in (start, end], to the digit those that the collector would get.
 
     Raises ValueError for a series that nothing is made of.
@@ -25,7 +26,7 @@ def rows_of(series: str, world: World, seed: int, start: int, end: int) -> Rows:
     raise ValueError(f"no generated series {series!r}")
 
 
-def _volatility(world: World, start: int, end: int) -> Rows:
+def _volatility(world: World, start: Epoch, end: Epoch) -> Rows:
     closes = world.prices.nse.edges()[1]
     closes = closes[(closes > start) & (closes <= end)]
     levels = world.prices.spot("INDIA VIX", closes.astype(np.float64))
@@ -34,7 +35,7 @@ def _volatility(world: World, start: int, end: int) -> Rows:
     return list(zip(closes.tolist(), values, strict=True))
 
 
-def _funding(world: World, seed: int, start: int, end: int) -> Rows:
+def _funding(world: World, seed: int, start: Epoch, end: Epoch) -> Rows:
     times = np.arange(start // HOUR + 1, end // HOUR + 1, dtype=np.int64) * HOUR
     market = PerpMarket(world.prices, seed)
     # A payment is for the hour before it.

@@ -17,6 +17,7 @@ from markets.simulator.price_path import PricePath
 from markets.simulator.quotes import put_quotes
 from markets.simulator.world import World
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS
 
@@ -42,7 +43,7 @@ def needs_history(market: str) -> bool:
 @timeouts.long()
 def make_history(
     market: str,
-    until: int | None = None,
+    until: Epoch | None = None,
     report: Report = lambda what, written, total: None,
     path: PricePath | None = None,
 ) -> int:
@@ -57,7 +58,7 @@ def make_history(
     calendar = store.load_calendar(market)
     path = path or PricePath.build(market, calendar, settings.SIM_SEED)
     bars = {
-        timeframe: path.bars(timeframe, until - int(YEARS[timeframe] * YEAR_SECONDS), until)
+        timeframe: path.bars(timeframe, Epoch(until - int(YEARS[timeframe] * YEAR_SECONDS)), until)
         for timeframe in MARKETS[market].timeframes
     }
     for timeframe, each in bars.items():
@@ -79,7 +80,7 @@ def make_history(
 
 
 def import_simulated_history(
-    market: str, until: int | None = None, path: PricePath | None = None
+    market: str, until: Epoch | None = None, path: PricePath | None = None
 ) -> int:
     """Import what the simulated owner did by hand up to an instant; return how many are new.
 
@@ -94,14 +95,14 @@ def import_simulated_history(
     return owner_trades.import_tradebook(name, book, market, CameBy.GENERATED).trades.inserted
 
 
-def _make_readings(market: str, path: PricePath, until: int, report: Report) -> None:
+def _make_readings(market: str, path: PricePath, until: Epoch, report: Report) -> None:
     """Write what stood beside the bars, as far back as the longest of them reach."""
     world, start = _world_of(path, until), until - int(max(YEARS.values()) * YEAR_SECONDS)
     for series in exogenous_capture.of_market(market):
         if series.name not in SERIES_OF[market]:
             continue  # of the closes of shorter bars, which nothing is made of
         rows = exogenous.rows_of(
-            series.name, world, settings.SIM_SEED, max(start, int(path.opens_at[0])), until
+            series.name, world, settings.SIM_SEED, Epoch(max(start, int(path.opens_at[0]))), until
         )
         exogenous_capture.upsert(series, rows, Source.GENERATED)
         report(f"{market} {series.name}", len(rows), len(rows))
@@ -114,7 +115,7 @@ def _lacks_readings(market: str) -> bool:
     return not found.issuperset(SERIES_OF[market])
 
 
-def _world_of(path: PricePath, until: int) -> World:
+def _world_of(path: PricePath, until: Epoch) -> World:
     """Return the world of a path; its other market, of which nothing is asked, is the same."""
     nse = store.load_calendar("nifty")
     return World.build(lambda: float(until), settings.SIM_SEED, nse=nse, nifty=path, btc=path)

@@ -25,6 +25,7 @@ from markets.simulator.stored import StoredPath
 from markets.simulator.world import World
 from markets.venues import paper
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.locks import ProcessLock
 from tradingsite.registry import MARKETS
 from tradingsite.supervision.heartbeat import Beat
@@ -79,7 +80,7 @@ class Feed:
         """Store the bars that have closed by an instant, quote its price and fill orders at it."""
         is_ours = self.is_ours()
         if is_ours:
-            self.close_bars(int(at))
+            self.close_bars(Epoch(at))
             underlying = self.path.price(at)
         elif self.stored and self.stored.covers(at):
             underlying = self.stored.price(at)
@@ -96,11 +97,11 @@ class Feed:
             log.info("%s: orders filled: %d", self.market, filled)
         self.says = f"{self.market} {underlying:g}"
 
-    def close_bars(self, at: int) -> dict[str, int]:
+    def close_bars(self, at: Epoch) -> dict[str, int]:
         """Store the bars closed since the newest, then their features; return how many of each."""
         closed: dict[str, Bars] = {}
         for timeframe in self.newest:
-            bars = self.path.bars(timeframe, self.newest[timeframe] + 1, at)
+            bars = self.path.bars(timeframe, Epoch(self.newest[timeframe] + 1), at)
             if len(bars):
                 closed[timeframe] = bars
         if not closed:
@@ -117,13 +118,13 @@ class Feed:
         return {timeframe: len(bars) for timeframe, bars in closed.items()}
 
     def _newest_stored(self) -> dict[str, int]:
-        newest = {}
+        newest: dict[str, int] = {}
         # Longest first: shorter timeframes join the features of longer ones.
         for timeframe in sorted(MARKETS[self.market].timeframes, key=seconds, reverse=True):
             rows = Bar.on(self.market).objects.filter(timeframe=timeframe).order_by("-opens_at")
             opens_at = rows.values_list("opens_at", flat=True).first()
             if opens_at is not None:
-                newest[timeframe] = int(opens_at.timestamp())
+                newest[timeframe] = clock.epoch(opens_at)
         return newest
 
     def _notify_left_alone(self) -> None:
@@ -168,7 +169,7 @@ class Simulator:
         feeds = [Feed.of(market, calendar) for market, calendar in calendars.items()]
         pace = Pace(calendars["nifty"], settings.SIM_SPEED, settings.SIM_NIGHT_SPEED)
         newest = [newest_close(market) for market in MARKETS]
-        return cls(feeds, ClockKeeper(start_clock(max(newest)), pace), beat, lock)
+        return cls(feeds, ClockKeeper(start_clock(Epoch(max(newest))), pace), beat, lock)
 
     def world(self) -> World:
         """Return the market that the simulated services show, on this market's own paths."""
@@ -206,4 +207,4 @@ def newest_close(market: str) -> int:
     """Return when the newest generated bar of a market closed, 0 where there is none."""
     rows = Bar.on(market).objects.filter(source=Source.GENERATED).order_by("-closes_at")
     closes_at = rows.values_list("closes_at", flat=True).first()
-    return int(closes_at.timestamp()) if closes_at else 0
+    return clock.epoch(closes_at) if closes_at else 0

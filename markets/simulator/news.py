@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from aiohttp import web
 
 from markets.simulator.faults import Faults
+from tradingsite.clock import Epoch
 
 TITLE = "Nightdesk simulated news"
 DISCLAIMER = "Simulated by Nightdesk: invented, about no real event."
@@ -81,7 +82,7 @@ class Item(NamedTuple):
     """One piece of news."""
 
     slot: int
-    at: int
+    at: Epoch
     section: str
     title: str
     description: str
@@ -162,7 +163,7 @@ def item_of(slot: int) -> Item:
     section = dice.choice(list(HEADLINES))
     words = {name: dice.choice(choices) for name, choices in WORDS.items()}
     title = dice.choice(HEADLINES[section]).format(**words)
-    return Item(slot, at, section, title, f"{title}. {DISCLAIMER}")
+    return Item(slot, Epoch(at), section, title, f"{title}. {DISCLAIMER}")
 
 
 def feed(items: list[Item], origin: str, section: str | None) -> bytes:
@@ -201,5 +202,5 @@ def _add(parent: ElementTree.Element, name: str, text: str) -> ElementTree.Eleme
     return element
 
 
-def _rfc822(at: int) -> str:
+def _rfc822(at: Epoch) -> str:
     return format_datetime(dt.datetime.fromtimestamp(at, dt.UTC), usegmt=True)

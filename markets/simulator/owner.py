@@ -29,7 +29,7 @@ from markets.simulator.kite.matching import market_ask
 from markets.simulator.listing import CHAINS, Listed
 from markets.simulator.noise import key_of, uniform
 from markets.simulator.world import World
-from tradingsite.clock import IST
+from tradingsite.clock import IST, Epoch
 
 HISTORY_YEARS = 4.0
 MOST_LOTS = 3
@@ -70,7 +70,7 @@ class Owner:
 
     def bring(self) -> None:
         """Put into a new account what he holds by his looks of before it was opened."""
-        date = trading_date(int(self._world.now()))
+        date = trading_date(Epoch(self._world.now()))
         before = intents(self._world, date - _LONGEST_MONTH, date)
         held = next((each.held for each in reversed(before) if each.at <= self._world.now()), 0)
         if held:
@@ -82,7 +82,7 @@ class Owner:
     def step(self) -> None:
         """Place the order of a intent whose moment has come."""
         now = self._world.now()
-        date = trading_date(int(now))
+        date = trading_date(Epoch(now))
         if date != self._date:
             # What lies before a start he did before it, or never.
             self._plan = [intent for intent in intents(self._world, date, date) if intent.at > now]
@@ -93,7 +93,7 @@ class Owner:
                 self._trade(intent)
 
     def _trade(self, intent: Intent) -> None:
-        row = near_future(self._world, trading_date(int(intent.at)))
+        row = near_future(self._world, trading_date(Epoch(intent.at)))
         side = 1 if intent.lots > 0 else -1
         ask = market_ask(row, side, abs(intent.lots) * row.lot_size, "NRML")
         try:
@@ -121,7 +121,7 @@ def intents(world: World, first: dt.date, last: dt.date) -> list[Intent]:
         if following and following.date in expiring and held:
             found.append(Intent(session.closes_at - LEAVES_SECONDS, -held, 0))
             held = 0
-    return [intent for intent in found if first <= trading_date(int(intent.at)) <= last]
+    return [intent for intent in found if first <= trading_date(Epoch(intent.at)) <= last]
 
 
 def near_future(world: World, date: dt.date) -> Listed:
@@ -137,17 +137,17 @@ def tradebook(world: World, years: float = HISTORY_YEARS, book: Book | None = No
     every execution in it, the bots' too, since the back office knows no tags.
     """
     now = world.now()
-    last = trading_date(int(now))
+    last = trading_date(Epoch(now))
     first = last - dt.timedelta(days=round(years * 365.25))
     by_looks_until = now if book is None or book.began_at is None else min(now, book.began_at)
     text = io.StringIO()
     writer = csv.DictWriter(text, TRADEBOOK_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for intent in intents(world, first, trading_date(int(by_looks_until))):
+    for intent in intents(world, first, trading_date(Epoch(by_looks_until))):
         if intent.lots and intent.at <= by_looks_until:
             writer.writerow(_row_of_intent(world, intent))
     for trade, expiry in book.executions if book else ():
-        if trade.exchange in _SEGMENT_EXCHANGES and trading_date(int(trade.at)) >= first:
+        if trade.exchange in _SEGMENT_EXCHANGES and trading_date(Epoch(trade.at)) >= first:
             exchange = _SEGMENT_EXCHANGES[trade.exchange]
             numbers = trade.trade_id, trade.exchange_order_id
             units = trade.side * trade.quantity
@@ -158,7 +158,7 @@ def tradebook(world: World, years: float = HISTORY_YEARS, book: Book | None = No
 
 
 def _row_of_intent(world: World, intent: Intent) -> dict[str, str]:
-    date = trading_date(int(intent.at))
+    date = trading_date(Epoch(intent.at))
     row = near_future(world, date)
     price = world.quoter.price(row, intent.at) + (0.1 if intent.lots > 0 else -0.1)
     number = int(intent.at) % 100_000_000
@@ -179,7 +179,7 @@ def _row(
     return {
         "symbol": symbol,
         "isin": "",
-        "trade_date": trading_date(int(at)).isoformat(),
+        "trade_date": trading_date(Epoch(at)).isoformat(),
         "exchange": exchange,
         "segment": "FO",
         "series": "",
@@ -219,7 +219,7 @@ def _change(world: World, at: float, held: int) -> int:
 
 def _stretch(world: World, at: float) -> float:
     """Return how far the price is from its last closes, in deviations of a month's changes."""
-    date = trading_date(int(at))
+    date = trading_date(Epoch(at))
     before = world.prices.nse.sessions(date - dt.timedelta(days=40), date - dt.timedelta(days=1))
     closes_at = np.array([session.closes_at for session in before[-22:]], dtype=np.float64)
     closes = world.prices.spot("NIFTY", closes_at)

@@ -7,7 +7,7 @@ from django.conf import settings
 
 from markets.domain.calendar import Calendar, ist_instant, trading_date
 from tradingsite import clock
-from tradingsite.clock import FROZEN_AFTER_SECONDS, Anchor, SimulatedClock
+from tradingsite.clock import FROZEN_AFTER_SECONDS, Anchor, Epoch, SimulatedClock
 
 DAY_STARTS = dt.time(9, 0)
 DAY_ENDS = dt.time(21, 0)
@@ -31,7 +31,7 @@ class Pace:
 
     def speed_at(self, at: float) -> float:
         """Return market seconds per real second."""
-        date = trading_date(int(at))
+        date = trading_date(Epoch(at))
         starts_at = ist_instant(date, DAY_STARTS)
         is_session_day = self._calendar.session_on(date) is not None
         if is_session_day and starts_at <= at < ist_instant(date, DAY_ENDS):
@@ -42,7 +42,7 @@ class Pace:
         return min(braked, self._night_speed)
 
     def _start_after(self, at: float) -> int:
-        date = trading_date(int(at))
+        date = trading_date(Epoch(at))
         for session in self._calendar.sessions(date, date + _NEXT_DAY_REACH):
             starts_at = ist_instant(session.date, DAY_STARTS)
             if starts_at > at:
@@ -90,7 +90,7 @@ class ClockKeeper:
         return anchor
 
 
-def start_clock(newest_bar_closes_at: int | None = None) -> SimulatedClock:
+def start_clock(newest_bar_closes_at: Epoch | None = None) -> SimulatedClock:
     """Return the simulated clock, set to its first morning unless it has run before.
 
     Where bars later than that are stored already, market time starts from them: it never goes
@@ -105,6 +105,6 @@ def start_clock(newest_bar_closes_at: int | None = None) -> SimulatedClock:
     return simulated
 
 
-def first_instant() -> int:
+def first_instant() -> Epoch:
     """Return when the simulated market starts for the first time: 09:00 IST of SIM_START."""
     return ist_instant(dt.date.fromisoformat(settings.SIM_START), DAY_STARTS)

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from markets.domain import timeframes
 from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.domain.calendar import Calendar, Session
+from tradingsite.clock import Epoch
 
 STEP_SECONDS = 180
 LAST_DATE = date(2026, 12, 31)
@@ -206,7 +207,7 @@ class PricePath:
         """Return the instant after which the path knows no price."""
         return int(self.session_closes[-1])
 
-    def bars(self, timeframe: str, start: int, end: int) -> Bars:
+    def bars(self, timeframe: str, start: Epoch, end: Epoch) -> Bars:
         """Return the bars with opens_at >= start that have closed by the end."""
         length = timeframes.seconds(timeframe)
         first, stop = np.searchsorted(self.opens_at, [start, end])

@@ -8,6 +8,7 @@ from django.db import connections, transaction
 from markets.domain.instruments import Instruments
 from markets.store import save_quotes
 from markets.venues.paper import open_instruments
+from tradingsite import clock
 from tradingsite.registry import MARKETS
 
 STEP = Decimal("0.0001")
@@ -19,7 +20,7 @@ def put_quotes(instruments: Instruments, underlying: float, at: dt.datetime) -> 
     These are the market's own instrument (the front contract under its lasting name), the front
     contract, and whatever else orders are waiting in.
     """
-    market, seconds = instruments.market, int(at.timestamp())
+    market, seconds = instruments.market, clock.epoch(at)
     front = instruments.front(seconds)
     wanted = [front, *map(instruments.parse, open_instruments(market) - {front.name})]
     prices = {

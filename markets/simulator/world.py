@@ -17,6 +17,7 @@ from markets.simulator.board import Board, Quoter
 from markets.simulator.listing import Exchange, Listing
 from markets.simulator.price_path import PricePath
 from markets.simulator.prices import Prices, PriceSource
+from tradingsite.clock import Epoch
 
 # Real time for which one evaluation of all quotes serves: ticks come a few times a second.
 BOARD_SECONDS = 0.2
@@ -66,8 +67,8 @@ class World:
 
     def listing(self) -> Listing:
         """Return what is listed today."""
-        return self.exchange.on(trading_date(int(self.now())))
+        return self.exchange.on(trading_date(Epoch(self.now())))
 
     def is_open(self) -> bool:
         """Return whether the stock exchange's session is open now."""
-        return self.prices.nse.is_open(int(self.now()))
+        return self.prices.nse.is_open(Epoch(self.now()))

@@ -19,6 +19,7 @@ from markets.straddle.child import COMMAND, Child
 from markets.straddle.models import THE_ROW, TrackerState, Wanted
 from markets.straddle.reports import Report
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.locks import LockHeld, ProcessLock
 from tradingsite.supervision.heartbeat import Beat
 from tradingsite.supervision.serving import DATABASE_ERRORS
@@ -127,7 +128,7 @@ class Keeper:
         log.warning("the straddle's ticker %s; it starts again in %g s", trouble, pause)
 
     def _look(self) -> None:
-        now = int(clock.market_seconds())
+        now = clock.market_epoch()
         calendar = _calendar(now)
         wanted = Wanted.objects.filter(pk=THE_ROW).first()
         self._session = session_to_follow(wanted, calendar, now)
@@ -227,7 +228,7 @@ class Keeper:
         TrackerState.objects.update_or_create(pk=THE_ROW, defaults=values)
 
 
-def session_to_follow(wanted: Wanted | None, calendar: Calendar, now: int) -> Session | None:
+def session_to_follow(wanted: Wanted | None, calendar: Calendar, now: Epoch) -> Session | None:
     """Return the session open at an instant if the jobs want it followed.
 
     A wish is good for its own day: after the close nothing is followed, whether or not the job
@@ -239,18 +240,18 @@ def session_to_follow(wanted: Wanted | None, calendar: Calendar, now: int) -> Se
     return session if clock.trading_date(wanted.since) == session.date else None
 
 
-def _calendar(now: int) -> Calendar:
+def _calendar(now: Epoch) -> Calendar:
     """Return the exchange's calendar of the days round an instant.
 
     Not by `markets.store`, which brings talib and pandas along: 70 MB for a loop that waits.
     """
-    today = clock.trading_date(clock.from_seconds(now))
+    today = clock.trading_date(now)
     reach = (today - LOOKS_BACK, today + LOOKS_AHEAD)
     rows = TradingDay.on(MARKET).objects.filter(date__range=reach).order_by("date")
     return NseCalendar.from_days(row.as_day() for row in rows)
 
 
-def _waits_for(calendar: Calendar, now: int) -> str:
+def _waits_for(calendar: Calendar, now: Epoch) -> str:
     if calendar.is_open(now):
         return "the session is open, and its job has not asked for the ticker"
     following = calendar.next_session(now)

@@ -44,6 +44,7 @@ from markets.venues.base import Tick
 from markets.venues.configured import kite_config, kite_token, kite_venue
 from markets.venues.kite.ticker import KiteStream, State
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 REPORT_SECONDS = 0.5
@@ -67,7 +68,7 @@ Message = tuple[float, list[Tick]]
 class Tracker:
     """Follow the configured underlyings through one session; its edges are epoch seconds."""
 
-    def __init__(self, opens_at: int, closes_at: int, stop: threading.Event) -> None:
+    def __init__(self, opens_at: Epoch, closes_at: Epoch, stop: threading.Event) -> None:
         self.buffer = storage.Buffer()
         self.writer = storage.Writer(self.buffer)
         self.followers: dict[str, Follower] = {}
@@ -112,7 +113,7 @@ class Tracker:
         while not self._stop.is_set():
             try:
                 listed = venue.instruments()
-                today = trading_date(int(clock.market_seconds()))
+                today = trading_date(clock.market_epoch())
                 return [chain_of(each.name, listed, today) for each in UNDERLYINGS]
             except (Retry, Degraded) as error:
                 self._report(Report("starting", f"waits for the broker's list: {error}"))
@@ -275,7 +276,7 @@ class Tracker:
         self._report()
 
 
-def run(opens_at: int, closes_at: int, stop: threading.Event) -> NoReturn:
+def run(opens_at: Epoch, closes_at: Epoch, stop: threading.Event) -> NoReturn:
     """Track one session until the event, or the parent's end, says stop; end the process."""
     os.set_blocking(REPORTS_TO, False)
     # The stream says itself what matters; the library calls its own good end an error.

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from markets.domain.bars import Bars
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 
@@ -194,7 +195,7 @@ class DataVenue(Protocol):
     def reach_seconds(self, timeframe: str) -> int:
         """Return how long a span of bars one request gives; 0 where there are none such."""
 
-    def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
+    def bars(self, instrument: str, timeframe: str, start: Epoch, end: Epoch) -> Bars:
         """Return the closed bars that open in [start, end), in epoch seconds; none is forming."""
 
     def quotes(self, instruments: Collection[str]) -> dict[str, MarketQuote]:

@@ -29,6 +29,7 @@ from markets.venues.base import (
     refuse_if_late,
 )
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 BASIS_POINTS = Decimal(10_000)
@@ -73,7 +74,7 @@ class PaperVenue:
         """Take an order into the book, once for its tag; raise OrderRefused saying why not."""
         refuse_if_late(sent_at, clock.real())
         at = clock.market()
-        refusal = self._refusal(instrument, quantity, int(at.timestamp()))
+        refusal = self._refusal(instrument, quantity, clock.epoch(at))
         row, _ = self._book.get_or_create(
             tag=tag,
             defaults={
@@ -192,7 +193,7 @@ class PaperVenue:
             for trade in trades
         ]
 
-    def _refusal(self, name: str, quantity: Decimal, at: int) -> str:
+    def _refusal(self, name: str, quantity: Decimal, at: Epoch) -> str:
         try:
             instrument = self._instruments.parse(name)
         except BadInstrument as error:
@@ -200,7 +201,7 @@ class PaperVenue:
         fills_at = self._instruments.tradable_at(at)
         if fills_at is None:
             return "the calendar knows no session after this one, so nothing can fill"
-        date = trading_date(fills_at)
+        date = trading_date(Epoch(fills_at))
         if not self._instruments.calendar.is_verified(date):
             return f"the calendar's entry for {date} is not verified, so no order is taken for it"
         if not quantity:
@@ -227,7 +228,7 @@ class PaperAtPrices(PaperVenue):
     def trades(self, since: dt.datetime) -> list[VenueTrade]:
         """Fill what waits, where the market is open, and return the executions since an instant."""
         now = clock.market()
-        if self._calendar.is_open(int(now.timestamp())):
+        if self._calendar.is_open(clock.epoch(now)):
             fill_from(self.market, self._prices, now)
         return super().trades(since)
 

@@ -15,6 +15,7 @@ from decimal import Decimal
 from bots.models import AccountHolding, Discrepancy, Fill, Position
 from markets.domain.calendar import Calendar
 from markets.domain.instruments import BadInstrument, Instruments
+from tradingsite import clock
 from tradingsite.registry import Market
 
 LOOK_IS_OLD = dt.timedelta(minutes=5)
@@ -88,7 +89,7 @@ def build(
         held[position.venue].append(position)
     open_rows = {(row.venue, row.instrument): row.pk for row in discrepancies}
     newest = {fill.instrument: fill.at for fill in sorted(fills, key=lambda fill: fill.at)}
-    is_open = calendar.is_open(int(now.timestamp()))
+    is_open = calendar.is_open(clock.epoch(now))
     speed = max(speed, 1.0)
     return [
         _account(

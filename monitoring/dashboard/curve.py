@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from monitoring.dashboard.books import Book, Mark
+from tradingsite import clock
 
 ZERO = Decimal(0)
 # The chart library draws UTC; times shifted by this much make its axis Indian.
@@ -101,7 +102,7 @@ def _converted(mark: Mark, rate: Decimal) -> Mark:
 
 def _points(path: Path) -> Points:
     # The chart wants each second once.
-    return list({int(at.timestamp()) + SECONDS_TO_IST: round(value) for at, value in path}.items())
+    return list({clock.epoch(at) + SECONDS_TO_IST: round(value) for at, value in path}.items())
 
 
 def _thinned(points: Points) -> Points:

@@ -21,6 +21,7 @@ from monitoring.dashboard.money import BotRow, Money, PositionRow, Trade
 from monitoring.dashboard.timeline import Band, Rail
 from monitoring.dashboard.verdict import MarketClock, Verdict
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.format import ist_near
 from tradingsite.models import JobRun, Notice
 from tradingsite.notices import open_keys
@@ -160,7 +161,7 @@ def market_state(book: Book, now: dt.datetime) -> MarketState:
         return MarketState(title, True, "open")
     if book.error:
         return MarketState(title, False, "unknown")
-    at = int(now.timestamp())
+    at = clock.epoch(now)
     session = book.calendar.session_at(at)
     if session:
         return MarketState(title, True, f"open until {_near(session.closes_at, now)}")
@@ -207,5 +208,5 @@ def _failed(runs: list[JobRun]) -> list[JobRun]:
     return [run for run in failed if notice_key(run.job) in still_open]
 
 
-def _near(at: int, now: dt.datetime) -> str:
+def _near(at: Epoch, now: dt.datetime) -> str:
     return ist_near(clock.from_seconds(at), now)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench import _broker, soak
+from tradingsite.clock import Epoch
 
 BARS = 150
 STARTS = "2026-06-01 10:00"
@@ -100,7 +101,7 @@ class _Desk:
         self.calendar = store.load_calendar(self.bot.market)
         self.path = PricePath.build(self.bot.market, self.calendar)
         vars(history)["YEARS"] = YEARS
-        history.make_history(self.bot.market, until=int(self.now), path=self.path)
+        history.make_history(self.bot.market, until=Epoch(self.now), path=self.path)
         self.feed = Feed.of(self.bot.market, self.calendar, self.path)
         self.feed.is_ours()
         self.tokens = TokenStore(folder / "token.json")
@@ -122,16 +123,16 @@ class _Desk:
 
     def close_bar(self) -> float | None:
         """Let the next bar of a session close; return the seconds until its first order left."""
-        if self.calendar.session_at(int(self.now) + soak.BAR_SECONDS) is None:
+        if self.calendar.session_at(Epoch(int(self.now) + soak.BAR_SECONDS)) is None:
             self._sleep_until_the_morning()
         while True:
             _go(self.clock_file, (int(self.now) // soak.BAR_SECONDS + 1) * soak.BAR_SECONDS + 3.0)
-            if self.calendar.is_open(int(self.now)):
+            if self.calendar.is_open(Epoch(self.now)):
                 break
         self._quote()
         self.sent.clear()
         began = time.perf_counter()
-        self.feed.close_bars(int(self.now))
+        self.feed.close_bars(Epoch(self.now))
         self.runner.step()
         took = self.sent[0] - began if self.sent else None
         until = time.monotonic() + SETTLES_WITHIN_SECONDS
@@ -142,11 +143,11 @@ class _Desk:
 
     def _sleep_until_the_morning(self) -> None:
         """Let the night pass, and the bot step twice before the next session's first bar."""
-        session = self.calendar.next_session(int(self.now))
+        session = self.calendar.next_session(Epoch(self.now))
         assert session is not None
         _go(self.clock_file, session.opens_at - MORNING_SECONDS)
         self._sign_in()
-        self.feed.close_bars(int(self.now))  # the evening's, which are stored in the evening
+        self.feed.close_bars(Epoch(self.now))  # the evening's, which are stored in the evening
         self.runner.step()
         # The first order goes out some seconds after the opening, which the broker has used too.
         _go(self.clock_file, session.opens_at + 1.0)

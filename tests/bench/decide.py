@@ -30,6 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tradingsite import clock
+from tradingsite.clock import Epoch
+
 if TYPE_CHECKING:
     from bots.live.policies import Loaded
     from tradingsite.registry import Slot
@@ -166,7 +169,7 @@ class _Bot:
         self.calendar = store.load_calendar(self.bot.market)
         self.path = PricePath.build(self.bot.market, self.calendar)
         self._go(START.timestamp())
-        history.make_history(self.bot.market, int(START.timestamp()), path=self.path)
+        history.make_history(self.bot.market, clock.epoch(START), path=self.path)
         self.feed = Feed.of(self.bot.market, self.calendar, self.path)
         self.feed.is_ours()
         self.venue = PaperVenue(self.bot.market, self.calendar)
@@ -192,15 +195,13 @@ class _Bot:
             return answer
 
         setattr(self.decider, "_choose", chosen)  # noqa: B010 - a clock in its way
-        ledger.open_rows(
-            self.bot, self.instruments.front(int(START.timestamp())).name, self.venue.name
-        )
+        ledger.open_rows(self.bot, self.instruments.front(clock.epoch(START)).name, self.venue.name)
         self.decisions = 0
         self.decided = 0.0, 0.0
 
     def closes(self) -> Iterator[int]:
         """Return when the bars of the sessions close."""
-        session = self.calendar.next_session(int(START.timestamp()))
+        session = self.calendar.next_session(clock.epoch(START))
         for _ in range(SESSIONS):
             assert session is not None
             opens = np.array(self.calendar.bar_opens("15m", session.date), dtype=np.int64)
@@ -224,7 +225,7 @@ class _Bot:
         closed = []
         for slot in self.bot.slots:
             newest = self.feed.newest[slot.timeframe]
-            bars = self.path.bars(slot.timeframe, newest + 1, closes_at)
+            bars = self.path.bars(slot.timeframe, Epoch(newest + 1), Epoch(closes_at))
             if len(bars):
                 store.save_bars(self.bot.market, slot.timeframe, bars, Source.GENERATED)
                 self.feed.newest[slot.timeframe] = int(bars.opens_at[-1])
@@ -233,7 +234,7 @@ class _Bot:
         cpu, began = time.process_time() + backend, time.perf_counter()
         store.append_all(self.bot.market, {slot.timeframe: None for slot in reversed(closed)})
         computed = time.perf_counter()
-        inputs = {slot.slug: load_closed_bar(slot, closes_at) for slot in closed}
+        inputs = {slot.slug: load_closed_bar(slot, Epoch(closes_at)) for slot in closed}
         loaded = time.perf_counter()
         orders = self.decider.decide(DueBars(dict.fromkeys(closed, closes_at)), inputs)
         ended = time.perf_counter()
@@ -247,7 +248,9 @@ class _Bot:
             raise AssertionError(f"no inputs at {closes_at}")
         # Untimed: the order, and its fill as the market next opens.
         submit_all(self.bot, orders, self.venue, self.instruments)
-        session = self.calendar.session_at(closes_at) or self.calendar.next_session(closes_at)
+        session = self.calendar.session_at(Epoch(closes_at)) or self.calendar.next_session(
+            Epoch(closes_at)
+        )
         assert session is not None
         self._go(max(closes_at, session.opens_at) + 0.001)
         self.feed.step(max(closes_at, session.opens_at) + 0.001)

@@ -15,6 +15,7 @@ from markets.domain.calendar import NseCalendar, nse_sessions
 from markets.domain.exogenous import HISTORY_SECONDS, Readings
 from markets.simulator.price_path import PricePath
 from tests import exogenous
+from tradingsite.clock import Epoch
 
 BARS = 36_000
 NEW_BARS = 60
@@ -25,18 +26,20 @@ def run() -> dict[str, float]:
     """Return the figures."""
     calendar = NseCalendar(nse_sessions())
     path = PricePath.build(MARKET, calendar)
-    own = path.bars(TIMEFRAME, 0, path.ends_at)
+    own = path.bars(TIMEFRAME, Epoch(0), Epoch(path.ends_at))
     own = own.slice(len(own) - BARS)
-    bars = {name: path.bars(name, 0, path.ends_at) for name in CONTEXTS} | {TIMEFRAME: own}
+    bars = {name: path.bars(name, Epoch(0), Epoch(path.ends_at)) for name in CONTEXTS} | {
+        TIMEFRAME: own
+    }
 
     readings = exogenous.all_series(MARKET, 0, path.ends_at)
 
-    def recent(since: int | None) -> dict[str, Readings]:
+    def recent(since: Epoch | None) -> dict[str, Readings]:
         # As the store loads them.
         start = 0 if since is None else since - HISTORY_SECONDS
         return {name: exogenous.since(each, start) for name, each in readings.items()}
 
-    def timed(known: dict[str, Bars], since: int | None) -> tuple[features.Features, float]:
+    def timed(known: dict[str, Bars], since: Epoch | None) -> tuple[features.Features, float]:
         near = recent(since)
         started = time.process_time()
         rows = features.compute(MARKET, TIMEFRAME, known, near, calendar, since)
@@ -49,7 +52,7 @@ def run() -> dict[str, float]:
     for row in np.linspace(len(bulk) - 1_600, len(bulk) - 1, NEW_BARS).astype(int):
         limit = int(bulk.closes_at[row])
         known = {name: each.before(limit) for name, each in bars.items()}
-        rows, taken = timed(known, int(bulk.opens_at[row]))
+        rows, taken = timed(known, Epoch(bulk.opens_at[row]))
         seconds.append(taken)
         differences.append(float(np.abs(rows.values - bulk.values[row : row + 1]).max()))
         if len(rows) != 1:

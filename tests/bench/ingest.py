@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench import _growth
+from tradingsite.clock import Epoch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAME = "nightdesk_bench_ingest"
@@ -210,7 +211,7 @@ def _walk(opens: int, minutes: int) -> Iterator[Any]:
         columns = [price, price - spread, price + spread, volume, volume // 2]
         columns += [random.integers(900, 2_500, INSTRUMENTS), np.full(INSTRUMENTS, 2)]
         values = np.stack(columns, axis=1).astype(np.int64)
-        yield Batch(opens + 60 * number, names, values, {}, described)
+        yield Batch(Epoch(opens + 60 * number), names, values, {}, described)
 
 
 # --- A whole day through the simulator ------------------------------------------------------------

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tradingsite.clock import Epoch
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 SLOT = "nifty-15m"
 YEARS: dict[str, float] = {"15m": 4.0, "1h": 4.0, "4h": 4.0, "1d": 6.0}
@@ -78,7 +80,7 @@ def _make_market() -> None:
     folder = os.environ.get("NIGHTDESK_BARS")
     if not folder:
         vars(history)["YEARS"] = YEARS
-        history.make_history("nifty", history.first_instant())
+        history.make_history("nifty", Epoch(history.first_instant()))
         return
     for timeframe in ("15m", "1h", "1d"):
         file = str(Path(folder) / f"nifty_{timeframe}.csv.gz")

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench import _checks, _hands
+from tradingsite.clock import Epoch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ORDERS = int(os.environ.get("NIGHTDESK_SOAK_ORDERS", "2000"))
@@ -160,7 +161,7 @@ class _Desk:
         self.policies = Chances(self.bot)
         path = PricePath.build(self.market, self.calendar)
         vars(history)["YEARS"] = YEARS
-        history.make_history(self.market, until=int(soak.now), path=path)
+        history.make_history(self.market, until=Epoch(soak.now), path=path)
         self.feed = Feed.of(self.market, self.calendar, path)
         self.feed.is_ours()
         self.runner: Any = None
@@ -190,7 +191,7 @@ class _Desk:
         from bots.execution import protocol
 
         chance = self.soak.chance
-        self.feed.close_bars(int(self.soak.now))
+        self.feed.close_bars(Epoch(self.soak.now))
         if self.is_away:
             return
         if chance.random() < _hands.OWNER_SHARE:
@@ -333,7 +334,7 @@ class Soak:
         at = self.now
         for desk in self.desks:
             bars = desk.market == "btc" and int(at) % 3_600 < BAR_SECONDS
-            if bars or (desk.market == "nifty" and desk.calendar.is_open(int(at))):
+            if bars or (desk.market == "nifty" and desk.calendar.is_open(Epoch(at))):
                 desk.close_bar()
                 if not desk.is_away:
                     if desk._is_busy() or self.chance.random() < 0.1:

@@ -19,6 +19,7 @@ from tests.bots.modelstore.bundles import (
     encoder_graph,
     write_graphs,
 )
+from tradingsite import clock
 from tradingsite.registry import Slot
 
 REFIT = Activation.Kind.REFIT
@@ -44,7 +45,7 @@ def activate_model(
         feature_names=schema.names,
         schema_hash=schema.hash,
         normalisation=Normalisation((0.0,) * width, (1.0,) * width, 5.0),
-        training_span=Span(int(trained_from.timestamp()), int(trained_until.timestamp()), 1_000),
+        training_span=Span(clock.epoch(trained_from), clock.epoch(trained_until), 1_000),
         golden=(_golden(weight),),
     )
     sealed = seal(folder, manifest, load_private_key(private))

@@ -22,6 +22,7 @@ from tests.desk import calendar_of, ist
 from tests.histories import seed_days
 from tests.policies import NoisePolicy
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.models import JobRun, Notice
 from tradingsite.registry import SLOTS, Slot
@@ -42,10 +43,10 @@ def desk(set_market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seed_days("nifty")
     calendar = calendar_of("nifty")
     path = PricePath.build("nifty", NseCalendar(nse_sessions()))
-    bars = path.bars("1d", UNTIL - 4 * 365 * 86_400, UNTIL)
+    bars = path.bars("1d", Epoch(UNTIL - 4 * 365 * 86_400), Epoch(UNTIL))
     store.save_bars("nifty", "1d", bars, Source.GENERATED)
     store.rebuild_features("nifty", "1d")
-    history.import_simulated_history("nifty", UNTIL, path)
+    history.import_simulated_history("nifty", Epoch(UNTIL), path)
     set_market(ist("2026-05-29 16:00"))
     width = len(store.load_features("nifty", "1d").schema.names)
 
@@ -97,9 +98,9 @@ def test_a_signal_says_what_was_decided_and_what_is_most_like_it() -> None:
 def test_neighbours_are_the_nearest_and_know_no_future() -> None:
     calendar = calendar_of("nifty")
     policy = NoisePolicy(len(schema_for("nifty", "1d").names), 3)
-    found = signals.neighbours(SLOT, calendar, policy, UNTIL)
+    found = signals.neighbours(SLOT, calendar, policy, Epoch(UNTIL))
     earlier = int(ist("2025-06-30 15:30").timestamp())
-    before = signals.neighbours(SLOT, calendar, policy, earlier)
+    before = signals.neighbours(SLOT, calendar, policy, Epoch(earlier))
     assert found != before
     for each in before:
         ended = dt.date.fromisoformat(each["date"]) + dt.timedelta(days=each["days"] - 1)

@@ -12,6 +12,7 @@ from markets.models import Bar, Source
 from markets.recent import RecentBars
 from tests import histories
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 pytestmark = pytest.mark.django_db(databases=["btc"])
 BARS = histories.four_hours(60)
@@ -26,14 +27,17 @@ class Counted:
         self.recent = RecentBars(self._load)
 
     def _load(self, alias: str, timeframe: str, start: int) -> Bars:
-        bars = store.load_bars(alias, timeframe, start)
+        bars = store.load_bars(alias, timeframe, Epoch(start))
         self.rows.append(len(bars))
         return bars
 
     def check(self, *rows: int) -> None:
         """Demand that what is kept is what is stored, after readings of these sizes."""
         self.rows.clear()
-        kept, read = self.recent.after("btc", "4h", START), store.load_bars("btc", "4h", START)
+        kept, read = (
+            self.recent.after("btc", "4h", Epoch(START)),
+            store.load_bars("btc", "4h", Epoch(START)),
+        )
         for each in dataclasses.fields(Bars):
             assert np.array_equal(getattr(kept, each.name), getattr(read, each.name)), each.name
         assert self.rows == list(rows)
@@ -92,6 +96,6 @@ def test_what_was_rolled_back_is_not_kept(counted: Counted) -> None:
 
 def test_another_start_is_another_memory(counted: Counted) -> None:
     counted.rows.clear()
-    assert len(counted.recent.after("btc", "4h", START + 14_400)) == 29
+    assert len(counted.recent.after("btc", "4h", Epoch(START + 14_400))) == 29
     assert counted.rows == [29]
-    assert len(counted.recent.after("btc", "1h", START)) == 0
+    assert len(counted.recent.after("btc", "1h", Epoch(START))) == 0

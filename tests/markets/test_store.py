@@ -15,6 +15,7 @@ from markets.domain.features import schema_for
 from markets.models import Bar, Feature, Quote, Source, TradingDay
 from tests import histories
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import BOTS, SLOTS
 
 pytestmark = pytest.mark.django_db(databases=["default", "nifty", "btc"])
@@ -42,8 +43,8 @@ def test_a_span_holds_the_bars_that_close_after_its_start_and_by_its_end() -> No
     bars = histories.four_hours(20)
     store.save_bars("btc", "4h", bars, Source.IMPORTED)
     start, end = int(bars.closes_at[4]), int(bars.closes_at[9])
-    assert same(store.load_bars("btc", "4h", start, end), bars.slice(5, 10))
-    assert same(store.load_bars("btc", "4h", end=start - 1), bars.slice(0, 4))
+    assert same(store.load_bars("btc", "4h", Epoch(start), Epoch(end)), bars.slice(5, 10))
+    assert same(store.load_bars("btc", "4h", end=Epoch(start - 1)), bars.slice(0, 4))
 
 
 def test_writing_bars_again_changes_nothing() -> None:
@@ -181,7 +182,7 @@ def test_a_reading_that_is_no_number_counts_as_none() -> None:
     )
     found = store.load_readings("btc", "FUNDING")
     assert found.at.tolist() == np.delete(paid.at, 2).tolist()
-    assert len(store.load_readings("btc", "FUNDING", int(paid.at[3]))) == len(paid) - 4
+    assert len(store.load_readings("btc", "FUNDING", Epoch(paid.at[3]))) == len(paid) - 4
 
 
 def test_what_comes_late_is_computed_into_the_rows_that_would_have_known() -> None:
@@ -195,8 +196,8 @@ def test_what_comes_late_is_computed_into_the_rows_that_would_have_known() -> No
     assert np.array_equal(store.load_features("btc", "4h").values, late)
     assert not np.array_equal(without, late)
     # The last payment is of the last close, which no stored row knows of.
-    assert store.recompute_features_after("btc", int(bars.closes_at[-1])) == 0
-    assert store.recompute_features_after("btc", int(bars.closes_at[-1]) - 4 * 3_600) == 1
+    assert store.recompute_features_after("btc", Epoch(bars.closes_at[-1])) == 0
+    assert store.recompute_features_after("btc", Epoch(int(bars.closes_at[-1]) - 4 * 3_600)) == 1
 
 
 def test_the_last_quote_is_the_one_of_the_markets_own_instrument() -> None:

@@ -28,7 +28,7 @@ def collected(set_market: Callable[..., None], monkeypatch: pytest.MonkeyPatch) 
     for days in (0, 1):
         for minutes in range(3):
             at = NOW - dt.timedelta(days=days, minutes=minutes)
-            storage.store(batch(int(at.timestamp()), (0, 1, 2, 3, 4)), known)
+            storage.store(batch(clock.epoch(at), (0, 1, 2, 3, 4)), known)
 
 
 def test_rows_that_are_gone_are_told_until_they_are_back() -> None:

@@ -8,6 +8,8 @@ import datetime as dt
 import enum
 from dataclasses import dataclass
 
+from tradingsite.clock import Epoch
+
 USUAL_OPEN = dt.time(9, 15)
 """Of the exchange, IST: for words alone. When a session opens, the calendar says."""
 
@@ -33,7 +35,7 @@ class Window:
         """Return whether one firing of a session counts."""
         return self.part is not Part.ALL
 
-    def bounds(self, opens_at: int, closes_at: int) -> tuple[int, int]:
+    def bounds(self, opens_at: Epoch, closes_at: Epoch) -> tuple[int, int]:
         """Return the first and the last instant of a session's that count, epoch seconds."""
         if self.part is Part.OPEN:
             return opens_at, opens_at
@@ -41,7 +43,7 @@ class Window:
             return closes_at, closes_at
         return opens_at - 60 * self.before_open_minutes, closes_at
 
-    def covers(self, at: float, opens_at: int, closes_at: int) -> bool:
+    def covers(self, at: float, opens_at: Epoch, closes_at: Epoch) -> bool:
         """Return whether an instant counts in a session; the open lasts until it is heard."""
         if self.part is Part.OPEN:
             return opens_at <= at < closes_at

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from markets.domain.bars import IntArray
+from tradingsite.clock import Epoch
 
 HOLDOUT_RATIO = 0.05
 MIN_HOLDOUT_BARS = 250
@@ -64,7 +65,7 @@ def walk_forward(bars: int, folds: int, *, window: int) -> list[Split]:
 
 def split_refit(
     closes_at: IntArray,
-    until: int,
+    until: Epoch,
     *,
     window: int,
     embargo_bars: int | None = None,

@@ -8,6 +8,7 @@ from markets.domain import bar_rule
 from markets.domain.calendar import Calendar
 from markets.domain.features import Features
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 MOST_MISSING_RATIO = 0.02
@@ -46,12 +47,13 @@ def _require_numbers(features: Features) -> None:
     if bad.any():
         row, column = (int(place[0]) for place in np.nonzero(bad))
         schema = features.schema
+        at = _format_time(Epoch(features.opens_at[row]))
         raise UnsoundData(
             f"{schema.market} {schema.timeframe}: {schema.names[column]} is not a number in the "
-            f"row of {_format_time(int(features.opens_at[row]))} IST; compute the features again: "
+            f"row of {at} IST; compute the features again: "
             f"they are rebuilt where a bar or a reading of that day is imported"
         )
 
 
-def _format_time(at: int) -> str:
+def _format_time(at: Epoch) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"

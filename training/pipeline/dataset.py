@@ -30,6 +30,7 @@ from markets.domain.exogenous import FUNDING
 from markets.domain.features import Features, schema_for
 from markets.domain.price_panel import PricePanel
 from markets.models import Bar, Feature, OwnerTrade, Reading, TradingDay
+from tradingsite.clock import Epoch
 from tradingsite.databases import TRAINING
 from tradingsite.errors import Degraded
 from tradingsite.machines import transfer
@@ -217,7 +218,7 @@ def load(slot: Slot, fingerprint: str) -> Dataset:
     return Dataset(features, panel, fingerprint, missing_rows(features, calendar), trades)
 
 
-def slice_rows(data: Dataset, first: int, stop: int) -> Dataset:
+def slice_rows(data: Dataset, first: Epoch, stop: Epoch) -> Dataset:
     """Return the rows [first, stop) of a dataset."""
     rows, features = slice(first, stop), data.features
     sliced = Features(

@@ -18,6 +18,7 @@ from bots.modelstore.manifest import Manifest, Span
 from markets.domain import charges
 from markets.domain.bars import IntArray
 from tradingsite import clock, version
+from tradingsite.clock import Epoch
 from tradingsite.registry import BOTS, Slot
 from training.evaluation import metrics
 from training.evaluation.refit_gate import GateVerdict, RefitRange, judge_refit
@@ -64,7 +65,7 @@ def train(
     """
     data = with_assumed_slippage(data, request.recipe)
     features = data.features
-    split = split_refit(features.closes_at, int(features.closes_at[-1]), window=WINDOW)
+    split = split_refit(features.closes_at, Epoch(features.closes_at[-1]), window=WINDOW)
     saved = Checkpoint(checkpoint) if checkpoint else None
     model = fit(slot, data, split.train, request.recipe, request.seed, progress, saved)
     exported = export_model(model, folder, features.values[: split.train.stop])
@@ -171,7 +172,7 @@ def _gate(request: TrainingRequest, held_out: ReplayResult) -> GateVerdict:
 
 
 def _span(rows: range, opens_at: IntArray, closes_at: IntArray) -> Span:
-    return Span(int(opens_at[rows.start]), int(closes_at[rows.stop - 1]), len(rows))
+    return Span(Epoch(opens_at[rows.start]), Epoch(closes_at[rows.stop - 1]), len(rows))
 
 
 def _figures(result: ReplayResult) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from markets.domain.bars import FloatArray
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.registry import BOTS, SLOTS
 from tradingsite.scheduling import leases
@@ -119,13 +120,13 @@ def _load_dataset(row: Evaluation) -> dataset.Dataset:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     opens_at, closes_at = data.features.opens_at, data.features.closes_at
-    first = int(np.searchsorted(opens_at, int(row.since.timestamp()) if row.since else 0))
+    first = int(np.searchsorted(opens_at, clock.epoch(row.since) if row.since else 0))
     if BOTS[slot.bot].learns_from_owner and row.since is None and data.owner_trades:
         # Every fold must have decisions of the owner's to learn from, and bars to forecast.
         begun = int(np.searchsorted(closes_at, data.owner_trades[0].at))
         first = max(begun - BARS_BEFORE_OWNER, 0)
-    stop = int(np.searchsorted(closes_at, int(row.until.timestamp()), side="right"))
-    return dataset.slice_rows(data, first, stop)
+    stop = int(np.searchsorted(closes_at, clock.epoch(row.until), side="right"))
+    return dataset.slice_rows(data, Epoch(first), Epoch(stop))
 
 
 def _competing_returns(recipe: Recipe, tested: str, others: list[Evaluation]) -> list[FloatArray]:

@@ -21,6 +21,7 @@ from markets.domain.calendar import DAY_SECONDS, IST_OFFSET_SECONDS
 from markets.domain.expected_bars import finer
 from markets.venues.base import DataVenue, NotListed, TokenRefused
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 from tradingsite.registry import MARKETS
 
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 def backfill(
     market: str,
     timeframe: str,
-    start: int,
-    end: int,
+    start: Epoch,
+    end: Epoch,
     policy: CollectionPolicy,
     report: Report = lambda done, total: None,
 ) -> UpsertCounts:
@@ -52,7 +53,7 @@ def backfill(
     counts = UpsertCounts()
     try:
         for first, stop in pieces:
-            counts = _sum(counts, _store(market, timeframe, first, stop, policy))
+            counts = _sum(counts, _store(market, timeframe, Epoch(first), Epoch(stop), policy))
             report(stop - start, end - start)
     finally:
         if counts.new or counts.corrected:
@@ -74,13 +75,13 @@ def repair(
     windows = plan(market, timeframe, missing)
     try:
         for number, (first, stop) in enumerate(windows, start=1):
-            counts = _sum(counts, _store(market, timeframe, first, stop, policy))
+            counts = _sum(counts, _store(market, timeframe, Epoch(first), Epoch(stop), policy))
             report(number, len(windows))
     finally:
         if counts.new or counts.corrected:
             for each in store.dependent_timeframes(market, timeframe):
                 since = windows[0][0] - timeframes.seconds(each)
-                store.append_features(market, each, since)
+                store.append_features(market, each, Epoch(since))
     return counts
 
 
@@ -98,20 +99,20 @@ def plan(market: str, timeframe: str, missing: Sequence[Span]) -> list[tuple[int
 
 
 def backfill_readings(
-    series: exogenous_capture.Series, start: int, end: int, policy: CollectionPolicy
+    series: exogenous_capture.Series, start: Epoch, end: Epoch, policy: CollectionPolicy
 ) -> int:
     """Store a series' readings in (start, end]; return how many are new or changed."""
     rows = _tried(lambda: exogenous_capture.fetch(series, start, end), series.name)
     return exogenous_capture.upsert(series, rows, policy.source)
 
 
-def first_instant(timeframe: str, end: int) -> int:
+def first_instant(timeframe: str, end: Epoch) -> int:
     """Return where a timeframe's history begins unless told otherwise."""
     return end - int(YEARS[timeframe] * 365.25 * DAY_SECONDS)
 
 
 def _store(
-    market: str, timeframe: str, start: int, stop: int, policy: CollectionPolicy
+    market: str, timeframe: str, start: Epoch, stop: Epoch, policy: CollectionPolicy
 ) -> UpsertCounts:
     venue, calendar = sources.venue_of(market), store.load_calendar(market)
     request = BarRequest(sources.INSTRUMENTS[market], timeframe, start, stop, start)
@@ -138,7 +139,7 @@ def _tried(ask: Callable[[], polling.Result], what: str) -> polling.Result:
     raise AssertionError("the last try returns or raises")
 
 
-def _pieces(market: str, timeframe: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _pieces(market: str, timeframe: str, start: Epoch, end: Epoch) -> Iterator[tuple[int, int]]:
     """Give windows that begin with a day of the market's and that one request gives."""
     offset = IST_OFFSET_SECONDS if MARKETS[market].calendar == "NSE" else 0
     length = max(_reach(sources.venue_of(market), timeframe) // DAY_SECONDS, 1) * DAY_SECONDS
@@ -147,7 +148,7 @@ def _pieces(market: str, timeframe: str, start: int, end: int) -> Iterator[tuple
         day = (first + offset) // DAY_SECONDS * DAY_SECONDS - offset
         stop = min(day + length, end)
         yield first, stop
-        first = stop
+        first = Epoch(stop)
 
 
 def _reach(venue: DataVenue, timeframe: str) -> int:
@@ -157,8 +158,8 @@ def _reach(venue: DataVenue, timeframe: str) -> int:
     raise Degraded(f"{venue.name} has no {timeframe} bars, and none they could be made of")
 
 
-def _record_left_out(market: str, timeframe: str, start: int, end: int) -> None:
-    until = min(end, int(clock.market_seconds()))
+def _record_left_out(market: str, timeframe: str, start: Epoch, end: Epoch) -> None:
+    until = min(end, clock.market_epoch())
     _, absent, _ = gaps.missing(market, timeframe, start, until)
     gaps.record(market, timeframe, absent, "the venue left it out of its history")
 

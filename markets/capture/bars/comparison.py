@@ -19,6 +19,7 @@ from markets.domain.bar_rule import expected
 from markets.domain.bars import Bars
 from markets.models import Source
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 STORED_WITHIN_SECONDS = 5.0
@@ -34,7 +35,7 @@ class Comparison:
     def __init__(self) -> None:
         self._until: dict[tuple[str, str], int] = {}
 
-    def due(self, market: str, at: int) -> Due:
+    def due(self, market: str, at: Epoch) -> Due:
         """Return what is to be compared at an instant; the first look only starts from there."""
         requests: dict[str, BarRequest] = {}
         since: dict[str, int] = {}
@@ -51,13 +52,13 @@ class Comparison:
                 instrument = sources.INSTRUMENTS[market]
                 since[timeframe] = int(closes[later[0]]) - 1
                 requests[timeframe] = BarRequest(
-                    instrument, timeframe, first, int(closes[-1]), newest
+                    instrument, timeframe, Epoch(first), Epoch(closes[-1]), Epoch(newest)
                 )
                 closed_at = max(closed_at, int(closes[-1]))
         # Of imported bars, lived through again, the simulated broker has only an image.
         if requests and store.sources(market) != {Source.GENERATED}:
             return Due(market, at, {}, {})
-        return Due(market, at, requests, since, closed_at)
+        return Due(market, at, requests, since, Epoch(closed_at))
 
     def finish(self, due: Due, results: Mapping[BarRequest, PollResult]) -> str:
         """Compare the results with what is stored, tell what is wrong, and say how it stands."""
@@ -65,7 +66,7 @@ class Comparison:
         same, wrong, unread = 0, [], []
         for timeframe, request in due.requests.items():
             bars = results[request].bars
-            opens, closes = expected(calendar, timeframe, due.since[timeframe], due.at)
+            opens, closes = expected(calendar, timeframe, Epoch(due.since[timeframe]), due.at)
             self._until[market, timeframe] = int(closes[-1])
             there = int(np.isin(opens, bars.opens_at).sum())
             if there < len(opens):

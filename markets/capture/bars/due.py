@@ -19,7 +19,8 @@ from markets.capture.bars.polling import BarRequest, PollResult
 from markets.domain.bars import IntArray
 from markets.domain.calendar import Calendar
 from markets.models import Bar
-from tradingsite import notices
+from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.registry import MARKETS
 
 FRESH_SECONDS = 120
@@ -36,23 +37,26 @@ AGAIN_AFTER_CLOSE_MINUTES = (5, 30, 180)
 log = logging.getLogger(__name__)
 
 
+NEVER = Epoch(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """Hold what is asked of a market's venue now, by timeframe, and from when on it was looked."""
 
     market: str
-    at: int
+    at: Epoch
     requests: Mapping[str, BarRequest]
     since: Mapping[str, int]
-    closed_at: int = 0
+    closed_at: Epoch = NEVER
     """When the newest bar closed that is asked for."""
 
 
-def due(market: str, at: int) -> Due:
+def due(market: str, at: Epoch) -> Due:
     """Return what is to be read at an instant, in epoch seconds; nothing without requests."""
     calendar = store.load_calendar(market)
     found = {
-        timeframe: (looked_from, *gaps.missing(market, timeframe, looked_from, at))
+        timeframe: (looked_from, *gaps.missing(market, timeframe, Epoch(looked_from), at))
         for timeframe in MARKETS[market].timeframes
         if (looked_from := _expected_from(market, timeframe, at)) is not None
     }
@@ -69,20 +73,22 @@ def due(market: str, at: int) -> Due:
         if len(absent) or _is_read_again(calendar, at):
             newest = int(calendar.closes_at(timeframe, opens[-1:])[0])
             since[timeframe] = looked_from
-            requests[timeframe] = _request_for(market, timeframe, opens, absent, newest)
+            requests[timeframe] = _request_for(market, timeframe, opens, absent, Epoch(newest))
             closed_at = max(closed_at, newest)
-    return Due(market, at, requests, since, closed_at)
+    return Due(market, at, requests, since, Epoch(closed_at))
 
 
 def _request_for(
-    market: str, timeframe: str, opens: IntArray, absent: IntArray, closes_at: int
+    market: str, timeframe: str, opens: IntArray, absent: IntArray, closes_at: Epoch
 ) -> BarRequest:
     """Return the question for the missing bars, and for the last ones in any case."""
     first = int(opens[-min(CHECKED_BARS, len(opens))])
     if len(absent):
         first = min(first, int(absent[0]))
     # To the close: asked up to its open, a venue may show the bar as it was then.
-    return BarRequest(sources.INSTRUMENTS[market], timeframe, first, closes_at, int(opens[-1]))
+    return BarRequest(
+        sources.INSTRUMENTS[market], timeframe, Epoch(first), closes_at, Epoch(opens[-1])
+    )
 
 
 def finish(due: Due, results: Mapping[BarRequest, PollResult], policy: CollectionPolicy) -> str:
@@ -93,7 +99,7 @@ def finish(due: Due, results: Mapping[BarRequest, PollResult], policy: Collectio
     lacking: list[str] = []
     for timeframe, each in due.requests.items():
         result = results[each]
-        _, absent, _ = gaps.missing(market, timeframe, due.since[timeframe], due.at)
+        _, absent, _ = gaps.missing(market, timeframe, Epoch(due.since[timeframe]), due.at)
         reason = result.problem or "the venue left it out"
         gaps.record(market, timeframe, absent, reason)
         if len(absent):
@@ -122,17 +128,17 @@ def _notify_missing(market: str, lacking: list[str]) -> None:
     )
 
 
-def _expected_from(market: str, timeframe: str, at: int) -> int | None:
+def _expected_from(market: str, timeframe: str, at: Epoch) -> int | None:
     """Return from which close on bars are expected; None for a timeframe that has none yet."""
     rows = Bar.on(market).objects.filter(timeframe=timeframe).order_by("-opens_at")
     newest = rows.values_list("closes_at", flat=True).first()
     if newest is None:
         return None
-    return max(min(int(newest.timestamp()), at - LOOKBACK_SECONDS), at - LONGEST_ABSENCE_SECONDS)
+    return max(min(clock.epoch(newest), at - LOOKBACK_SECONDS), at - LONGEST_ABSENCE_SECONDS)
 
 
 def _is_polled_now(
-    market: str, timeframe: str, absent: IntArray, closes: IntArray, at: int
+    market: str, timeframe: str, absent: IntArray, closes: IntArray, at: Epoch
 ) -> bool:
     """Return whether the missing bars of a timeframe have their time now."""
     if not len(absent):
@@ -146,7 +152,7 @@ def _is_polled_now(
     return minute == SELDOM_AT_MINUTE or gaps.count_noted(market, timeframe, absent) < len(absent)
 
 
-def _is_read_again(calendar: Calendar, at: int) -> bool:
+def _is_read_again(calendar: Calendar, at: Epoch) -> bool:
     """Return whether a session closed some minutes ago that are a time to read again."""
     session = calendar.previous_session(at)
     return session is not None and (at - session.closes_at) // 60 in AGAIN_AFTER_CLOSE_MINUTES

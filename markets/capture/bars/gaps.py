@@ -12,6 +12,7 @@ from markets.domain.bar_rule import Span, expected, spans
 from markets.domain.bars import IntArray
 from markets.models import Bar, BarGap
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 REASON_CHARACTERS = 200
 
@@ -21,12 +22,12 @@ class Report:
     """Say how whole a timeframe's bars are, from the first stored one to now."""
 
     timeframe: str
-    first: int | None
+    first: Epoch | None
     """When the first stored bar opened; None where there is none."""
     stored: int
     expected: int
     spans: list[Span]
-    reasons: dict[int, str]
+    reasons: dict[Epoch, str]
     """What was written down of a missing bar, by its open."""
 
     @property
@@ -36,7 +37,7 @@ class Report:
 
 
 def missing(
-    market: str, timeframe: str, start: int, end: int
+    market: str, timeframe: str, start: Epoch, end: Epoch
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Return all opens the calendar expects to close in (start, end], those missing, their closes.
 
@@ -47,10 +48,10 @@ def missing(
     first = stored.order_by("opens_at").values_list("opens_at", flat=True).first()
     if first is None or not len(opens):
         return opens[:0], opens[:0], closes[:0]
-    begun = opens >= int(first.timestamp())
+    begun = opens >= clock.epoch(first)
     opens, closes = opens[begun], closes[begun]
     inside = stored.order_by().filter(closes_at__gt=clock.from_seconds(start))
-    found = [int(each.timestamp()) for each in inside.values_list("opens_at", flat=True)]
+    found = [clock.epoch(each) for each in inside.values_list("opens_at", flat=True)]
     absent = ~np.isin(opens, found)
     return opens, opens[absent], closes[absent]
 
@@ -60,13 +61,13 @@ def report(market: str, timeframe: str) -> Report:
     stored = Bar.on(market).objects.filter(timeframe=timeframe).order_by("opens_at")
     first = stored.values_list("opens_at", flat=True).first()
     noted = {
-        int(row.opens_at.timestamp()): row.reason
+        clock.epoch(row.opens_at): row.reason
         for row in BarGap.on(market).objects.filter(timeframe=timeframe, filled_at=None)
     }
     if first is None:
         return Report(timeframe, None, 0, 0, [], noted)
-    start = int(first.timestamp())
-    opens, absent, _ = missing(market, timeframe, start, int(clock.market_seconds()))
+    start = clock.epoch(first)
+    opens, absent, _ = missing(market, timeframe, start, clock.market_epoch())
     return Report(timeframe, start, stored.count(), len(opens), spans(opens, absent), noted)
 
 
@@ -102,5 +103,5 @@ def count_noted(market: str, timeframe: str, opens: IntArray) -> int:
     """Return how many of some missing bars have been written down."""
     first, last = (clock.from_seconds(int(opens[row])) for row in (0, -1))
     rows = BarGap.on(market).objects.filter(timeframe=timeframe, opens_at__range=(first, last))
-    noted = [int(each.timestamp()) for each in rows.values_list("opens_at", flat=True)]
+    noted = [clock.epoch(each) for each in rows.values_list("opens_at", flat=True)]
     return int(np.isin(opens, noted).sum())

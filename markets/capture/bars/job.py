@@ -23,6 +23,7 @@ from markets.capture.bars.due import Due
 from markets.capture.bars.policy import CollectionPolicy, current_policy
 from markets.capture.bars.polling import BarRequest, PollResult
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 from tradingsite.models import JobRun
 from tradingsite.registry import MARKETS
@@ -36,7 +37,7 @@ _busy = threading.Lock()
 
 def wanted(at: dt.datetime) -> None:
     """Want the minutes in which something is due, one firing at a time."""
-    now = int(clock.market_seconds())
+    now = clock.market_epoch()
     if _busy.locked():
         raise NotWanted
     if not (_due(now) or _readings_due(now)):
@@ -48,12 +49,12 @@ def collect(run: JobRun) -> str:
     if not _busy.acquire(blocking=False):
         raise Skipped("the firing before is still at it")
     try:
-        return _collect(int(clock.market_seconds()), current_policy())
+        return _collect(clock.market_epoch(), current_policy())
     finally:
         _busy.release()
 
 
-def _collect(now: int, policy: CollectionPolicy) -> str:
+def _collect(now: Epoch, policy: CollectionPolicy) -> str:
     said: list[str] = []
     errors: list[Exception] = []
     due = _due(now)
@@ -76,8 +77,10 @@ def _collect(now: int, policy: CollectionPolicy) -> str:
     return "; ".join(said) or "nothing was due any more"
 
 
-def _due(now: int) -> list[Due]:
-    find: Callable[[str, int], Due] = due_bars.due if current_policy().collects else _comparison.due
+def _due(now: Epoch) -> list[Due]:
+    find: Callable[[str, Epoch], Due] = (
+        due_bars.due if current_policy().collects else _comparison.due
+    )
     found = (find(market, now) for market in _markets_here())
     return [each for each in found if each.requests]
 
@@ -100,7 +103,7 @@ def _wait_for_close(due: list[Due]) -> None:
         polling.pause(min(left, polling.AFTER_CLOSE_SECONDS))
 
 
-def _readings_due(now: int) -> list[tuple[exogenous_capture.Series, int]]:
+def _readings_due(now: Epoch) -> list[tuple[exogenous_capture.Series, int]]:
     found = []
     for market in _markets_here():
         for series in exogenous_capture.of_market(market):
@@ -113,12 +116,12 @@ def _readings_due(now: int) -> list[tuple[exogenous_capture.Series, int]]:
     return found
 
 
-def _fetch_exogenous(now: int, policy: CollectionPolicy) -> list[str]:
+def _fetch_exogenous(now: Epoch, policy: CollectionPolicy) -> list[str]:
     """Fetch the readings that are due; one that fails is asked for again and is no failure."""
     said = []
     for series, start in _readings_due(now):
         try:
-            rows = exogenous_capture.fetch(series, start, now)
+            rows = exogenous_capture.fetch(series, Epoch(start), now)
         except (Retry, Degraded) as error:
             log.warning("%s: %s", series.name, error)
             said.append(f"{series.name} did not come: {error}")

@@ -18,6 +18,7 @@ from markets.domain.bars import BadBars, Bars
 from markets.domain.calendar import Calendar
 from markets.domain.expected_bars import aggregate, finer
 from markets.venues.base import DataVenue, TokenRefused
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 AFTER_CLOSE_SECONDS = 1.0
@@ -36,9 +37,9 @@ class BarRequest:
     instrument: str
     """By the desk's name, which the venue knows."""
     timeframe: str
-    start: int
-    end: int
-    newest: int
+    start: Epoch
+    end: Epoch
+    newest: Epoch
     """The open of the bar that must be there and be said twice."""
 
 
@@ -114,7 +115,7 @@ def _ask(venue: DataVenue, calendar: Calendar, request: BarRequest, result: Poll
     return result.is_settled
 
 
-def _bar(bars: Bars, opens_at: int) -> tuple[float, ...] | None:
+def _bar(bars: Bars, opens_at: Epoch) -> tuple[float, ...] | None:
     """Return one bar's prices and volume, None where it is not there."""
     row = int(np.searchsorted(bars.opens_at, opens_at))
     if row == len(bars) or bars.opens_at[row] != opens_at:

@@ -20,6 +20,7 @@ from markets.domain import bar_rule, timeframes
 from markets.domain.bars import PRICES, Bars, BoolArray
 from markets.domain.calendar import Calendar
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import CONTEXTS
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def upsert(
     source are.
     """
     new = corrected = 0
-    changed_from: dict[str, int] = {}
+    changed_from: dict[str, Epoch] = {}
     with transaction.atomic(using=market):
         store.lock_bars(market)
         calendar = store.load_calendar(market)
@@ -97,7 +98,7 @@ def _compared(
     if not len(bars):
         return bars.compared(bars)
     first, last = int(bars.opens_at[0]), int(bars.closes_at[-1])
-    stored = store.load_bars(market, timeframe, first, last)
+    stored = store.load_bars(market, timeframe, Epoch(first), Epoch(last))
     is_new, differs = bars.compared(stored, PRICES) if prices_only else bars.compared(stored)
     if says:
         for row in np.flatnonzero(differs):
@@ -113,13 +114,13 @@ def _compared(
     return is_new, differs
 
 
-def _note_change(changed_from: dict[str, int], market: str, timeframe: str, rows: Bars) -> None:
+def _note_change(changed_from: dict[str, Epoch], market: str, timeframe: str, rows: Bars) -> None:
     """Note from which open on each timeframe's features depend on changed bars."""
     for each in store.dependent_timeframes(market, timeframe):
-        since = int(rows.opens_at[0])
+        since = Epoch(rows.opens_at[0])
         if timeframe in CONTEXTS[market, each]:
             # A row joins a context that has closed by its own close, and closes within its length.
-            since = int(rows.closes_at[0]) - timeframes.seconds(each)
+            since = Epoch(rows.closes_at[0]) - timeframes.seconds(each)
         changed_from[each] = min(changed_from.get(each, since), since)
 
 

@@ -24,6 +24,7 @@ from markets.domain.exogenous import SERIES_OF
 from markets.imports import batches as import_batches
 from markets.management import removing
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 from tradingsite.postgresql import timeouts
 from tradingsite.registry import MARKETS
@@ -109,9 +110,8 @@ class Command(BaseCommand):
             if options["dry_run"]:
                 windows = backfill.plan(market, timeframe, found.spans)
                 for first, stop in windows:
-                    self.stdout.write(
-                        f"{market} {timeframe}: would ask for {_ist(first)} to {_ist(stop - 1)}"
-                    )
+                    span = f"{_ist(Epoch(first))} to {_ist(Epoch(stop - 1))}"
+                    self.stdout.write(f"{market} {timeframe}: would ask for {span}")
                 continue
             with _progress(f"{market} {timeframe}") as report:
                 kept = backfill.repair(market, timeframe, found.spans, by, report)
@@ -124,14 +124,14 @@ class Command(BaseCommand):
             self.stdout.write("Dry run: nothing was asked for, nothing was changed.")
 
     def _backfill(self, market: str, picked: Sequence[str], options: dict[str, Any]) -> None:
-        by, now = collection_policy.current_policy(), int(clock.market_seconds())
+        by, now = collection_policy.current_policy(), clock.market_epoch()
         end = now if options["end"] is None else min(_midnight(options["end"], 1), now)
         self._make_room(market, by.source, options["replace"])
         # Longest first: shorter timeframes join the features of longer ones.
         for timeframe in sorted(picked, key=timeframes.seconds, reverse=True):
-            start = _start(options["start"], timeframe, end)
+            start = _start(options["start"], timeframe, Epoch(end))
             with _progress(f"{market} {timeframe}") as report:
-                kept = backfill.backfill(market, timeframe, start, end, by, report)
+                kept = backfill.backfill(market, timeframe, Epoch(start), Epoch(end), by, report)
             self.stdout.write(
                 f"{market} {timeframe}: {kept.new:,} bars new, {kept.corrected:,} corrected."
             )
@@ -140,8 +140,8 @@ class Command(BaseCommand):
             is_wanted = series.timeframe in picked or series.name in SERIES_OF[market]
             if not is_wanted:
                 continue
-            start = _start(options["start"], series.timeframe or "1h", end)
-            changed = backfill.backfill_readings(series, start, end, by)
+            start = _start(options["start"], series.timeframe or "1h", Epoch(end))
+            changed = backfill.backfill_readings(series, Epoch(start), Epoch(end), by)
             self.stdout.write(f"{series.name}: {changed:,} readings new or changed.")
         self._show(market, [bar_gaps.report(market, timeframe) for timeframe in picked])
 
@@ -176,7 +176,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Ask for them again with `manage.py bars repair {market}`.")
 
 
-def _ist(at: int) -> str:
+def _ist(at: Epoch) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"
 
 
@@ -191,7 +191,7 @@ def _midnight(day: dt.date, days_later: int = 0) -> int:
     return int(dt.datetime.combine(later, dt.time(), clock.IST).timestamp())
 
 
-def _start(day: dt.date | None, timeframe: str, end: int) -> int:
+def _start(day: dt.date | None, timeframe: str, end: Epoch) -> int:
     return backfill.first_instant(timeframe, end) if day is None else _midnight(day)
 
 

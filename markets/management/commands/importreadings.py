@@ -17,6 +17,7 @@ from markets.imports.exogenous import KINDS, Rows, as_readings, missing, read_re
 from markets.management.commands.importbars import progress_of, zone_of
 from markets.models import Bar, Source
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.postgresql import timeouts
 
 SHOWN = 5
@@ -105,7 +106,7 @@ class Command(BaseCommand):
 
     def _report(self, kind: str, rows: Rows) -> None:
         title, market = KINDS[kind].title, KINDS[kind].market
-        first, last = (_ist(rows[place][0]) for place in (0, -1))
+        first, last = (_ist(Epoch(rows[place][0])) for place in (0, -1))
         self.stdout.write(f"{len(rows):,} readings of {title}, {first} to {last} IST.")
         absent = missing(rows, kind, store.load_calendar(market)).tolist()
         if absent:
@@ -122,5 +123,5 @@ class Command(BaseCommand):
             )
 
 
-def _ist(at: int) -> str:
+def _ist(at: Epoch) -> str:
     return f"{clock.from_seconds(at).astimezone(clock.IST):%d %b %Y %H:%M}"

@@ -110,7 +110,7 @@ class Command(BaseCommand):
         date = _date(options["date"]) if options["date"] else clock.trading_date(clock.market())
         found = gaps.of_day(date)
         if session := store.load_calendar("nifty").session_on(date):
-            counted = gaps.count(session, int(clock.market_seconds()))
+            counted = gaps.count(session, clock.market_epoch())
             self.stdout.write(_counted(counted, len(gaps.gone(date))))
         if not found:
             self.stdout.write(f"Nothing is known to be missing on {date}.")
@@ -137,7 +137,7 @@ class Command(BaseCommand):
         self.stdout.write(drawn.getvalue())
 
     def _archive(self, options: dict[str, Any]) -> None:
-        plan = archive.plan(store.load_calendar("nifty"), int(clock.market_seconds()))
+        plan = archive.plan(store.load_calendar("nifty"), clock.market_epoch())
         self.stdout.write(str(plan))
         if options["dry_run"]:
             self.stdout.write("Dry run: nothing was changed.")

@@ -36,6 +36,7 @@ from markets.simulator.kite.portfolio import Portfolio, Position, margin_of, nee
 from markets.simulator.kite.rules import check, check_product, check_protection
 from markets.simulator.listing import FUTURE, INDEX, Listed
 from markets.simulator.world import World
+from tradingsite.clock import Epoch
 
 MODIFICATIONS_ALLOWED = 25
 ACCOUNT_FAULTS = {
@@ -260,7 +261,7 @@ class Account:
 
     def _new(self, ask: Ask, row: Listed, placed_by: str, visible_at: float = 0.0) -> Order:
         now = self.world.now()
-        number = self.book.next_order_id(trading_date(int(now)))
+        number = self.book.next_order_id(trading_date(Epoch(now)))
         order = Order(number, ask, row.token, placed_by, now, visible_at=visible_at)
         order.become(AMO_RECEIVED if ask.variety == "amo" else RECEIVED, now)
         if ask.market_protection and ask.order_type in ("MARKET", "SL-M"):

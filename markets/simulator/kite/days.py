@@ -14,6 +14,7 @@ from markets.simulator.kite.execution import Execution
 from markets.simulator.kite.orders import CANCELLED, OPEN, TRIGGER_PENDING, Order
 from markets.simulator.listing import CALL, FUTURE, Listed
 from markets.simulator.world import World
+from tradingsite.clock import Epoch
 
 # The minutes are not published. Settlement prices come between 06:30 and 07:00, the book is of the
 # current day (kite.trade/forum 49314, 51372): a client may assume any time from 00:00 to 09:00.
@@ -85,9 +86,9 @@ class Days:
     def _session_of(self, order: Order) -> Session | None:
         """Return the session an order is for: one given outside of any is for the next."""
         nse, received_at = self._world.prices.nse, int(order.received_at)
-        return nse.session_at(received_at) or nse.next_session(received_at)
+        return nse.session_at(Epoch(received_at)) or nse.next_session(Epoch(received_at))
 
 
 def _day_from(time: dt.time, now: float) -> dt.date:
     """Return the day an instant belongs to, where days begin at a time of the morning."""
-    return trading_date(int(now) - time.hour * 3_600 - time.minute * 60)
+    return trading_date(Epoch(int(now) - time.hour * 3_600 - time.minute * 60))

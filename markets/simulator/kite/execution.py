@@ -30,6 +30,7 @@ from markets.simulator.kite.orders import (
 )
 from markets.simulator.listing import Listed
 from markets.simulator.world import World
+from tradingsite.clock import Epoch
 
 EXECUTION_FAULTS = {
     "partial_fill": "fills `quantity` of the next order and leaves the rest for `seconds`",
@@ -109,7 +110,7 @@ class Execution:
             at,
             order.received_at,
         )
-        date = trading_date(int(at))
+        date = trading_date(Epoch(at))
         paid = charges.itemise(row, ask.product, ask.side, quantity, price, date)
         self._book.portfolio.take(trade, row, paid.total)
         self._book.add_trade(trade, row.expiry)
@@ -139,7 +140,7 @@ class Execution:
 
     def row_of(self, order: Order) -> Listed:
         """Return an order's instrument, as it was listed when the order came."""
-        listing = self.world.exchange.on(trading_date(int(order.received_at)))
+        listing = self.world.exchange.on(trading_date(Epoch(order.received_at)))
         return listing.rows[listing.by_key[f"{order.ask.exchange}:{order.ask.symbol}"]]
 
     def publish(self, order: Order) -> None:

@@ -21,7 +21,7 @@ from markets.simulator.kite.orders import CANCELLED, INTRADAY, REJECTED, Ask, Or
 from markets.simulator.kite.portfolio import Position
 from markets.simulator.listing import SHARE, Listed
 from markets.simulator.world import World
-from tradingsite.clock import IST
+from tradingsite.clock import IST, Epoch
 
 BROKER = "ADMINSQF"
 # For a position that the broker closes, with GST (support.zerodha.com, MIS auto square-off).
@@ -105,9 +105,9 @@ class Intraday:
             for order in self._book.orders.values()
             if _is_brokers(order) and (order.ask.symbol, order.ask.product) == (row.symbol, product)
         ]
-        today = trading_date(int(now))
+        today = trading_date(Epoch(now))
         has_failed = any(
-            order.status == REJECTED and trading_date(int(order.received_at)) == today
+            order.status == REJECTED and trading_date(Epoch(order.received_at)) == today
             for order in own
         )
         if has_failed or any(not order.is_over for order in own):
@@ -127,7 +127,7 @@ class Intraday:
         return f"rms{100 + given}" if given % 2 else BROKER
 
     def _is_due(self, row: Listed, now: float) -> bool:
-        session = self._world.prices.nse.session_at(int(now))
+        session = self._world.prices.nse.session_at(Epoch(now))
         return session is not None and now >= self._closes_at(row, now)
 
     def _until(self, row: Listed, now: float) -> dt.time:
@@ -135,7 +135,7 @@ class Intraday:
         return at.time()
 
     def _closes_at(self, row: Listed, now: float) -> int:
-        date = trading_date(int(now))
+        date = trading_date(Epoch(now))
         rule = row_on(SQUARE_OFFS, date)
         at = ist_instant(date, rule.shares if row.kind == SHARE else rule.derivatives)
         session = self._world.prices.nse.session_on(date)

@@ -19,6 +19,7 @@ from markets.simulator.kite.odd_rows import OddRows
 from markets.simulator.kite.orders import Order, number, parse, whole
 from markets.simulator.kite.portfolio import margin_of, needed
 from markets.simulator.listing import Listed
+from tradingsite.clock import Epoch
 
 NOT_A_TIMEOUT = 60.0
 ORDER_FAULTS = {
@@ -256,7 +257,7 @@ class Trading:
         )
 
     async def _note(self, request: web.Request) -> web.Response:
-        date = trading_date(int(self._account.world.now()))
+        date = trading_date(Epoch(self._account.world.now()))
         rows = []
         for form in await _list(request):
             row, side, quantity = self._asked(form)
@@ -284,7 +285,7 @@ class Trading:
         held = self._account.portfolio.quantity(row.exchange, row.symbol, product)
         if not needed(row, product, held, side * quantity, price):
             need = dict.fromkeys(need, 0.0)
-        date = trading_date(int(self._account.world.now()))
+        date = trading_date(Epoch(self._account.world.now()))
         paid = charges.itemise(row, product, side, quantity, price, date)
         return statements.order_margin(row, need, paid)
 

@@ -19,6 +19,7 @@ from markets.venues.ccxt.client import ExchangeConfig, Wire
 from markets.venues.ccxt.ticks import PolledTicks
 from markets.venues.odd_rows import legible
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 from tradingsite.registry import MARKETS
 
@@ -70,7 +71,7 @@ class ExchangeData:
         has_them = timeframe in (self._data.client().timeframes or {})
         return BARS_PER_PAGE * timeframes.seconds(timeframe) if has_them else 0
 
-    def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
+    def bars(self, instrument: str, timeframe: str, start: Epoch, end: Epoch) -> Bars:
         """Return the bars that open in [start, end) and are closed by the exchange's own clock."""
         symbol, length = self._symbol(instrument), timeframes.seconds(timeframe)
         now = int(self._read(self._data, "fetch_time")) // MILLISECONDS
@@ -87,7 +88,7 @@ class ExchangeData:
             first = last
         return _bars(rows, length, f"{self.name} {timeframe}")
 
-    def funding(self, start: int, end: int) -> list[tuple[int, Decimal]]:
+    def funding(self, start: Epoch, end: Epoch) -> list[tuple[int, Decimal]]:
         """Return when funding was paid in [start, end) and the rate longs paid, oldest first.
 
         Times are whole epoch seconds: the exchange stamps a payment some milliseconds late.

@@ -29,7 +29,7 @@ from markets.venues.base import (
     VenueTrade,
 )
 from markets.venues.odd_rows import OddRows
-from tradingsite.clock import IST
+from tradingsite.clock import IST, Epoch
 from tradingsite.errors import Degraded
 
 Row = Mapping[str, Any]
@@ -216,8 +216,8 @@ def bars(
     timeframe: str,
     seconds: int,
     calendar: Calendar,
-    start: int,
-    end: int,
+    start: Epoch,
+    end: Epoch,
     now: float,
     odd: OddRows,
 ) -> Bars:
@@ -233,7 +233,7 @@ def bars(
         session = (
             calendar.session_on(row["date"].astimezone(IST).date())
             if is_day
-            else calendar.session_at(opens_at)
+            else calendar.session_at(Epoch(opens_at))
         )
         if session is None:
             return None

@@ -42,6 +42,7 @@ from markets.venues.kite.rows import Directory
 from markets.venues.limiter import HISTORICAL, ORDERS, OTHER, QUOTE
 from markets.venues.odd_rows import UNREADABLE, legible
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 EXCHANGES = ("NFO", "BFO", "NSE", "BSE")
@@ -88,7 +89,7 @@ class KiteVenue(KiteCalls):
         """Return how long a span of bars one request gives; 0 where there are none such."""
         return INTERVALS[timeframe][2] * DAY_SECONDS if timeframe in INTERVALS else 0
 
-    def bars(self, instrument: str, timeframe: str, start: int, end: int) -> Bars:
+    def bars(self, instrument: str, timeframe: str, start: Epoch, end: Epoch) -> Bars:
         """Return the closed bars that open in [start, end), in epoch seconds; none is forming."""
         if timeframe not in INTERVALS:
             raise ValueError(f"the broker has no {timeframe!r} bars; it has {', '.join(INTERVALS)}")
@@ -351,7 +352,7 @@ class KiteVenue(KiteCalls):
             raise OrderRefused(f"{quantity:f} is no whole number of lots of {listed.lot_size:f}")
         last = self._last.get(name)
         if last is not None and listed.underlying == "NIFTY":
-            date = trading_date(int(clock.market_seconds()))
+            date = trading_date(clock.market_epoch())
             level = last if listed.kind == "FUT" else listed.strike
             largest = freeze_quantity("nifty", date, level)
             if largest is not None and abs(quantity) > largest:
@@ -362,7 +363,7 @@ class KiteVenue(KiteCalls):
         return listed
 
 
-def _spans(start: int, end: int, days: int) -> Iterator[tuple[str, str]]:
+def _spans(start: Epoch, end: Epoch, days: int) -> Iterator[tuple[str, str]]:
     """Give the first and last second of each request, as the client wants them: Indian, in text.
 
     It starts at midnight, which is what names a day's candle.

@@ -21,6 +21,7 @@ from markets.domain.calendar import trading_date
 from markets.domain.price_panel import PricePanel
 from tests.panels import make_panel, random_features, random_funding, random_panel
 from tests.policies import NoisePolicy, ScriptedPolicy, script
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 BUY, SELL = 0, 6
@@ -50,8 +51,8 @@ def test_decide_takes_the_likeliest_action() -> None:
 
 def test_decide_obeys_the_gate() -> None:
     gate = RiskGate(10.0)
-    gate.observe(1_704_081_600, 100.0)
-    gate.observe(1_704_081_600, 80.0)
+    gate.observe(Epoch(1_704_081_600), 100.0)
+    gate.observe(Epoch(1_704_081_600), 80.0)
     sleeve = Sleeve(4, 1e6, 50.0)
     sleeve.fill(100.0, 100.0, 0.0)
     assert decide(sleeve, _logits(BUY), gate).lots_after == 2
@@ -178,7 +179,7 @@ def test_slots_of_different_timeframes_are_decided_in_order_of_time() -> None:
     quick = _scripted(make_panel(np.full(140, 100.0)), [0, 6] * 54)
     bound = replay([slow, quick], RiskGate(3_000.0))[1]
     lost_at = slow.panel.closes_at[33]
-    latched = trading_date(int(lost_at))
+    latched = trading_date(Epoch(lost_at))
     dates = [trading_date(at) for at in bound.closes_at[:-1].tolist()]
     after = [at >= lost_at for at in bound.closes_at[:-1].tolist()]
     held = bound.lots.tolist()

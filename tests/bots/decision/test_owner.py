@@ -11,6 +11,7 @@ from bots.decision import owner
 from bots.decision.actions import DELTAS, HOLD, target_lots
 from bots.decision.owner import Owned, OwnTrade
 from tests.desk import ist
+from tradingsite.clock import Epoch
 
 DAYS = [dt.date(2026, 6, 1) + dt.timedelta(days=day) for day in range(40)]
 CLOSES = np.array([int(ist(f"{day} 15:30").timestamp()) for day in DAYS], dtype=np.int64)
@@ -19,7 +20,7 @@ FUTURE, NEXT = "NIFTY 2026-06-30 FUT", "NIFTY 2026-07-28 FUT"
 
 
 def trade(day: int, lots: float, instrument: str = FUTURE, time: str = "11:00") -> OwnTrade:
-    return OwnTrade(instrument, lots * LOT, int(ist(f"{DAYS[day]} {time}").timestamp()))
+    return OwnTrade(instrument, lots * LOT, Epoch(ist(f"{DAYS[day]} {time}").timestamp()))
 
 
 def read(*trades: OwnTrade, bars: int = len(DAYS)) -> Owned:
@@ -83,8 +84,8 @@ def test_what_does_not_count_is_told() -> None:
     found = read(
         trade(1, 1, "BANKNIFTY 2026-06-30 FUT"),
         trade(1, 1, "NIFTY"),
-        OwnTrade("NIFTY 2026-07-28 FUT", 65.0, int(CLOSES[-1]) + 60),
-        OwnTrade("", 65.0, int(CLOSES[3])),
+        OwnTrade("NIFTY 2026-07-28 FUT", 65.0, Epoch(int(CLOSES[-1]) + 60)),
+        OwnTrade("", 65.0, Epoch(CLOSES[3])),
     )
     assert found.trades == 0 and not found.lots.any()
     assert found.left_out == {

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.decision.risk import GateState, RiskGate, bounded_lots
+from tradingsite.clock import Epoch
 
 IST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
@@ -29,38 +30,38 @@ def test_reduce_only_never_adds_and_never_flips(lots: int, wanted: int, limit: i
 
 def test_daily_loss_latches_for_the_trading_date() -> None:
     gate = RiskGate(100.0)
-    assert not gate.observe(_at(2, 10), 1_000.0)
-    assert not gate.observe(_at(2, 11), 900.5)
-    assert gate.observe(_at(2, 12), 900.0)
-    assert gate.observe(_at(2, 13), 2_000.0), "winning it back does not unlatch"
+    assert not gate.observe(Epoch(_at(2, 10)), 1_000.0)
+    assert not gate.observe(Epoch(_at(2, 11)), 900.5)
+    assert gate.observe(Epoch(_at(2, 12)), 900.0)
+    assert gate.observe(Epoch(_at(2, 13)), 2_000.0), "winning it back does not unlatch"
     assert gate.bound(2, 4, 4) == 2
     assert gate.bound(2, -4, 4) == 0
     assert gate.bound(0, 1, 4) == 0
-    assert not gate.observe(_at(3, 9, 15), 1_950.0)
+    assert not gate.observe(Epoch(_at(3, 9, 15)), 1_950.0)
     assert gate.bound(0, 1, 4) == 1
 
 
 def test_the_day_counts_from_the_last_equity_of_the_date_before() -> None:
     gate = RiskGate(100.0)
-    gate.observe(_at(2, 15), 1_000.0)
-    assert gate.observe(_at(3, 9, 15), 880.0), "the loss overnight belongs to the new date"
+    gate.observe(Epoch(_at(2, 15)), 1_000.0)
+    assert gate.observe(Epoch(_at(3, 9, 15)), 880.0), "the loss overnight belongs to the new date"
 
 
 def test_the_date_is_that_of_ist_and_not_of_utc() -> None:
     gate = RiskGate(100.0)
-    gate.observe(_at(2, 23), 1_000.0)
-    assert gate.observe(_at(2, 23, 30), 850.0)
+    gate.observe(Epoch(_at(2, 23)), 1_000.0)
+    assert gate.observe(Epoch(_at(2, 23, 30)), 850.0)
     # 00:30 IST on the 3rd is still the 2nd in UTC.
-    assert not gate.observe(_at(3, 0, 30), 850.0)
+    assert not gate.observe(Epoch(_at(3, 0, 30)), 850.0)
 
 
 def test_a_restart_keeps_the_latch() -> None:
     gate = RiskGate(Decimal(100))
-    gate.observe(_at(2, 10), Decimal(1_000))
-    gate.observe(_at(2, 11), Decimal(850))
+    gate.observe(Epoch(_at(2, 10)), Decimal(1_000))
+    gate.observe(Epoch(_at(2, 11)), Decimal(850))
     again = RiskGate(Decimal(100), gate.state())
     assert again.is_latched
-    assert again.observe(_at(2, 12), Decimal(999))
+    assert again.observe(Epoch(_at(2, 12)), Decimal(999))
     assert again.state().date == datetime.date(2026, 3, 2)
     assert GateState() == RiskGate(1.0).state()
 

@@ -17,7 +17,7 @@ from markets.simulator.world import World
 from tests.bots.execution.test_exchange_orders import AtExchange, SetMarket, hand, world
 from tests.markets.simulator.exchange_client import HandClock
 from tests.markets.simulator.served import served
-from tradingsite import owner_limits
+from tradingsite import clock, owner_limits
 from tradingsite.models import Notice
 
 __all__ = ["hand", "world"]
@@ -59,7 +59,7 @@ def test_what_the_exchange_closed_by_force_is_booked_and_the_bot_halted(
     # What was halted so has nothing to close, and says so to nobody's loss.
     kill_switch.halt(desk.bot, "again", "me", flatten=True)
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
-    assert decider.flatten(int(desk.now.timestamp())) == []
+    assert decider.flatten(clock.epoch(desk.now)) == []
     assert desk.venue.positions() == {}
 
 
@@ -74,7 +74,7 @@ def test_a_part_that_was_deleveraged_leaves_the_rest_to_the_bot(desk: AtExchange
     # All of it can be closed, what is less than a lot too.
     kill_switch.halt(desk.bot, "again", "me", flatten=True)
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
-    [leaving] = decider.flatten(int(desk.now.timestamp()))
+    [leaving] = decider.flatten(clock.epoch(desk.now))
     desk.send(leaving)
     desk.until(leaving, "filled")
     assert desk.venue.positions() == {}
@@ -90,7 +90,7 @@ def test_what_is_left_of_an_order_filled_in_part_is_closed_by_a_flatten(desk: At
     assert desk.lots() == {} and desk.venue.positions() == {desk.front: Decimal("0.009")}
     kill_switch.halt(desk.bot, "a test", "me", flatten=True)
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
-    [leaving] = decider.flatten(int(desk.now.timestamp()))
+    [leaving] = decider.flatten(clock.epoch(desk.now))
     desk.send(leaving)
     desk.until(leaving, "filled")
     assert (desk.venue.positions(), desk.reconcile().differences) == ({}, ())

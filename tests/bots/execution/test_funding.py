@@ -15,6 +15,7 @@ from markets.capture import exogenous as exogenous_capture
 from markets.domain.bars import Bars
 from markets.models import Source
 from tests.desk import Desk, ist
+from tradingsite import clock
 
 pytestmark = pytest.mark.django_db(databases=["btc", "nifty", "default"])
 SetMarket = Callable[..., None]
@@ -34,7 +35,7 @@ def desk(set_market: SetMarket) -> Desk:
 
 def put_closes(first: dt.datetime, closes: list[float]) -> None:
     """Store hourly bars that close from an instant on."""
-    at = int(first.timestamp()) + 3_600 * np.arange(len(closes), dtype=np.int64)
+    at = clock.epoch(first) + 3_600 * np.arange(len(closes), dtype=np.int64)
     price = np.array(closes)
     bars = Bars(at - 3_600, at, price, price, price, price, np.ones(len(closes)))
     store.save_bars("btc", "1h", bars, Source.VENUE)
@@ -43,7 +44,7 @@ def put_closes(first: dt.datetime, closes: list[float]) -> None:
 def pay(at: dt.datetime, rate: str) -> None:
     """Have the collector know a payment."""
     exogenous_capture.upsert(
-        exogenous_capture.FUNDING, [(int(at.timestamp()), Decimal(rate))], Source.VENUE
+        exogenous_capture.FUNDING, [(clock.epoch(at), Decimal(rate))], Source.VENUE
     )
 
 

@@ -14,6 +14,8 @@ from bots.live.decisions import Decider
 from bots.live.policies import Policies
 from bots.models import Order, RiskState
 from tests.desk import Desk, ist
+from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import BOTS
 
 pytestmark = pytest.mark.django_db(databases=["nifty", "btc", "default"])
@@ -70,7 +72,7 @@ def test_a_halted_bot_that_is_to_flatten_closes_what_is_its_own_and_nothing_else
     desk.send(other)
     desk.send(opening)
     assert (other.state, opening.state) == ("denied", "denied")
-    minute = int(desk.now.timestamp())
+    minute = clock.epoch(desk.now)
     desk.send(*decider.flatten(minute))
     assert decider.flatten(minute) == [], "once for its minute"
     desk.quote(60_000.0)
@@ -100,8 +102,8 @@ def test_bots_of_one_account_lose_together_and_stay_latched(set_market: SetMarke
     for slug, loss in (("nifty", -220_000), ("personal", -90_000)):
         risk = RiskState.on("nifty").objects.get(bot=slug)
         gate = marks.gate_of(BOTS[slug], risk)
-        gate.observe(at, Decimal(0))
-        gate.observe(at + 60, Decimal(loss))
+        gate.observe(Epoch(at), Decimal(0))
+        gate.observe(Epoch(at + 60), Decimal(loss))
         assert not gate.is_latched
         with transaction.atomic(using="nifty"):
             marks.save_gate(BOTS[slug], gate)

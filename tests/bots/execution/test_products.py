@@ -19,6 +19,7 @@ from tests.bots.execution.test_kite_orders import AtBroker
 from tests.desk import ist
 from tests.markets.venues.kite.desk import FUTURE, kite_desk
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.models import Notice
 
 SetMarket = Callable[..., None]
@@ -115,7 +116,7 @@ def test_a_bot_that_holds_goes_on_in_its_product_whatever_the_settings_say(
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
 
     def is_last_call(at: str) -> bool:
-        return decider.is_last_call(int(ist(at).timestamp()), ledger.positions(desk.bot).values())
+        return decider.is_last_call(clock.epoch(ist(at)), ledger.positions(desk.bot).values())
 
     assert not is_last_call("2026-06-01 15:20")
     Position.on("nifty").objects.update(product="MIS")
@@ -135,11 +136,11 @@ def test_intraday_positions_are_left_before_the_broker_takes_no_exit_any_more(
     later(desk, "2026-06-01 15:17")
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
     minute = int(ist("2026-06-01 15:17").timestamp())
-    [leaving] = decider.leave(minute)
+    [leaving] = decider.leave(Epoch(minute))
     desk.send(leaving)
     desk.until(leaving, "filled")
     assert (leaving.leg, leaving.product) == ("leave", "MIS")
-    assert decider.leave(minute) == []
+    assert decider.leave(Epoch(minute)) == []
     assert desk.venue.positions() == {}
 
 
@@ -161,7 +162,7 @@ def test_away_over_an_expiry_the_settlement_is_booked_and_the_slot_trades_again(
     desk.send(order)
     desk.until(order, "filled")
     later(desk, "2026-07-01 10:00")
-    front = Instruments("nifty", NseCalendar(nse_sessions())).front(int(desk.now.timestamp())).name
+    front = Instruments("nifty", NseCalendar(nse_sessions())).front(clock.epoch(desk.now)).name
     assert desk.venue.positions() == {}
     desk.reconcile()
     told = Notice.objects.get(key=f"settlement:nifty:{FUTURE}")

@@ -23,6 +23,8 @@ from tests.markets.simulator.broker import Broker, broker
 from tests.markets.straddle.processes import Market
 from tests.test_architecture import ROOT
 from tests.waiting import wait_for
+from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.models import Heartbeat
 from tradingsite.registry import BOTS
 
@@ -49,7 +51,7 @@ class Life:
         tokens.save(token, credentials.KITE_USER_ID)
         path = PricePath.build("nifty", calendar_of("nifty"))
         start = ist("2026-06-01 10:00")
-        history.make_history("nifty", until=int(start.timestamp()), path=path)
+        history.make_history("nifty", until=clock.epoch(start), path=path)
         self._feed = Feed.of("nifty", calendar_of("nifty"), path)
         self._feed.is_ours()
         self._minute = 0
@@ -60,7 +62,7 @@ class Life:
         """Let a quarter of an hour pass, and its bar be stored."""
         self._minute += 15
         at = ist("2026-06-01 10:00").timestamp() + 60 * self._minute
-        self._feed.close_bars(int(at))
+        self._feed.close_bars(Epoch(at))
         self.market.go(at + 1.0)
 
     def start(self, failpoint: str = "") -> None:

@@ -29,6 +29,7 @@ from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tests.policies import NoisePolicy
 from tradingsite import clock, locks
+from tradingsite.clock import Epoch
 from tradingsite.errors import Retry
 from tradingsite.locks import LockHeld, ProcessLock
 from tradingsite.models import Heartbeat
@@ -86,7 +87,7 @@ class Stage:
             bot, tuple(s.slug for s in self.bot.slots) if slots is None else slots
         )
         self.go(start)
-        history.make_history(self.bot.market, until=int(start.timestamp()), path=path)
+        history.make_history(self.bot.market, until=clock.epoch(start), path=path)
         self.feed = Feed.of(self.bot.market, self.calendar, path)
         self.runner = self.start()
 
@@ -102,13 +103,13 @@ class Stage:
     def close_bar(self, when: dt.datetime) -> None:
         """Let a bar close: it is stored, decided, and its order fills as the next bar opens."""
         self.go(when)
-        self.feed.close_bars(int(when.timestamp()))
+        self.feed.close_bars(clock.epoch(when))
         self.runner.step()
         self.open_market(when)
 
     def open_market(self, after: dt.datetime) -> None:
         """Quote the first instant after another at which the market is open, and take fills in."""
-        at = int(after.timestamp())
+        at = clock.epoch(after)
         session = self.calendar.session_at(at) or self.calendar.next_session(at)
         assert session is not None
         self.go(dt.datetime.fromtimestamp(max(at, session.opens_at) + 0.001, dt.UTC))
@@ -203,7 +204,7 @@ def test_a_day_of_a_perpetual_pays_the_funding_that_the_replay_does(
         now = start + dt.timedelta(hours=hour)
         stage.close_bar(now)
         # The collector has the payment of the hour when the hour is over.
-        payment = (int(now.timestamp()), Decimal(repr(rate)))
+        payment = (clock.epoch(now), Decimal(repr(rate)))
         exogenous_capture.upsert(exogenous_capture.FUNDING, [payment], Source.GENERATED)
 
     bars, rows = store.load_bars("btc", "1h"), store.load_features("btc", "1h")
@@ -303,7 +304,7 @@ def test_what_keeps_a_slot_from_deciding_is_a_hold_with_its_reason(
     stage.go(late)
     stage.runner.step()  # waits for the bar
     stage.runner.step()
-    stage.feed.close_bars(int((late + dt.timedelta(hours=1)).timestamp()))
+    stage.feed.close_bars(Epoch((late + dt.timedelta(hours=1)).timestamp()))
     RiskState.on("btc").objects.update(halted=True, halt_reason="a test")
     stage.close_bar(late + dt.timedelta(hours=1))
     assert [(d.action, d.lots_after, d.reason) for d in decisions("btc-1h")] == [
@@ -350,7 +351,7 @@ def test_quarter_hours_are_snapshots_of_every_slot(
 def test_a_market_without_a_feed_is_not_decided_on(
     set_market: SetMarket, btc_path: PricePath
 ) -> None:
-    bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
+    bars = btc_path.bars("1h", Epoch(1_700_000_000), Epoch(1_700_100_000))
     store.save_bars("btc", "1h", bars, Source.IMPORTED)
     set_market(ist("2026-06-01 09:30"))
     bot = BOTS["btc"]
@@ -366,14 +367,14 @@ def test_a_slot_is_due_at_its_newest_close_only_and_together_with_the_others() -
     bot = BOTS["nifty"]
     agenda = BarSchedule(bot.slots, calendar_of("nifty"), {})
     close = int(ist("2026-06-01 15:30").timestamp())
-    due = agenda.due(close + 5)
+    due = agenda.due(Epoch(close + 5))
     assert due is not None
     assert {slot.timeframe: at for slot, at in due.closes.items()} == dict.fromkeys(
         ("15m", "1h", "1d"), close
     )
     agenda.done(due)
-    assert agenda.due(close + 3_600) is None
-    following = agenda.due(int(ist("2026-06-02 09:30").timestamp()))
+    assert agenda.due(Epoch(close + 3_600)) is None
+    following = agenda.due(Epoch(ist("2026-06-02 09:30").timestamp()))
     assert following is not None
     assert [slot.timeframe for slot in following.closes] == ["15m"]
 

@@ -19,6 +19,7 @@ from markets.simulator import history
 from markets.simulator.price_path import PricePath
 from tests.bots.live.test_runner import SHORT, Chosen, Stage, calendar_of, unlocked
 from tests.desk import ist
+from tradingsite import clock
 from tradingsite.registry import SLOTS
 
 __all__ = ["unlocked"]
@@ -76,7 +77,7 @@ def test_a_shadow_trades_as_the_replay_of_its_model_does_and_sends_nothing(
         now = start + dt.timedelta(hours=hour)
         stage.close_bar(now)
         if hour:  # the collector has the payment of the hour when the hour is over
-            payment = (int(now.timestamp()), Decimal(repr(rate)))
+            payment = (clock.epoch(now), Decimal(repr(rate)))
             exogenous_capture.upsert(exogenous_capture.FUNDING, [payment], Source.GENERATED)
     made = list(ShadowDecision.on("btc").objects.order_by("bar_closes_at"))
     assert len(made) == 12

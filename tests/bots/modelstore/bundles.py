@@ -15,6 +15,7 @@ from bots.decision.actions import DELTAS
 from bots.decision.observation import ACCOUNT_SIZE, WINDOW
 from bots.modelstore.bundle import ENCODER, HEAD, WEIGHTS, Float32Array, seal
 from bots.modelstore.manifest import Golden, Manifest, Normalisation, Span
+from tradingsite.clock import Epoch
 
 FEATURES = ("momentum", "deviation", "volume")
 HIDDEN = 4
@@ -102,9 +103,9 @@ def draft_manifest(**changes: Any) -> Manifest:
         limit_lots=4,
         account_size=ACCOUNT_SIZE,
         normalisation=Normalisation((0.0,) * 3, (1.0,) * 3, 5.0),
-        training_span=Span(1_400_000_000, 1_780_000_000, 20_000),
+        training_span=Span(Epoch(1_400_000_000), Epoch(1_780_000_000), 20_000),
         embargo_bars=WINDOW,
-        holdout_span=Span(1_780_400_000, 1_782_800_000, 250),
+        holdout_span=Span(Epoch(1_780_400_000), Epoch(1_782_800_000), 250),
         charge_table_version="2026-04",
         slippage_bps=1.0,
         algorithm="BarPPO",

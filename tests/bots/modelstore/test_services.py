@@ -17,6 +17,8 @@ from bots.modelstore.manifest import Span
 from bots.modelstore.models import Activation, ModelVersion
 from markets.domain.features import schema_for
 from tests.bots.modelstore.bundles import make_bundle
+from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 REFIT = Activation.Kind.REFIT
@@ -54,9 +56,9 @@ def states() -> list[str]:
 
 
 def test_a_version_is_added_without_trading(add: Any) -> None:
-    version = add(training_span=Span(1_400_000_000, 1_780_000_000, 20_000))
+    version = add(training_span=Span(Epoch(1_400_000_000), Epoch(1_780_000_000), 20_000))
     assert (version.number, version.state) == (1, State.VERIFIED)
-    assert int(version.trained_until.timestamp()) == 1_780_000_000
+    assert clock.epoch(version.trained_until) == 1_780_000_000
     assert modelstore.active(SLOT) is None
     folder = modelstore.folder(version)
     assert folder == modelstore.models_folder() / SLOT / "v1"

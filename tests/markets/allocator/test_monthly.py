@@ -71,7 +71,7 @@ def put_nifty(days: int = 800) -> None:
 
 def put_btc(days: int = 800, later: int = 0) -> None:
     """Store 4h bars up to now, or to some days later."""
-    last = int(NOW.timestamp()) // 14_400 * 14_400
+    last = clock.epoch(NOW) // 14_400 * 14_400
     bars = histories.four_hours((days + later) * 6, first=last - days * DAY_SECONDS)
     store.save_bars("btc", "4h", bars, Source.GENERATED)
 

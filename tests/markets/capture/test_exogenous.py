@@ -16,6 +16,7 @@ from markets.simulator.hyperliquid.market import UNIVERSE
 from tests.markets.capture.bars.desk import DATABASES, BarsDesk, bars_desk
 from tests.markets.simulator.broker import ist, shared_world
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 
@@ -65,7 +66,7 @@ def test_funding_is_paid_by_the_hour_of_this_exchange(desk: BarsDesk) -> None:
     assert len(times(FUNDING)) == 4 * 24
     assert exogenous_capture.interval(FUNDING) == 3_600
     desk.go("2026-06-01 10:30")
-    assert exogenous_capture.due(FUNDING, int(desk.now.timestamp())) is None  # paid a little later
+    assert exogenous_capture.due(FUNDING, clock.epoch(desk.now)) is None  # paid a little later
     desk.go("2026-06-01 10:31")
     run = desk.fire()
     assert run and "1 of FUNDING" in run.detail
@@ -91,12 +92,13 @@ def test_the_generated_past_is_what_the_venues_would_say_of_it(desk: BarsDesk) -
     world = shared_world()[0]
     start, end = int(ist("2026-05-21 05:30")), int(ist("2026-05-29 20:00"))
     for series in (VIX[2], FUNDING):
-        said = exogenous_capture.fetch(series, start, end)
+        said = exogenous_capture.fetch(series, Epoch(start), Epoch(end))
         assert (
-            simulated_exogenous.rows_of(series.name, world, 7, start, end) == said and len(said) > 5
+            simulated_exogenous.rows_of(series.name, world, 7, Epoch(start), Epoch(end)) == said
+            and len(said) > 5
         )
     with pytest.raises(ValueError, match="no generated series 'GOLD'"):
-        simulated_exogenous.rows_of("GOLD", world, 7, start, end)
+        simulated_exogenous.rows_of("GOLD", world, 7, Epoch(start), Epoch(end))
 
 
 def test_a_corrected_reading_takes_the_place_of_the_first() -> None:
@@ -110,7 +112,7 @@ def test_a_corrected_reading_takes_the_place_of_the_first() -> None:
 
 def test_a_page_of_funding_after_the_other(desk: BarsDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     start, end = int(ist("2026-05-20 05:30")), int(ist("2026-05-23 05:30"))
-    whole = exogenous_capture.fetch(FUNDING, start, end)
+    whole = exogenous_capture.fetch(FUNDING, Epoch(start), Epoch(end))
     monkeypatch.setattr("markets.venues.ccxt.market_data.FUNDINGS_PER_PAGE", 10)
-    assert exogenous_capture.fetch(FUNDING, start, end) == whole
+    assert exogenous_capture.fetch(FUNDING, Epoch(start), Epoch(end)) == whole
     assert [at for at, _ in whole] == list(range(start + 3_600, end + 1, 3_600))

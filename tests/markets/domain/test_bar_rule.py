@@ -16,6 +16,7 @@ from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, ist_i
 from markets.imports import batches as import_batches
 from markets.models import Bar, Source
 from tests import histories
+from tradingsite.clock import Epoch
 
 NSE = NseCalendar(nse_sessions())
 CRYPTO = CryptoCalendar()
@@ -109,8 +110,8 @@ def test_a_close_that_is_not_the_calendars_is_refused() -> None:
 def test_what_is_missing_is_counted_to_the_last_bar_there_is() -> None:
     opens = grid(NSE, "1h", "2024-06-03", "2024-06-05")
     assert bar_rule.missing(np.delete(opens, [3, 4, 19]), "1h", NSE) == [
-        Span(int(opens[3]), int(opens[4]), 2),
-        Span(int(opens[19]), int(opens[19]), 1),
+        Span(Epoch(opens[3]), Epoch(opens[4]), 2),
+        Span(Epoch(opens[19]), Epoch(opens[19]), 1),
     ]
 
 

@@ -17,6 +17,7 @@ from markets.domain.calendar import (
     nse_sessions,
     trading_date,
 )
+from tradingsite.clock import Epoch
 
 IST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
@@ -105,32 +106,32 @@ def test_every_row_says_where_it_comes_from() -> None:
 def test_instants_find_their_session(nse: NseCalendar) -> None:
     friday, monday = at("2024-10-04 09:15"), at("2024-10-07 09:15")
     open_at, close_at = at("2024-10-04 09:15"), at("2024-10-04 15:30")
-    assert not nse.is_open(open_at - 1)
-    assert nse.is_open(open_at)
-    assert nse.is_open(close_at - 1)
-    assert not nse.is_open(close_at)
-    inside = nse.session_at(open_at + 60)
+    assert not nse.is_open(Epoch(open_at - 1))
+    assert nse.is_open(Epoch(open_at))
+    assert nse.is_open(Epoch(close_at - 1))
+    assert not nse.is_open(Epoch(close_at))
+    inside = nse.session_at(Epoch(open_at + 60))
     assert inside is not None
     assert inside.date == datetime.date(2024, 10, 4)
 
-    following = nse.next_session(friday)
+    following = nse.next_session(Epoch(friday))
     assert following is not None
     assert following.opens_at == monday
-    own = nse.next_session(friday - 1)
+    own = nse.next_session(Epoch(friday - 1))
     assert own is not None
     assert own.opens_at == friday
 
-    before = nse.previous_session(close_at - 1)
+    before = nse.previous_session(Epoch(close_at - 1))
     assert before is not None
     assert before.date == datetime.date(2024, 10, 3)
-    just_closed = nse.previous_session(close_at)
+    just_closed = nse.previous_session(Epoch(close_at))
     assert just_closed is not None
     assert just_closed.date == datetime.date(2024, 10, 4)
 
 
 def test_the_calendar_ends_instead_of_guessing(nse: NseCalendar) -> None:
-    assert nse.next_session(at("2026-12-31 09:15")) is None
-    assert nse.previous_session(at("2007-01-02 09:55")) is None
+    assert nse.next_session(Epoch(at("2026-12-31 09:15"))) is None
+    assert nse.previous_session(Epoch(at("2007-01-02 09:55"))) is None
     assert not nse.covers(datetime.date(2027, 1, 1))
     assert nse.last_date == datetime.date(2026, 12, 31)
 
@@ -197,12 +198,14 @@ def test_a_row_missing_from_the_table_is_not_verified() -> None:
 
 def test_contradictory_sessions_are_refused() -> None:
     day = datetime.date(2024, 10, 1)
-    good = Session(day, 100, 200, "normal", True, "test")
-    later = dataclasses.replace(good, date=datetime.date(2024, 10, 2), opens_at=150, closes_at=300)
+    good = Session(day, Epoch(100), Epoch(200), "normal", True, "test")
+    later = dataclasses.replace(
+        good, date=datetime.date(2024, 10, 2), opens_at=Epoch(150), closes_at=Epoch(300)
+    )
     with pytest.raises(BadCalendar, match="2024-10-01 and 2024-10-02 overlap"):
         NseCalendar([good, later])
     with pytest.raises(BadCalendar, match="closes before it opens"):
-        NseCalendar([dataclasses.replace(good, closes_at=100)])
+        NseCalendar([dataclasses.replace(good, closes_at=Epoch(100))])
     with pytest.raises(BadCalendar, match="'evening'"):
         NseCalendar([dataclasses.replace(good, kind="evening")])
     with pytest.raises(BadCalendar, match="without opening or closing"):
@@ -230,19 +233,19 @@ def test_a_bad_line_of_the_data_file_is_named(
 
 def test_trading_date_turns_at_midnight_in_india() -> None:
     midnight = at("2024-10-02 00:00")
-    assert trading_date(midnight - 1) == datetime.date(2024, 10, 1)
-    assert trading_date(midnight) == datetime.date(2024, 10, 2)
+    assert trading_date(Epoch(midnight - 1)) == datetime.date(2024, 10, 1)
+    assert trading_date(Epoch(midnight)) == datetime.date(2024, 10, 2)
     assert ist_instant(datetime.date(2024, 10, 2), datetime.time(0, 0)) == midnight
 
 
 def test_crypto_never_closes() -> None:
     calendar = CryptoCalendar()
     midnight = int(datetime.datetime(2024, 10, 1, tzinfo=datetime.UTC).timestamp())
-    assert calendar.is_open(midnight)
-    assert calendar.session_at(midnight - 1).date == datetime.date(2024, 9, 30)
-    assert calendar.session_at(midnight).date == datetime.date(2024, 10, 1)
-    assert calendar.next_session(midnight).opens_at == midnight + 86_400
-    assert calendar.previous_session(midnight).closes_at == midnight
+    assert calendar.is_open(Epoch(midnight))
+    assert calendar.session_at(Epoch(midnight - 1)).date == datetime.date(2024, 9, 30)
+    assert calendar.session_at(Epoch(midnight)).date == datetime.date(2024, 10, 1)
+    assert calendar.next_session(Epoch(midnight)).opens_at == midnight + 86_400
+    assert calendar.previous_session(Epoch(midnight)).closes_at == midnight
     assert calendar.is_verified(datetime.date(2040, 1, 1))
     opens = calendar.bar_opens("4h", datetime.date(2024, 10, 1))
     assert opens == [midnight + hour * 3_600 for hour in (0, 4, 8, 12, 16, 20)]
@@ -259,10 +262,10 @@ def test_a_session_in_two_parts_has_no_bars_in_its_pause(nse: NseCalendar) -> No
     assert quarters == ["09:15", "09:30", "09:45", "11:30", "11:45", "12:00", "12:15"]
     # A bar that the pause only touches is there, and one that lies in it is not.
     assert [ist(each)[11:] for each in nse.bar_opens("1h", drill)] == ["09:15", "11:15", "12:15"]
-    assert nse.is_open(at("2024-03-02 09:59"))
-    assert not nse.is_open(at("2024-03-02 10:00"))
-    assert not nse.is_open(at("2024-03-02 11:29"))
-    assert nse.is_open(at("2024-03-02 11:30"))
+    assert nse.is_open(Epoch(at("2024-03-02 09:59")))
+    assert not nse.is_open(Epoch(at("2024-03-02 10:00")))
+    assert not nse.is_open(Epoch(at("2024-03-02 11:29")))
+    assert nse.is_open(Epoch(at("2024-03-02 11:30")))
     outage = nse.bar_opens("15m", datetime.date(2021, 2, 24))
     assert [ist(each)[11:] for each in outage[9:12]] == ["11:30", "15:45", "16:00"]
 
@@ -282,7 +285,7 @@ def test_the_index_has_no_bar_while_futures_trade_on_after_its_auction() -> None
             assert closes[-1] == session.closes_at
             assert (closes[:-1] == opens[1:]).all()
     at = ist_instant(august, datetime.time(15, 35))
-    assert calendar.is_open(at), "futures trade"
+    assert calendar.is_open(Epoch(at)), "futures trade"
     assert calendar.closes_at("15m", np.array([at], dtype=np.int64))[0] == ist_instant(
         august, datetime.time(15, 40)
     )

@@ -14,6 +14,7 @@ from markets.venues.base import DataVenue
 from tests.desk import ist
 from tests.histories import hours, joined
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 FIELDS = dataclasses.fields(Bars)
@@ -21,7 +22,7 @@ NSE, CRYPTO = NseCalendar(nse_sessions()), CryptoCalendar()
 
 
 def at(text: str) -> int:
-    return int(ist(text).timestamp())
+    return clock.epoch(ist(text))
 
 
 def times(opens: np.ndarray) -> list[str]:
@@ -30,7 +31,7 @@ def times(opens: np.ndarray) -> list[str]:
 
 def walk(calendar: Calendar, timeframe: str, start: str, end: str) -> Bars:
     """Return bars that rise by one with each, where the calendar expects them."""
-    opens, closes = expected(calendar, timeframe, at(start), at(end))
+    opens, closes = expected(calendar, timeframe, Epoch(at(start)), Epoch(at(end)))
     steps = np.arange(len(opens), dtype=np.float64) + 100.0
     return Bars(opens, closes, steps, steps + 2.0, steps - 2.0, steps + 1.0, np.ones(len(opens)))
 
@@ -53,34 +54,34 @@ def walk(calendar: Calendar, timeframe: str, start: str, end: str) -> Bars:
 def test_the_calendar_says_which_bars_close(
     timeframe: str, start: str, end: str, wanted: list[str]
 ) -> None:
-    opens, closes = expected(NSE, timeframe, at(start), at(end))
+    opens, closes = expected(NSE, timeframe, Epoch(at(start)), Epoch(at(end)))
     assert times(opens) == wanted
     assert np.all(closes > opens) and np.all(closes <= at(end))
 
 
 def test_the_last_bar_of_a_longer_day_ends_with_it() -> None:
-    _, closes = expected(NSE, "15m", at("2026-08-03 15:30"), at("2026-08-03 16:00"))
+    _, closes = expected(NSE, "15m", Epoch(at("2026-08-03 15:30")), Epoch(at("2026-08-03 16:00")))
     assert times(closes) == ["03 15:40"]
 
 
 def test_the_newest_bar_is_the_last_that_has_closed() -> None:
-    assert newest(NSE, "1d", at("2026-06-29 12:00")) == (
+    assert newest(NSE, "1d", Epoch(at("2026-06-29 12:00"))) == (
         at("2026-06-25 09:15"),
         at("2026-06-25 15:30"),
     )
-    assert newest(CRYPTO, "4h", at("2026-06-01 10:00")) == (
+    assert newest(CRYPTO, "4h", Epoch(at("2026-06-01 10:00"))) == (
         at("2026-06-01 05:30"),
         at("2026-06-01 09:30"),
     )
 
 
 def test_missing_bars_that_follow_each_other_are_one_span() -> None:
-    opens, _ = expected(NSE, "15m", at("2026-06-01 09:15"), at("2026-06-02 10:00"))
+    opens, _ = expected(NSE, "15m", Epoch(at("2026-06-01 09:15")), Epoch(at("2026-06-02 10:00")))
     absent = opens[[1, 2, 24, 25, 27]]  # the last of a day and the first of the next are neighbours
     assert spans(opens, absent) == [
-        Span(int(opens[1]), int(opens[2]), 2),
-        Span(int(opens[24]), int(opens[25]), 2),
-        Span(int(opens[27]), int(opens[27]), 1),
+        Span(Epoch(opens[1]), Epoch(opens[2]), 2),
+        Span(Epoch(opens[24]), Epoch(opens[25]), 2),
+        Span(Epoch(opens[27]), Epoch(opens[27]), 1),
     ]
     assert spans(opens, opens[:0]) == []
 
@@ -103,7 +104,9 @@ def test_four_hours_are_made_on_the_boundaries_of_utc() -> None:
 def test_hours_are_made_on_the_boundaries_of_the_session() -> None:
     fine = walk(NSE, "15m", "2026-06-01 09:00", "2026-06-02 15:30")
     made = aggregate(fine, "15m", "1h", NSE)
-    opens, closes = expected(NSE, "1h", at("2026-06-01 09:00"), at("2026-06-02 15:30"))
+    opens, closes = expected(
+        NSE, "1h", Epoch(at("2026-06-01 09:00")), Epoch(at("2026-06-02 15:30"))
+    )
     assert np.array_equal(made.opens_at, opens) and np.array_equal(made.closes_at, closes)
     made.validate()
     # The last one of a day is a quarter of an hour long: its only part.
@@ -156,7 +159,9 @@ def test_what_a_venue_lacks_is_made_of_the_longest_it_has() -> None:
     venue = Poor(t1h=fine)
     as_venue: DataVenue = venue  # type: ignore[assignment]  # it has what is read here
     newest_open = int(joined(fine).opens_at[5])
-    want = BarRequest("BTC-PERP", "4h", newest_open, newest_open + 14_400, newest_open)
+    want = BarRequest(
+        "BTC-PERP", "4h", Epoch(newest_open), Epoch(newest_open + 14_400), Epoch(newest_open)
+    )
     made = fetch(as_venue, CRYPTO, want)
     assert same(made, joined(fine).slice(5, 6))
     assert venue.asked == [("1h", newest_open - newest_open % 86_400)]

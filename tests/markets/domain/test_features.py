@@ -11,6 +11,7 @@ from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_s
 from markets.domain.exogenous import HISTORY_SECONDS, Readings
 from markets.simulator.price_path import PricePath
 from tests.exogenous import all_series, since, until
+from tradingsite.clock import Epoch
 from tradingsite.registry import CONTEXTS
 
 NSE = NseCalendar(nse_sessions())
@@ -40,7 +41,7 @@ def history(paths: Mapping[str, PricePath]) -> dict[Slot, SlotBars]:
     """Return each slot's own bars and those of its contexts, up to a day in the present."""
     return {
         (market, timeframe): {
-            name: paths[market].bars(name, START.get(name, 0), END)
+            name: paths[market].bars(name, Epoch(START.get(name, 0)), Epoch(END))
             for name in (timeframe, *CONTEXTS[market, timeframe])
         }
         for market, timeframe in CONTEXTS
@@ -50,7 +51,7 @@ def history(paths: Mapping[str, PricePath]) -> dict[Slot, SlotBars]:
 def compute(
     slot: Slot,
     bars: Mapping[str, Bars],
-    since: int | None = None,
+    since: Epoch | None = None,
     readings: Mapping[str, Readings] | None = None,
 ) -> features.Features:
     market = slot[0]
@@ -118,10 +119,10 @@ def test_increments_equal_the_rebuild_to_the_last_bit(
         near = {
             name: since(each, start - HISTORY_SECONDS) for name, each in READINGS[slot[0]].items()
         }
-        part = compute(slot, history[slot], start, near)
+        part = compute(slot, history[slot], Epoch(start), near)
         np.testing.assert_array_equal(part.opens_at, bulk.opens_at[row:])
         np.testing.assert_array_equal(part.values, bulk.values[row:])
-    assert len(compute(slot, history[slot], END)) == 0
+    assert len(compute(slot, history[slot], Epoch(END))) == 0
 
 
 @pytest.mark.parametrize("slot", CONTEXTS)
@@ -133,7 +134,7 @@ def test_cutting_the_bars_anywhere_leaves_the_rows_before(
         limit = int(bulk.closes_at[row]) + int(row) % 2
         cut = {name: bars.before(limit) for name, bars in history[slot].items()}
         known = {name: until(each, limit) for name, each in READINGS[slot[0]].items()}
-        start = int(bulk.opens_at[max(row - 50, 0)]) if row % 3 else None
+        start = Epoch(bulk.opens_at[max(row - 50, 0)]) if row % 3 else None
         part = compute(slot, cut, start, known)
         expected = bulk.values[max(row - 50, 0) if row % 3 else 0 : row + 1]
         np.testing.assert_array_equal(part.values, expected)

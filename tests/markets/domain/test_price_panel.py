@@ -10,6 +10,7 @@ from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_d
 from markets.domain.contracts import expiries
 from markets.domain.price_panel import PricePanel, build_price_panel
 from tests.markets.domain.rates import rates_on
+from tradingsite.clock import Epoch
 
 Date = datetime.date
 CARRY = 0.065
@@ -70,15 +71,17 @@ def test_bitcoin_is_priced_as_it_is() -> None:
 def test_nifty_rolls_once_a_month_at_the_first_bar_of_expiry_day(
     nse: NseCalendar, panel: PricePanel
 ) -> None:
-    rolled = [trading_date(int(opens_at)) for opens_at in panel.opens_at[panel.roll]]
+    rolled = [trading_date(Epoch(opens_at)) for opens_at in panel.opens_at[panel.roll]]
     assert rolled == expiries(nse, Date(2024, 1, 1), Date(2026, 11, 30))
     assert Date(2026, 11, 23) in rolled
     for row in np.flatnonzero(panel.roll):
-        assert trading_date(int(panel.opens_at[row - 1])) < trading_date(int(panel.opens_at[row]))
+        assert trading_date(Epoch(panel.opens_at[row - 1])) < trading_date(
+            Epoch(panel.opens_at[row])
+        )
 
 
 def test_price_is_the_spot_with_carry_to_expiry(bars: Bars, panel: PricePanel) -> None:
-    days = [trading_date(int(opens_at)) for opens_at in bars.opens_at]
+    days = [trading_date(Epoch(opens_at)) for opens_at in bars.opens_at]
     row = days.index(Date(2026, 11, 3))
     factor = 1 + CARRY * 20 / 365  # to Monday 23 November 2026
     assert panel.open[row] == pytest.approx(bars.open[row] * factor, rel=1e-14)
@@ -105,14 +108,14 @@ def test_a_held_contract_has_no_jump_but_carry(bars: Bars, panel: PricePanel) ->
 def test_lots_change_only_where_the_contract_does(panel: PricePanel) -> None:
     changes = np.flatnonzero(np.diff(panel.lot_size)) + 1
     assert panel.roll[changes].all()
-    dates = [trading_date(int(panel.opens_at[row])) for row in changes]
+    dates = [trading_date(Epoch(panel.opens_at[row])) for row in changes]
     assert dates == [Date(2024, 4, 25), Date(2025, 1, 30), Date(2025, 12, 30)]
     assert list(dict.fromkeys(panel.lot_size)) == [50.0, 25.0, 75.0, 65.0]
 
 
 def test_charges_are_those_of_each_bars_date(panel: PricePanel) -> None:
     for row in (0, len(panel) // 2, len(panel) - 1):
-        rates = rates_on("nifty", trading_date(int(panel.opens_at[row])))
+        rates = rates_on("nifty", trading_date(Epoch(panel.opens_at[row])))
         assert panel.buy_rate[row] == rates.buy_rate
         assert panel.sell_rate[row] == rates.sell_rate
         assert panel.brokerage_rate[row] == rates.brokerage_rate
@@ -137,7 +140,7 @@ def test_slice_gives_views_of_every_column(panel: PricePanel) -> None:
 
 
 def test_a_hole_over_expiry_rolls_once_at_the_spot(nse: NseCalendar, bars: Bars) -> None:
-    days = np.array([trading_date(int(opens_at)).toordinal() for opens_at in bars.opens_at])
+    days = np.array([trading_date(Epoch(opens_at)).toordinal() for opens_at in bars.opens_at])
     hole = (days >= Date(2025, 3, 20).toordinal()) & (days <= Date(2025, 6, 10).toordinal())
     kept = Bars(*(getattr(bars, field.name)[~hole] for field in dataclasses.fields(Bars)))
     panel = build_price_panel("nifty", kept, nse, 1.0, CARRY)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from markets.domain import timeframes
 from markets.domain.bars import Bars
 from markets.domain.calendar import CryptoCalendar, NseCalendar, nse_sessions
+from tradingsite.clock import Epoch
 
 CALENDARS = {"nifty": NseCalendar(nse_sessions()), "btc": CryptoCalendar()}
 INDIA = ZoneInfo("Asia/Kolkata")
@@ -79,7 +80,7 @@ def bars_of(market: str, timeframe: str) -> list[Row]:
     for session in CALENDARS[market].sessions(FIRST, LAST):
         opens = [session.opens_at]
         if timeframe != "1d":
-            opens = list(range(session.opens_at, session.closes_at, length))
+            opens = [Epoch(at) for at in range(session.opens_at, session.closes_at, length)]
         for at in opens:
             price = 20_000 + len(rows)
             rows.append(
@@ -92,7 +93,7 @@ def joined(rows: Sequence[Row], market: str, timeframe: str) -> list[Row]:
     """Return the bars that shorter ones make, one after the other and from each session's open."""
     length, made = timeframes.seconds(timeframe), dict[int, list[Row]]()
     for row in rows:
-        session = CALENDARS[market].session_at(row.s)
+        session = CALENDARS[market].session_at(Epoch(row.s))
         assert session is not None
         opened = session.opens_at
         if timeframe != "1d":

@@ -12,6 +12,8 @@ import pytest
 from markets.domain.bar_rule import Span, missing
 from markets.domain.calendar import CryptoCalendar, NseCalendar, ist_instant, nse_sessions
 from markets.imports.bars import BadFile, read_bars
+from tradingsite import clock
+from tradingsite.clock import Epoch
 
 NSE = NseCalendar(nse_sessions())
 CRYPTO = CryptoCalendar()
@@ -42,7 +44,7 @@ def write(tmp_path: Path) -> Write:
 
 def at(text: str) -> int:
     """Return an ISO time as epoch seconds."""
-    return int(dt.datetime.fromisoformat(text).timestamp())
+    return clock.epoch(dt.datetime.fromisoformat(text))
 
 
 def test_a_file_is_read_whole(write: Write) -> None:
@@ -249,8 +251,8 @@ def test_gaps_are_counted_against_the_calendar(write: Write) -> None:
     rows = [f"{each},100,110,90,105" for each in opens if each not in absent]
     bars = read_bars(write("ts,open,high,low,close", *rows), "nifty", "1h", NSE)
     assert missing(bars.opens_at, "1h", NSE) == [
-        Span(opens[2], opens[2], 1),
-        Span(opens[5], opens[7], 3),
+        Span(Epoch(opens[2]), Epoch(opens[2]), 1),
+        Span(Epoch(opens[5]), Epoch(opens[7]), 3),
     ]
 
 

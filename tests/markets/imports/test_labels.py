@@ -12,6 +12,7 @@ import pytest
 from markets.imports.bars import BadFile, Read, read_files
 from markets.imports.reading import ReadOptions
 from tests.markets.imports.rows import CALENDARS, INDIA, Row, bars_of
+from tradingsite.clock import Epoch
 
 HEAD = "ts,open,high,low,close,volume\n"
 
@@ -50,7 +51,7 @@ def test_the_short_last_bar_of_an_hourly_session_is_read_by_its_end(tmp_path: Pa
     rows = bars_of("nifty", "1h")
     text = HEAD
     for row in rows:
-        session = CALENDARS["nifty"].session_at(row.s)
+        session = CALENDARS["nifty"].session_at(Epoch(row.s))
         assert session is not None
         end = dt.datetime.fromtimestamp(min(row.s + 3_600, session.closes_at), INDIA)
         text += f"{end:%Y-%m-%d %H:%M},{row.o},{row.h},{row.l},{row.c},{row.v}\n"

@@ -22,6 +22,7 @@ from tests.markets.options.desk import CALENDAR, MONDAY
 from tests.markets.options.test_storage import NAMES, batch, described, truth
 from tests.markets.simulator.broker import ist
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.machines import transfer
 
 pytestmark = pytest.mark.django_db(databases=["options", "nifty"])
@@ -44,7 +45,7 @@ def collect_day(day: dt.date, minutes: int = 3) -> None:
 
 
 def plan(now: int = EVENING) -> archive.Plan:
-    return archive.plan(CALENDAR, now)
+    return archive.plan(CALENDAR, Epoch(now))
 
 
 def test_a_closed_day_is_archived_and_stays_until_its_time() -> None:
@@ -170,7 +171,7 @@ def test_nothing_is_dropped_whose_file_is_not_whole() -> None:
     assert Quote.objects.count() == 14
     # A file that was replaced by another day's, record and all.
     other = Batch(
-        int(ist(f"{old} 10:00")),
+        Epoch(ist(f"{old} 10:00")),
         NAMES[:1],
         np.array([truth(1, 0)], dtype=np.int64),
         {},

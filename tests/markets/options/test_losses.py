@@ -23,6 +23,7 @@ from markets.options.spool import Spool
 from tests.markets.options.desk import MONDAY, OptionsDesk, drop_days, options_desk, stored
 from tests.markets.simulator.broker import ist
 from tradingsite import clock, databases
+from tradingsite.clock import Epoch
 from tradingsite.embedded import launcher
 from tradingsite.models import Notice
 from tradingsite.supervision.serving import DATABASE_ERRORS
@@ -135,9 +136,9 @@ def test_the_spool_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(spool, "MOST_FILES", 2)
     kept = Spool(tmp_path)
     for number in (1, 2):
-        kept.put(Batch.nothing(60 * number, "test"))
+        kept.put(Batch.nothing(Epoch(60 * number), "test"))
     with pytest.raises(spool.SpoolFull, match="2 minutes wait"):
-        kept.put(Batch.nothing(180, "test"))
+        kept.put(Batch.nothing(Epoch(180), "test"))
 
 
 # --- A server of our own --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from markets.venues.base import VenueInstrument
 from tests.markets.options.desk import CALENDAR, MONDAY
 from tests.markets.simulator.broker import ist
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 pytestmark = pytest.mark.django_db(databases=["options"])
 NAMES = tuple(f"NIFTY 2026-06-30 {25_000 + 50 * number} CE" for number in range(5))
@@ -41,7 +42,7 @@ def truth(minute: int, place: int) -> list[int]:
 def batch(minute: int, present: tuple[int, ...]) -> Batch:
     """Return a collector's view of a minute: some instruments are there, the others missing."""
     return Batch(
-        minute,
+        Epoch(minute),
         tuple(NAMES[place] for place in present),
         np.array([truth(minute, place) for place in present], dtype=np.int64).reshape(-1, 7),
         {NAMES[place]: "no quote: test" for place in range(5) if place not in present},
@@ -56,7 +57,7 @@ def quotes() -> list[tuple[object, ...]]:
 
 def open_gaps() -> set[tuple[int, str | None]]:
     found = Gap.objects.filter(filled_at__isnull=True).values_list("ts", "instrument__name")
-    return {(int(ts.timestamp()), name) for ts, name in found}
+    return {(clock.epoch(ts), name) for ts, name in found}
 
 
 MINUTES = st.integers(0, 5)
@@ -79,7 +80,7 @@ def test_any_order_of_late_repeated_and_missing_batches_ends_in_the_same_table(
     batches = [
         batch(OPENS + 60 * number, present)
         if present
-        else Batch.nothing(OPENS + 60 * number, "no answer: test")
+        else Batch.nothing(Epoch(OPENS + 60 * number), "no answer: test")
         for number, present in views
     ]
     expected = sorted(
@@ -102,7 +103,7 @@ def test_any_order_of_late_repeated_and_missing_batches_ends_in_the_same_table(
             for each in order:
                 # By way of its file, as after a crash.
                 storage.store(Batch.unpack(each.pack()), known)
-            gaps.fill(OPENS, OPENS + 600)
+            gaps.fill(Epoch(OPENS), Epoch(OPENS + 600))
             assert quotes() == expected
             assert open_gaps() == missing
             counts = dict(CollectedMinute.objects.values_list("ts", "stored"))
@@ -123,7 +124,7 @@ def test_a_lot_that_changed_overnight_is_the_instruments_own() -> None:
     before = Instrument.objects.get(name=NAMES[0])
     tomorrow = OPENS + 86_400
     changed = Batch(
-        tomorrow,
+        Epoch(tomorrow),
         NAMES[:1],
         np.array([truth(tomorrow, 0)], dtype=np.int64),
         {},
@@ -145,7 +146,7 @@ def test_quotes_whose_minute_was_lost_are_met() -> None:
 
 
 def test_a_minute_of_an_unknown_instrument_stores_nothing() -> None:
-    lost = Batch(OPENS, ("NIFTY 1 CE",), np.array([truth(OPENS, 0)], dtype=np.int64), {}, {})
+    lost = Batch(Epoch(OPENS), ("NIFTY 1 CE",), np.array([truth(OPENS, 0)], dtype=np.int64), {}, {})
     with pytest.raises(LookupError, match="nothing is known of NIFTY 1 CE"):
         storage.store(lost, storage.Known())
     assert not Quote.objects.exists()
@@ -186,11 +187,11 @@ def test_minutes_without_a_collector_are_gaps_until_they_come() -> None:
     known = storage.Known()
     for number in (0, 1, 5):
         storage.store(batch(OPENS + 60 * number, (0, 1, 2, 3, 4)), known)
-    assert gaps.note(session, OPENS + 6 * 60, waiting=[OPENS + 4 * 60]) == 3
-    assert gaps.note(session, OPENS + 6 * 60, waiting=[OPENS + 4 * 60]) == 0
+    assert gaps.note(session, Epoch(OPENS + 6 * 60), waiting=[OPENS + 4 * 60]) == 3
+    assert gaps.note(session, Epoch(OPENS + 6 * 60), waiting=[OPENS + 4 * 60]) == 0
     assert open_gaps() == {(OPENS + 60 * number, None) for number in (2, 3, 6)}
     storage.store(batch(OPENS + 3 * 60, (0, 1, 2, 3, 4)), known)
-    gaps.fill(OPENS, OPENS + 600)
+    gaps.fill(Epoch(OPENS), Epoch(OPENS + 600))
     assert open_gaps() == {(OPENS + 60 * number, None) for number in (2, 6)}
     first, last = gaps.of_day(MONDAY)
     assert (first.minutes, first.instruments, first.filled) == (2, 0, 1)
@@ -199,8 +200,8 @@ def test_minutes_without_a_collector_are_gaps_until_they_come() -> None:
 
 
 def test_a_day_without_any_collector_is_found_the_next_morning() -> None:
-    assert gaps.note_past(CALENDAR, OPENS + 2 * 86_400) == 0  # nothing was ever collected
+    assert gaps.note_past(CALENDAR, Epoch(OPENS + 2 * 86_400)) == 0  # nothing was ever collected
     storage.store(batch(OPENS, (0, 1, 2, 3, 4)), storage.Known())
     now = OPENS + 2 * 86_400 - 3_600
-    assert gaps.note_past(CALENDAR, now) == 375 + 376
-    assert gaps.note_past(CALENDAR, now) == 0
+    assert gaps.note_past(CALENDAR, Epoch(now)) == 375 + 376
+    assert gaps.note_past(CALENDAR, Epoch(now)) == 0

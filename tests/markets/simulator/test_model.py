@@ -18,6 +18,7 @@ from markets.simulator.price_path import PricePath
 from markets.simulator.prices import FOLLOWERS
 from markets.simulator.world import World
 from tests.markets.simulator.broker import ist, shared_world
+from tradingsite.clock import Epoch
 
 SESSION = ist("2026-06-01 09:15"), ist("2026-06-01 15:30")
 
@@ -107,7 +108,9 @@ def test_prices_of_many_instants_are_those_of_each(nifty: PricePath) -> None:
     at = SESSION[0] + np.arange(0.0, 6 * 3_600.0, 7.3)
     assert nifty.prices(at).tolist() == [nifty.price(each) for each in at]
     closed = nifty.prices(np.array([SESSION[1] + 1.0, ist("2026-06-02 09:14")]))
-    assert closed[0] == closed[1] == nifty.bars("15m", int(SESSION[0]), int(SESSION[1])).close[-1]
+    assert (
+        closed[0] == closed[1] == nifty.bars("15m", Epoch(SESSION[0]), Epoch(SESSION[1])).close[-1]
+    )
     assert np.isnan(nifty.prices(np.array([0.0]))[0])
 
 
@@ -117,7 +120,7 @@ def test_bars_from_quotes_are_the_generated_bars(
 ) -> None:
     start, end = int(ist("2026-05-18 09:00")), int(SESSION[1])
     ours = world.prices.bars("NIFTY", seconds, start, end)
-    theirs = nifty.bars(name, start, end)
+    theirs = nifty.bars(name, Epoch(start), Epoch(end))
     for column in ("opens_at", "closes_at", "open", "high", "low", "close"):
         assert (getattr(ours, column) == getattr(theirs, column)).all(), column
 

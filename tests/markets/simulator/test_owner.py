@@ -13,6 +13,7 @@ from markets.domain.calendar import trading_date
 from markets.simulator import owner
 from markets.simulator.world import World
 from tests.markets.simulator.broker import Broker, broker, ist, shared_world
+from tradingsite.clock import Epoch
 
 LAST = dt.date(2026, 5, 29)
 
@@ -33,7 +34,7 @@ def test_he_is_one_person_however_he_is_asked(world: World, two_years: list[owne
     for first, days in ((dt.date(2025, 3, 5), 9), (dt.date(2026, 1, 1), 40)):
         last = first + dt.timedelta(days=days)
         part = owner.intents(world, first, last)
-        assert part == [look for look in two_years if first <= trading_date(int(look.at)) <= last]
+        assert part == [look for look in two_years if first <= trading_date(Epoch(look.at)) <= last]
         assert part
 
 
@@ -46,7 +47,7 @@ def test_he_trades_a_few_times_a_week_within_his_limits(
         held = look.held
         assert abs(look.held) <= owner.MOST_LOTS
         assert abs(look.lots) <= owner.MOST_LOTS
-        assert world.prices.nse.is_open(int(look.at))
+        assert world.prices.nse.is_open(Epoch(look.at))
     trades = [look for look in two_years if look.lots]
     assert 300 < len(trades) < 1_000
     sides = np.sign([look.held for look in two_years])
@@ -64,7 +65,7 @@ def test_his_rule_can_be_found_in_what_he_did(world: World, two_years: list[owne
 def test_he_is_flat_when_his_contract_expires(world: World, two_years: list[owner.Intent]) -> None:
     holds: dict[str, int] = {}
     for look in two_years:
-        row = owner.near_future(world, trading_date(int(look.at)))
+        row = owner.near_future(world, trading_date(Epoch(look.at)))
         holds[row.symbol] = holds.get(row.symbol, 0) + look.lots
     ended = list(holds.values())[1:-1]
     assert len(ended) > 20 and not any(ended)

@@ -9,6 +9,7 @@ from markets.domain.bars import Bars, FloatArray
 from markets.domain.calendar import Calendar, CryptoCalendar, NseCalendar, nse_sessions
 from markets.simulator.price_path import WORLDS, PricePath
 from tests.exogenous import nothing
+from tradingsite.clock import Epoch
 from tradingsite.registry import CONTEXTS
 
 Paths = Mapping[str, PricePath]
@@ -46,7 +47,7 @@ def same_bars(one: Bars, other: Bars) -> bool:
 
 
 def test_same_seed_builds_the_same_path_and_another_seed_another(paths: Paths) -> None:
-    span = ("1h", instant(2020, 1, 1), instant(2020, 3, 1))
+    span = ("1h", Epoch(instant(2020, 1, 1)), Epoch(instant(2020, 3, 1)))
     bars = paths["nifty"].bars(*span)
     assert same_bars(bars, PricePath.build("nifty", CALENDARS["nifty"]).bars(*span))
     other = PricePath.build("nifty", CALENDARS["nifty"], seed=8).bars(*span)
@@ -60,7 +61,7 @@ def test_unknown_market_is_refused() -> None:
 
 @pytest.mark.parametrize(("market", "timeframe"), CONTEXTS)
 def test_bars_obey_the_rules_of_bars(paths: Paths, market: str, timeframe: str) -> None:
-    bars = paths[market].bars(timeframe, 0, END_OF_TIME)
+    bars = paths[market].bars(timeframe, Epoch(0), Epoch(END_OF_TIME))
     bars.validate()
     assert (bars.volume > 0.0).all() if market == "btc" else not bars.volume.any()
     calendar = CALENDARS[market]
@@ -73,11 +74,13 @@ def test_bars_follow_every_session_of_the_calendar(paths: Paths, timeframe: str)
     calendar = CALENDARS["nifty"]
     sessions = calendar.sessions(WORLDS["nifty"].origin, DATE(2026, 12, 31))
     expected = [at for session in sessions for at in calendar.bar_opens(timeframe, session.date)]
-    assert paths["nifty"].bars(timeframe, 0, END_OF_TIME).opens_at.tolist() == expected
+    assert (
+        paths["nifty"].bars(timeframe, Epoch(0), Epoch(END_OF_TIME)).opens_at.tolist() == expected
+    )
 
 
 def test_four_hour_bars_open_on_the_utc_grid(paths: Paths) -> None:
-    opens_at = paths["btc"].bars("4h", 0, END_OF_TIME).opens_at
+    opens_at = paths["btc"].bars("4h", Epoch(0), Epoch(END_OF_TIME)).opens_at
     assert opens_at[0] == instant(2022, 1, 1)
     assert set(np.diff(opens_at)) == {14_400}
     assert not (opens_at % 14_400).any()
@@ -88,8 +91,8 @@ def test_four_hour_bars_open_on_the_utc_grid(paths: Paths) -> None:
     [("nifty", "15m", "1h"), ("nifty", "1h", "1d"), ("btc", "1h", "4h")],
 )
 def test_timeframes_agree(paths: Paths, market: str, short: str, long: str) -> None:
-    fine = paths[market].bars(short, instant(2026, 7, 1), instant(2026, 9, 1))
-    coarse = paths[market].bars(long, instant(2026, 7, 1), instant(2026, 9, 1))
+    fine = paths[market].bars(short, Epoch(instant(2026, 7, 1)), Epoch(instant(2026, 9, 1)))
+    coarse = paths[market].bars(long, Epoch(instant(2026, 7, 1)), Epoch(instant(2026, 9, 1)))
     firsts = np.searchsorted(fine.opens_at, coarse.opens_at)
     lasts = np.searchsorted(fine.closes_at, coarse.closes_at)
     np.testing.assert_array_equal(coarse.open, fine.open[firsts])
@@ -101,25 +104,25 @@ def test_timeframes_agree(paths: Paths, market: str, short: str, long: str) -> N
 
 def test_only_closed_bars_are_given(paths: Paths) -> None:
     nine = instant(2026, 8, 4, 3, 45)  # 09:15 IST
-    assert len(paths["nifty"].bars("1h", nine, nine + 3_599)) == 0
-    assert len(paths["nifty"].bars("1h", nine, nine + 3_600)) == 1
-    assert len(paths["nifty"].bars("1h", nine + 1, nine + 3_600)) == 0
-    day = paths["nifty"].bars("1h", nine, nine + 385 * 60)
+    assert len(paths["nifty"].bars("1h", Epoch(nine), Epoch(nine + 3_599))) == 0
+    assert len(paths["nifty"].bars("1h", Epoch(nine), Epoch(nine + 3_600))) == 1
+    assert len(paths["nifty"].bars("1h", Epoch(nine + 1), Epoch(nine + 3_600))) == 0
+    day = paths["nifty"].bars("1h", Epoch(nine), Epoch(nine + 385 * 60))
     assert len(day) == 7
     assert day.closes_at[-1] - day.opens_at[-1] == 25 * 60
 
 
 def test_history_does_not_depend_on_where_it_ends(paths: Paths) -> None:
     start = instant(2025, 1, 1)
-    short = paths["btc"].bars("1h", start, instant(2025, 2, 1))
-    long = paths["btc"].bars("1h", start, instant(2026, 2, 1))
+    short = paths["btc"].bars("1h", Epoch(start), Epoch(instant(2025, 2, 1)))
+    long = paths["btc"].bars("1h", Epoch(start), Epoch(instant(2026, 2, 1)))
     assert same_bars(short, long.slice(0, len(short)))
 
 
 @pytest.mark.parametrize("market", WORLDS)
 def test_quotes_stay_in_their_bar_and_touch_its_extremes(paths: Paths, market: str) -> None:
     path = paths[market]
-    bars = path.bars("15m", instant(2026, 8, 4), instant(2026, 8, 5))
+    bars = path.bars("15m", Epoch(instant(2026, 8, 4)), Epoch(instant(2026, 8, 5)))
     for row in range(0, len(bars), 9):
         seconds = range(int(bars.opens_at[row]), int(bars.closes_at[row]), 4)
         quotes = np.array([path.price(at) for at in seconds], dtype=np.float64)
@@ -155,7 +158,9 @@ def test_prices_are_plausible(
     last: float,
     seed: int,
 ) -> None:
-    bars = PricePath.build(market, CALENDARS[market], seed).bars(timeframe, 0, END_OF_TIME)
+    bars = PricePath.build(market, CALENDARS[market], seed).bars(
+        timeframe, Epoch(0), Epoch(END_OF_TIME)
+    )
     returns = np.diff(np.log(bars.close))
     assert volatility[0] < returns.std() * BARS_PER_YEAR[market, timeframe] ** 0.5 < volatility[1]
     assert levels[0] < bars.close.min() < bars.close.max() < levels[1]
@@ -167,7 +172,7 @@ def test_prices_are_plausible(
 
 
 def test_sessions_open_with_a_gap_and_are_busiest_at_their_ends(paths: Paths) -> None:
-    bars = paths["nifty"].bars("15m", instant(2019, 1, 1), instant(2026, 1, 1))
+    bars = paths["nifty"].bars("15m", Epoch(instant(2019, 1, 1)), Epoch(instant(2026, 1, 1)))
     is_first = np.diff(bars.opens_at, prepend=0) > 6 * 3_600
     gaps = np.abs(np.log(bars.open[1:] / bars.close[:-1]))
     assert np.median(gaps[is_first[1:]]) > 0.001
@@ -200,8 +205,11 @@ def net_sharpe(
     Decided at a bar's close, filled at the next open, held while the forecast does not turn past
     a threshold; weights and threshold come from the first three quarters.
     """
-    bars = {name: path.bars(name, start, END_OF_TIME) for name in CONTEXTS[market, timeframe]}
-    own = bars[timeframe] = path.bars(timeframe, start, END_OF_TIME)
+    bars = {
+        name: path.bars(name, Epoch(start), Epoch(END_OF_TIME))
+        for name in CONTEXTS[market, timeframe]
+    }
+    own = bars[timeframe] = path.bars(timeframe, Epoch(start), Epoch(END_OF_TIME))
     if shuffle:
         own = bars[timeframe] = shuffled(own)
     rows = features.compute(market, timeframe, bars, nothing(market), CALENDARS[market])

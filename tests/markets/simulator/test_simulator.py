@@ -23,7 +23,7 @@ from markets.simulator.price_path import PricePath
 from markets.venues.paper import PaperVenue
 from tests.desk import calendar_of, ist
 from tradingsite import clock, locks
-from tradingsite.clock import FROZEN_AFTER_SECONDS, Anchor, SimulatedClock
+from tradingsite.clock import FROZEN_AFTER_SECONDS, Anchor, Epoch, SimulatedClock
 from tradingsite.locks import ProcessLock
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.supervision.heartbeat import Beat
@@ -117,7 +117,7 @@ def test_stored_bars_keep_a_lost_clock_from_going_back(
     simulated = SimulatedClock(tmp_path / "clock.json")
     monkeypatch.setattr(clock, "_simulated", simulated)
     newest = int(ist("2026-06-04 15:30").timestamp())
-    pace.start_clock(newest)
+    pace.start_clock(Epoch(newest))
     assert simulated.anchor().market == newest  # type: ignore[union-attr]
 
 
@@ -158,7 +158,7 @@ def test_history_is_whole_repeatable_and_says_how_far_it_is(
 
 def put_history(name: str, path: PricePath, until: str, monkeypatch: pytest.MonkeyPatch) -> Feed:
     monkeypatch.setattr(history, "YEARS", SHORT)
-    history.make_history(name, until=int(ist(until).timestamp()), path=path)
+    history.make_history(name, until=clock.epoch(ist(until)), path=path)
     return Feed.of(name, store.load_calendar(name), path)
 
 
@@ -180,7 +180,7 @@ def test_a_loop_stores_bars_and_their_features_and_quotes_the_near_future(
             assert bars.closes_at[-1] == ist(f"2026-06-01 {closes}").timestamp()
     spot = nifty_path.price(at)
     assert spot is not None
-    bar = nifty_path.bars("15m", int(at) - 5000, int(at)).slice(-1)
+    bar = nifty_path.bars("15m", Epoch(int(at) - 5000), Epoch(at)).slice(-1)
     panel = build_price_panel("nifty", bar, calendar_of("nifty"), slippage_bps=1.0)
     quote = store.last_quote("nifty")
     assert quote is not None
@@ -189,8 +189,12 @@ def test_a_loop_stores_bars_and_their_features_and_quotes_the_near_future(
     assert venue.trades(ist("2026-06-01 00:00"))[0].price == (
         quote.price * Decimal("1.0001")
     ).quantize(Decimal("0.0001"))
-    assert feed.close_bars(int(at)) == {}
-    assert feed.close_bars(int(ist("2026-06-01 15:30").timestamp())) == {"1d": 1, "1h": 1, "15m": 1}
+    assert feed.close_bars(Epoch(at)) == {}
+    assert feed.close_bars(Epoch(ist("2026-06-01 15:30").timestamp())) == {
+        "1d": 1,
+        "1h": 1,
+        "15m": 1,
+    }
     feed.step(ist("2026-06-01 15:31").timestamp())
     assert feed.says == "nifty closed"
     assert store.last_quote("nifty").at == quote.at  # type: ignore[union-attr]
@@ -204,9 +208,9 @@ def test_bars_missed_while_it_was_away_are_the_very_same(
     feed = put_history("btc", btc_path, "2026-06-01 09:00", monkeypatch)
     until = int(ist("2026-06-03 09:00").timestamp())
     assert feed.is_ours()
-    assert feed.close_bars(until) == {"4h": 12, "1h": 48}
-    stored = store.load_bars("btc", "1h", until - 72 * 3600, until)
-    path_bars = btc_path.bars("1h", int(stored.opens_at[0]), until)
+    assert feed.close_bars(Epoch(until)) == {"4h": 12, "1h": 48}
+    stored = store.load_bars("btc", "1h", Epoch(until - 72 * 3600), Epoch(until))
+    path_bars = btc_path.bars("1h", Epoch(stored.opens_at[0]), Epoch(until))
     assert np.array_equal(stored.close, path_bars.close)
     assert len(stored) == 72
 
@@ -216,7 +220,7 @@ def test_an_imported_market_is_left_alone_and_said_so_once(
     set_market: SetMarket, btc_path: PricePath
 ) -> None:
     set_market(ist("2026-06-01 09:00"))
-    bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
+    bars = btc_path.bars("1h", Epoch(1_700_000_000), Epoch(1_700_100_000))
     store.save_bars("btc", "1h", bars, Source.IMPORTED)
     feed = Feed.of("btc", store.load_calendar("btc"), btc_path)
     for _ in range(3):
@@ -235,7 +239,7 @@ def test_a_market_of_imported_bars_is_lived_through_where_the_clock_is_among_the
 ) -> None:
     at = 1_700_050_100
     set_market(dt.datetime.fromtimestamp(at, dt.UTC))
-    bars = btc_path.bars("1h", 1_700_000_000, 1_700_100_000)
+    bars = btc_path.bars("1h", Epoch(1_700_000_000), Epoch(1_700_100_000))
     store.save_bars("btc", "1h", bars, Source.IMPORTED)
     feed = Feed.of("btc", store.load_calendar("btc"), btc_path)
     feed.step(at)

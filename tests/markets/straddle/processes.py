@@ -28,6 +28,7 @@ from tests.markets.simulator.broker import Broker, broker
 from tests.test_architecture import ROOT
 from tests.waiting import wait_for
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 MOVE_SECONDS = 0.1
 
@@ -165,7 +166,7 @@ class Tracker:
     def quoted(self, row: Series, ts: dt.datetime) -> tuple[int, int, int]:
         """Return call, put and spot of a series by the simulator's own function of time."""
         world, at = self.broker.kite.world, ts.timestamp()
-        listing = world.exchange.on(trading_date(int(at)))
+        listing = world.exchange.on(trading_date(Epoch(at)))
         found = {
             (each.kind, each.strike): each
             for each in listing.rows

@@ -18,7 +18,8 @@ from markets.straddle.models import TrackerState, Wanted
 from tests.histories import seed_days
 from tests.test_architecture import load
 from tests.waiting import wait_for
-from tradingsite.clock import IST
+from tradingsite import clock
+from tradingsite.clock import IST, Epoch
 from tradingsite.models import Heartbeat, Notice
 from tradingsite.supervision.heartbeat import Beat
 
@@ -110,9 +111,9 @@ def test_a_wish_is_good_for_its_own_session(
 ) -> None:
     calendar = NseCalendar(nse_sessions())
     wanted = Wanted(is_wanted=is_wanted, since=ist(since))
-    found = session_to_follow(wanted, calendar, int(ist(now).timestamp()))
+    found = session_to_follow(wanted, calendar, clock.epoch(ist(now)))
     assert (found is not None) == is_followed
-    assert session_to_follow(None, calendar, int(ist("2026-06-01 10:00").timestamp())) is None
+    assert session_to_follow(None, calendar, Epoch(ist("2026-06-01 10:00").timestamp())) is None
 
 
 def test_the_child_comes_and_goes_with_the_wish_and_the_session(

@@ -16,6 +16,7 @@ from markets.straddle.tracker import Tracker
 from markets.straddle.underlyings import Underlying
 from markets.venues.kite.ticker import State
 from tests.markets.straddle.chains import TEN, chain, key, option, spot
+from tradingsite import clock
 
 SECOND = dt.timedelta(seconds=1)
 CLOSES_AT = TEN + 3_600 * SECOND
@@ -30,7 +31,7 @@ def child(
     monkeypatch.setattr(tracker.clock, "speed", lambda: 1.0)
 
     def make() -> Tracker:
-        opens_at, closes_at = (int(each.timestamp()) for each in (TEN, CLOSES_AT))
+        opens_at, closes_at = (clock.epoch(each) for each in (TEN, CLOSES_AT))
         found = Tracker(opens_at, closes_at, threading.Event())
         found.followers["NIFTY"] = Follower(Underlying("NIFTY", (0,)), chain())
         monkeypatch.setattr(found.writer, "finish", lambda seconds: 0)

@@ -12,6 +12,8 @@ from markets.domain.instruments import BadInstrument, Instruments
 from markets.venues.base import OrderRefused
 from markets.venues.paper import PaperVenue
 from tests.desk import Desk, calendar_of, ist
+from tradingsite import clock
+from tradingsite.clock import Epoch
 
 nifty = pytest.mark.django_db(databases=["nifty", "default"])
 btc = pytest.mark.django_db(databases=["btc", "default"])
@@ -22,7 +24,7 @@ LOT = Decimal("0.01")
 def test_front_contract_changes_at_the_open_of_the_expiring_ones_last_day() -> None:
     instruments = Instruments("nifty", calendar_of("nifty"))
     before, after = (
-        instruments.front(int(ist(when).timestamp()))
+        instruments.front(clock.epoch(ist(when)))
         for when in ("2026-06-29 15:29", "2026-06-30 09:15")
     )
     assert before.name == "NIFTY 2026-06-30 FUT"
@@ -33,11 +35,13 @@ def test_front_contract_changes_at_the_open_of_the_expiring_ones_last_day() -> N
 def test_contract_prices_carry_the_front_and_settle_the_expired() -> None:
     instruments = Instruments("nifty", calendar_of("nifty"))
     at = int(ist("2026-06-30 10:00").timestamp())
-    old, new = instruments.parse("NIFTY 2026-06-30 FUT"), instruments.front(at)
-    assert instruments.price(old, 20_000.0, at) == 20_000.0
-    assert instruments.price(new, 20_000.0, at) == pytest.approx(20_000 * (1 + 0.065 * 28 / 365))
+    old, new = instruments.parse("NIFTY 2026-06-30 FUT"), instruments.front(Epoch(at))
+    assert instruments.price(old, 20_000.0, Epoch(at)) == 20_000.0
+    assert instruments.price(new, 20_000.0, Epoch(at)) == pytest.approx(
+        20_000 * (1 + 0.065 * 28 / 365)
+    )
     day_before = int(ist("2026-06-29 10:00").timestamp())
-    assert instruments.price(new, 20_000.0, day_before) is None
+    assert instruments.price(new, 20_000.0, Epoch(day_before)) is None
 
 
 @pytest.mark.parametrize("name", ["NIFTY-FUT", "NIFTY 2026-06-31 FUT", "BTC-PERP", "NIFTY"])

@@ -25,6 +25,7 @@ from tests.monitoring import desks
 from tests.monitoring.dashboard.pages import cut_off, seen, stopped
 from tests.monitoring.desks import NOW, at
 from tradingsite import clock, notices
+from tradingsite.clock import Epoch
 from tradingsite.format import GLUE
 from tradingsite.models import Heartbeat, JobRun, Notice
 from tradingsite.registry import MARKETS
@@ -238,9 +239,9 @@ def test_live_answers_with_every_card_the_page_has_a_place_for(client: Client) -
 def test_bars_are_late_by_the_calendar_and_never_on_a_weekend() -> None:
     calendar = NseCalendar(nse_sessions())
     friday = at("15:15", 5)
-    due = next_close(calendar, "15m", int(friday.timestamp()))
+    due = next_close(calendar, "15m", clock.epoch(friday))
     assert due == int(at("09:30", 8).timestamp())
-    due = next_close(calendar, "1d", int(at("09:15", 5).timestamp()))
+    due = next_close(calendar, "1d", Epoch(at("09:15", 5).timestamp()))
     assert due == int(at("15:30", 8).timestamp())
     desks.bar("nifty", "15m", at("15:15", 5), at("15:30", 5))
     book = Book(MARKETS["nifty"], calendar, NOW.date())

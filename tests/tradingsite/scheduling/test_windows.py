@@ -7,6 +7,7 @@ import pytest
 from markets.domain.calendar import NseCalendar, nse_days
 from monitoring.dashboard.timeline import firing_minutes
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.scheduling.schedules import ALL, Job
 from tradingsite.scheduling.windows import Part, Window, crontab_words
 
@@ -67,8 +68,8 @@ def test_a_window_says_itself(window: Window, words: str) -> None:
 def test_its_bounds_belong_to_it(
     window: Window, inside: tuple[int, ...], outside: tuple[int, ...]
 ) -> None:
-    assert all(window.covers(at, 1_000, 5_000) for at in inside)
-    assert not any(window.covers(at, 1_000, 5_000) for at in outside)
+    assert all(window.covers(at, Epoch(1_000), Epoch(5_000)) for at in inside)
+    assert not any(window.covers(at, Epoch(1_000), Epoch(5_000)) for at in outside)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tradingsite.clock import Epoch
 from training.evaluation.splits import TooFewBars, default_holdout_bars, split_refit, walk_forward
 
 HOUR = 3600
@@ -13,7 +14,7 @@ def closes(bars: int) -> np.ndarray:
 
 
 def test_holds_out_five_percent_of_a_long_history() -> None:
-    split = split_refit(closes(20_000), 20_000 * HOUR, window=32)
+    split = split_refit(closes(20_000), Epoch(20_000 * HOUR), window=32)
     assert split.holdout == range(19_000, 20_000)
     assert split.train == range(18_968)
     assert split.embargo_bars == 32
@@ -25,8 +26,8 @@ def test_holds_out_at_least_a_year_of_daily_bars() -> None:
 
 
 def test_leaves_out_bars_that_close_after_the_given_moment() -> None:
-    at_the_close = split_refit(closes(5_000), 3_000 * HOUR, window=32)
-    just_before = split_refit(closes(5_000), 3_000 * HOUR - 1, window=32)
+    at_the_close = split_refit(closes(5_000), Epoch(3_000 * HOUR), window=32)
+    just_before = split_refit(closes(5_000), Epoch(3_000 * HOUR - 1), window=32)
     assert at_the_close.holdout.stop == 3_000
     assert just_before.holdout.stop == 2_999
 
@@ -39,7 +40,7 @@ def test_no_window_of_the_holdout_reaches_into_training(
 ) -> None:
     split = split_refit(
         closes(bars),
-        bars * HOUR,
+        Epoch(bars * HOUR),
         window=window,
         embargo_bars=window + extra_embargo,
         holdout_bars=260,
@@ -52,19 +53,19 @@ def test_no_window_of_the_holdout_reaches_into_training(
 
 def test_refuses_an_embargo_shorter_than_the_window() -> None:
     with pytest.raises(ValueError, match="embargo of 31 bars is shorter than the window of 32"):
-        split_refit(closes(5_000), 5_000 * HOUR, window=32, embargo_bars=31)
+        split_refit(closes(5_000), Epoch(5_000 * HOUR), window=32, embargo_bars=31)
 
 
 def test_refuses_to_hold_nothing_out() -> None:
     with pytest.raises(ValueError, match="0 bars held out"):
-        split_refit(closes(5_000), 5_000 * HOUR, window=32, holdout_bars=0)
+        split_refit(closes(5_000), Epoch(5_000 * HOUR), window=32, holdout_bars=0)
 
 
 def test_says_how_many_bars_are_missing() -> None:
     with pytest.raises(TooFewBars, match=r"700 bars .* leave 418 to train on, at least 500"):
-        split_refit(closes(700), 700 * HOUR, window=32)
+        split_refit(closes(700), Epoch(700 * HOUR), window=32)
     with pytest.raises(TooFewBars, match="0 bars close by then"):
-        split_refit(closes(700), 0, window=32)
+        split_refit(closes(700), Epoch(0), window=32)
 
 
 def test_a_walk_forward_tests_the_second_half_on_models_of_what_came_before() -> None:

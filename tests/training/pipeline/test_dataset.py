@@ -46,7 +46,7 @@ def test_what_is_imported_equals_what_was_exported(folder: Path) -> None:
     )
     summary = dataset.export(SLOT, UNTIL, folder)
     data = dataset.import_and_load(SLOT, folder)
-    until = int(UNTIL.timestamp())
+    until = clock.epoch(UNTIL)
     features = store.load_features("btc", "4h", end=until)
     bars = store.load_bars("btc", "4h", end=until)
     panel = align_to_features(
@@ -79,7 +79,7 @@ def test_an_import_replaces_its_timeframe_and_leaves_the_others(folder: Path) ->
     assert np.array_equal(first.features.values, again.features.values)
     bars = store.load_bars("pc_btc", "4h")
     assert np.array_equal(
-        bars.opens_at, store.load_bars("btc", "4h", end=int(UNTIL.timestamp())).opens_at
+        bars.opens_at, store.load_bars("btc", "4h", end=clock.epoch(UNTIL)).opens_at
     )
     assert len(store.load_bars("pc_btc", "1h")) == 30
 

@@ -23,6 +23,8 @@ from markets.simulator.price_path import PricePath
 from markets.simulator.world import World
 from tests.exogenous import all_series
 from tests.training.rl import toy
+from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.registry import SLOTS
 from training import recipes
 from training.evaluation.splits import Split, split_refit
@@ -46,7 +48,7 @@ def data() -> Dataset:
     """The generated market's days, and what its owner did by hand in eight years of them."""
     torch.set_num_threads(1)
     calendar = NseCalendar(nse_sessions())
-    bars = {"1d": PricePath.build("nifty", calendar).bars("1d", START, END)}
+    bars = {"1d": PricePath.build("nifty", calendar).bars("1d", Epoch(START), Epoch(END))}
     features = compute("nifty", "1d", bars, all_series("nifty", START, END), calendar)
     panel = align_to_features(
         build_price_panel("nifty", bars["1d"], calendar, 1.0), features.opens_at
@@ -54,7 +56,7 @@ def data() -> Dataset:
     world = World.build(lambda: float(END), nse=calendar)
     book = tradebook.parse("his book", iter(owner.tradebook(world, YEARS).splitlines()))
     trades = tuple(
-        OwnTrade(trade.instrument, float(trade.quantity), int(trade.at.timestamp()))
+        OwnTrade(trade.instrument, float(trade.quantity), clock.epoch(trade.at))
         for trade in book.trades
     )
     return Dataset(features, panel, "generated", owner_trades=trades)
@@ -71,7 +73,7 @@ def registrys_slippage() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def split(data: Dataset) -> Split:
     closes = data.features.closes_at
-    return split_refit(closes, int(closes[-1]), window=WINDOW)
+    return split_refit(closes, Epoch(closes[-1]), window=WINDOW)
 
 
 def recipe(**changes: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from tests.training.rl.toy import (
     mean_reverting,
 )
 from tests.training.rl.weights import load_weights
+from tradingsite.clock import Epoch
 from training.rl.barppo import BarPPO
 from training.rl.onnx_export import ExportResult, export_model, save_weights
 from training.rl.parity import ParityFailed, check_parity
@@ -267,9 +268,9 @@ def make_manifest(trained: Trained, golden: tuple[Golden, ...]) -> Manifest:
         limit_lots=LIMIT_LOTS,
         account_size=ACCOUNT_SIZE,
         normalisation=trained.exported.normalisation,
-        training_span=Span(0, int(closes_at[TRAIN_BARS - 1]), TRAIN_BARS),
+        training_span=Span(Epoch(0), Epoch(closes_at[TRAIN_BARS - 1]), TRAIN_BARS),
         embargo_bars=WINDOW,
-        holdout_span=Span(int(closes_at[TRAIN_BARS]), int(closes_at[-1]), 1_968),
+        holdout_span=Span(Epoch(closes_at[TRAIN_BARS]), Epoch(closes_at[-1]), 1_968),
         charge_table_version="toy",
         slippage_bps=1.0,
         algorithm="BarPPO",

@@ -14,6 +14,7 @@ from markets.domain.features import Features, compute
 from markets.domain.price_panel import PricePanel, build_price_panel
 from markets.simulator.price_path import PricePath
 from tests.exogenous import all_series
+from tradingsite.clock import Epoch
 from training.evaluation.splits import split_refit
 from training.rl.barppo import BarPPO
 from training.rl.env import BatchEnv, Episodes
@@ -30,7 +31,7 @@ def market(*, edge: bool) -> tuple[Features, PricePanel]:
     """Return BTC's hourly rows and panel, charges and slippage on."""
     calendar = CryptoCalendar()
     path = PricePath.build("btc", calendar, edge=edge)
-    bars = {timeframe: path.bars(timeframe, START, END) for timeframe in ("1h", "4h")}
+    bars = {timeframe: path.bars(timeframe, Epoch(START), Epoch(END)) for timeframe in ("1h", "4h")}
     features = compute("btc", "1h", bars, all_series("btc", START, END), calendar)
     return features, align_to_features(
         build_price_panel("btc", bars["1h"], calendar, 1.5), features.opens_at
@@ -41,7 +42,7 @@ def held_out(features: Features, panel: PricePanel, rows: IntArray) -> ReplayRes
     """Train on all but the holdout and replay that, with the features in the given order."""
     torch.set_num_threads(1)
     values = features.values[rows]
-    split = split_refit(features.closes_at, END, window=WINDOW)
+    split = split_refit(features.closes_at, Epoch(END), window=WINDOW)
     episodes = Episodes(LIMIT_LOTS, 0, split.train.stop, exploring_starts=True)
     settings = Hyperparameters()
     environment = BatchEnv(panel, values, episodes, settings.accounts, settings.group, 0)

@@ -86,7 +86,7 @@ class BarsDesk:
 def stored(market: str, timeframe: str) -> Mapping[int, tuple[float, float]]:
     """Return the stored opens with their first and last prices."""
     rows = Bar.on(market).objects.filter(timeframe=timeframe)
-    return {int(row.opens_at.timestamp()): (float(row.open), float(row.close)) for row in rows}
+    return {clock.epoch(row.opens_at): (float(row.open), float(row.close)) for row in rows}
 
 
 def open_gaps(market: str) -> list[str]:

@@ -19,6 +19,7 @@ from markets.models import Bar, BarGap, Feature, Reading, Source
 from markets.venues.kite import venue as kite_venue
 from tests.markets.capture.bars.desk import DATABASES, BarsDesk, bars_desk, open_gaps
 from tests.markets.simulator.broker import ist
+from tradingsite.clock import Epoch
 
 pytestmark = pytest.mark.django_db(databases=DATABASES)
 
@@ -99,7 +100,7 @@ def test_a_backfill_that_breaks_off_keeps_what_came_and_goes_on(
     start, end = int(ist("2026-05-04 00:00")), int(ist("2026-06-01 10:00"))
     with pytest.raises(backfill.Retry):
         backfill.backfill(
-            "nifty", "15m", start, end, collection_policy.current_policy(), breaks_off
+            "nifty", "15m", Epoch(start), Epoch(end), collection_policy.current_policy(), breaks_off
         )
     first = Bar.on("nifty").objects.count()
     assert 300 < first < 400
@@ -155,7 +156,11 @@ def test_a_repair_fills_the_gaps_that_were_noted(desk: BarsDesk) -> None:
 
 def test_missing_bars_far_apart_are_asked_for_apart(desk: BarsDesk) -> None:
     day = 86_400
-    far = [Span(0, 900, 2), Span(30 * day, 30 * day, 1), Span(250 * day, 250 * day, 1)]
+    far = [
+        Span(Epoch(0), Epoch(900), 2),
+        Span(Epoch(30 * day), Epoch(30 * day), 1),
+        Span(Epoch(250 * day), Epoch(250 * day), 1),
+    ]
     assert backfill.plan("nifty", "15m", far) == [
         (0, 30 * day + 900),
         (250 * day, 250 * day + 900),

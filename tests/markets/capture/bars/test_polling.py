@@ -12,11 +12,12 @@ from markets.domain.bars import Bars
 from markets.domain.calendar import CryptoCalendar
 from markets.venues.base import DataVenue, RateLimited, TokenRefused
 from tests.histories import hours
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 BARS = hours(3)
 REQUEST = BarRequest(
-    "BTC-PERP", "1h", int(BARS.opens_at[0]), int(BARS.closes_at[2]), int(BARS.opens_at[2])
+    "BTC-PERP", "1h", Epoch(BARS.opens_at[0]), Epoch(BARS.closes_at[2]), Epoch(BARS.opens_at[2])
 )
 Said = Bars | Exception
 
@@ -150,8 +151,8 @@ def test_the_job_waits_a_real_second_after_the_close(
     monkeypatch.setattr(polling, "pause", waited.append)
     close = int(ist("2026-06-01 10:15").timestamp())
     set_market(ist("2026-06-01 10:15"), 48.0)
-    bars_job._wait_for_close([Due("nifty", close, {}, {}, close)])
+    bars_job._wait_for_close([Due("nifty", Epoch(close), {}, {}, Epoch(close))])
     assert waited == [pytest.approx(1.0, abs=0.3)]  # of real time, however fast the market runs
     set_market(ist("2026-06-01 10:17"), 48.0)
-    bars_job._wait_for_close([Due("nifty", close, {}, {}, close)])
+    bars_job._wait_for_close([Due("nifty", Epoch(close), {}, {}, Epoch(close))])
     assert len(waited) == 1

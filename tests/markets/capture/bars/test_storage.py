@@ -20,6 +20,7 @@ from markets.models import Bar, BarGap, Feature, Source
 from markets.store import WrongSource
 from tests.histories import hours, joined
 from tradingsite import clock
+from tradingsite.clock import Epoch
 
 pytestmark = pytest.mark.django_db(databases=["default", "btc"])
 
@@ -139,7 +140,7 @@ def test_without_correcting_only_what_is_missing_is_written(hourly: Bars) -> Non
 def test_nothing_is_expected_before_the_first_bar(hourly: Bars) -> None:
     store.save_bars("btc", "1h", part(hourly, [10, 11, 14]), Source.VENUE)
     start, end = int(hourly.opens_at[0]), int(hourly.closes_at[16])
-    opens, absent, closes = bar_gaps.missing("btc", "1h", start, end)
+    opens, absent, closes = bar_gaps.missing("btc", "1h", Epoch(start), Epoch(end))
     assert opens.tolist() == hourly.opens_at[10:17].tolist()
     assert absent.tolist() == hourly.opens_at[[12, 13, 15, 16]].tolist()
     assert closes.tolist() == hourly.closes_at[[12, 13, 15, 16]].tolist()

@@ -197,7 +197,7 @@ def test_only_the_simulated_desk_decides_without_a_list(set_market: Callable[...
     decider = Decider(desk.bot, desk.venue, desk.instruments, Policies(desk.bot))
     ledger.open_rows(desk.bot, desk.front, desk.venue.name)
     risk = RiskState.on("nifty").objects.get(bot="nifty")
-    now = int(desk.now.timestamp())
+    now = clock.epoch(desk.now)
     assert decider.obstacle(risk, now) == ""
     for mode in ("paper", "live"):
         with override_settings(MODE=mode):

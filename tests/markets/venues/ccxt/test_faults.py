@@ -25,6 +25,7 @@ from tests.markets.simulator.exchange_client import PLENTY, HandClock, truth
 from tests.markets.simulator.served import served
 from tests.waiting import wait_for
 from tradingsite import clock as clocks
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 TAG, OTHER_TAG = "T1ABCDEFGHIJKLMNOP", "T1QRSTUVWXYZ234567"
@@ -185,7 +186,7 @@ READS: dict[str, Callable[[ExchangeVenue], object]] = {
     "trades": lambda venue: venue.trades(clocks.from_seconds(0)),
     "strangers": lambda venue: venue.strangers(clocks.from_seconds(0)),
     "margins": lambda venue: venue.margins(),
-    "bars": lambda venue: venue.bars(NAME, "1h", 1_780_000_000, 1_780_200_000),
+    "bars": lambda venue: venue.bars(NAME, "1h", Epoch(1_780_000_000), Epoch(1_780_200_000)),
     "quote": lambda venue: venue.quote(NAME),
 }
 

@@ -43,6 +43,7 @@ from tests.desk import ist
 from tests.markets.simulator.exchange_client import PLENTY, HandClock, client_of, truth
 from tests.markets.simulator.served import served
 from tradingsite import clock as clocks
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 SetMarket = Callable[..., None]
@@ -125,7 +126,7 @@ def flat(addresses: object) -> list[str]:
 
 def test_an_exchange_that_nobody_knows_is_named() -> None:
     with pytest.raises(Degraded, match="ccxt knows no exchange 'mtgox'"):
-        ExchangeVenue(ExchangeConfig(id="mtgox")).bars(NAME, "1h", 0, 1)
+        ExchangeVenue(ExchangeConfig(id="mtgox")).bars(NAME, "1h", Epoch(0), Epoch(1))
 
 
 @given(st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", min_size=16, max_size=16))
@@ -171,7 +172,7 @@ def test_bars_are_closed_whole_and_those_of_the_market(
     clock.pass_by(1_200)
     now = int(clock.at)
     start = now - now % 3_600 - 2_500 * 3_600
-    bars = venue.bars(NAME, "1h", start + 1, now + 7_200)
+    bars = venue.bars(NAME, "1h", Epoch(start + 1), Epoch(now + 7_200))
     assert len(bars) == 2_499
     assert bars.opens_at[0] == start + 3_600
     assert now - 3_600 < bars.closes_at[-1] <= now
@@ -186,10 +187,12 @@ def test_a_bar_is_there_from_its_close_and_not_a_second_before(
 ) -> None:
     opens_at = int(clock.at) // 3_600 * 3_600
     clock.at = opens_at + 3_599.0
-    assert len(venue.bars(NAME, "1h", opens_at, opens_at + 3_600)) == 0
+    assert len(venue.bars(NAME, "1h", Epoch(opens_at), Epoch(opens_at + 3_600))) == 0
     clock.at = opens_at + 3_600.0
-    assert venue.bars(NAME, "1h", opens_at, opens_at + 3_600).opens_at.tolist() == [opens_at]
-    assert len(venue.bars(NAME, "1h", opens_at, opens_at)) == 0
+    assert venue.bars(NAME, "1h", Epoch(opens_at), Epoch(opens_at + 3_600)).opens_at.tolist() == [
+        opens_at
+    ]
+    assert len(venue.bars(NAME, "1h", Epoch(opens_at), Epoch(opens_at))) == 0
 
 
 def test_quotes_have_both_sides_and_the_exchanges_time(
@@ -207,7 +210,7 @@ def test_quotes_have_both_sides_and_the_exchanges_time(
 
 def test_reading_prices_signs_nothing(venue: ExchangeVenue, exchange: Hyperliquid) -> None:
     venue.instruments()
-    venue.bars(NAME, "4h", 1_779_000_000, 1_780_000_000)
+    venue.bars(NAME, "4h", Epoch(1_779_000_000), Epoch(1_780_000_000))
     venue.quotes([NAME])
     assert signed_actions(exchange) == set()
     keyless = ExchangeVenue(ExchangeConfig(url=venue.config.url))

@@ -25,6 +25,7 @@ from markets.venues.kite import errors as kite_errors
 from tests.markets.simulator.broker import broker, ist
 from tests.markets.venues.kite.desk import CALL, FUTURE, TAG, KiteDesk, kite_desk
 from tradingsite import clock
+from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry
 
 
@@ -69,20 +70,20 @@ def test_the_list_is_fetched_once_a_day(desk: KiteDesk) -> None:
 
 def test_bars_are_closed_and_inside_the_span(desk: KiteDesk) -> None:
     start, end = int(ist("2026-05-29 10:00")), int(ist("2026-06-02 00:00"))
-    bars = desk.venue.bars("NIFTY", "15m", start, end)
+    bars = desk.venue.bars("NIFTY", "15m", Epoch(start), Epoch(end))
     bars.validate()
     assert bars.opens_at[0] == start
     assert bars.closes_at[-1] == int(ist("2026-06-01 10:00"))  # of now; the next one is forming
     assert len(bars) == 22 + 3
-    hours = desk.venue.bars("NIFTY", "1h", start, end)
+    hours = desk.venue.bars("NIFTY", "1h", Epoch(start), Epoch(end))
     assert hours.opens_at[0] == int(ist("2026-05-29 10:15"))
     assert hours.closes_at[5] - hours.opens_at[5] == 900  # cut off at the close
-    assert len(desk.venue.bars(FUTURE, "1m", start, start + 600)) == 10
+    assert len(desk.venue.bars(FUTURE, "1m", Epoch(start), Epoch(start + 600))) == 10
 
 
 def test_a_day_is_named_by_its_session(desk: KiteDesk) -> None:
     bars = desk.venue.bars(
-        "NIFTY", "1d", int(ist("2026-05-25 09:15")), int(ist("2026-06-05 00:00"))
+        "NIFTY", "1d", Epoch(ist("2026-05-25 09:15")), Epoch(ist("2026-06-05 00:00"))
     )
     assert bars.opens_at[0] == int(ist("2026-05-25 09:15"))
     assert bars.closes_at[-1] == int(ist("2026-05-29 15:30"))  # today's has not closed
@@ -90,13 +91,13 @@ def test_a_day_is_named_by_its_session(desk: KiteDesk) -> None:
 
 def test_long_spans_are_asked_for_in_pieces(desk: KiteDesk) -> None:
     bars = desk.venue.bars(
-        "NIFTY", "15m", int(ist("2025-06-02 09:15")), int(ist("2026-06-01 10:00"))
+        "NIFTY", "15m", Epoch(ist("2025-06-02 09:15")), Epoch(ist("2026-06-01 10:00"))
     )
     calls = [path for path in desk.broker.kite.requests if "historical" in path]
     assert len(calls) == 2
     assert np.all(np.diff(bars.opens_at) > 0) and bars.opens_at[0] == int(ist("2025-06-02 09:15"))
     whole = desk.venue.bars(
-        "NIFTY", "15m", int(ist("2025-12-15 09:15")), int(ist("2025-12-24 00:00"))
+        "NIFTY", "15m", Epoch(ist("2025-12-15 09:15")), Epoch(ist("2025-12-24 00:00"))
     )
     place = int(np.searchsorted(bars.opens_at, whole.opens_at[0]))
     assert np.array_equal(bars.close[place : place + len(whole)], whole.close)
@@ -104,9 +105,9 @@ def test_long_spans_are_asked_for_in_pieces(desk: KiteDesk) -> None:
 
 def test_there_are_no_four_hours_and_no_unknown_names(desk: KiteDesk) -> None:
     with pytest.raises(ValueError, match="no '4h' bars; it has 1m"):
-        desk.venue.bars("NIFTY", "4h", 0, 1)
+        desk.venue.bars("NIFTY", "4h", Epoch(0), Epoch(1))
     with pytest.raises(NotListed, match="no 'NIFTY 2019-01-31 FUT'"):
-        desk.venue.bars("NIFTY 2019-01-31 FUT", "1h", 0, 1)
+        desk.venue.bars("NIFTY 2019-01-31 FUT", "1h", Epoch(0), Epoch(1))
 
 
 def test_quotes_are_in_pieces_and_what_is_missing_is_absent(desk: KiteDesk) -> None:
