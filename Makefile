@@ -51,6 +51,9 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/mypy .
 
+picture: $(STAMP)  ## draw docs/architecture.svg from the folders and their imports
+	@$(BIN)/python -m tests.picture
+
 install: $(STAMP)  ## make .venv and install the locked requirements and the front end
 
 $(STAMP): requirements/dev.txt package-lock.json

@@ -26,12 +26,8 @@ def run() -> dict[str, float]:
     """Return the figures."""
     calendar = NseCalendar(nse_sessions())
     path = PricePath.build(MARKET, calendar)
-    own = path.bars(TIMEFRAME, Epoch(0), Epoch(path.ends_at))
-    own = own.slice(len(own) - BARS)
-    bars = {name: path.bars(name, Epoch(0), Epoch(path.ends_at)) for name in CONTEXTS} | {
-        TIMEFRAME: own
-    }
-
+    bars = {name: path.bars(name, Epoch(0), Epoch(path.ends_at)) for name in (TIMEFRAME, *CONTEXTS)}
+    bars[TIMEFRAME] = bars[TIMEFRAME].slice(len(bars[TIMEFRAME]) - BARS)
     readings = exogenous.all_series(MARKET, 0, path.ends_at)
 
     def recent(since: Epoch | None) -> dict[str, Readings]:
