@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
+from pytest_django.plugin import blocking_manager_key
 
 from tests.cloning import cloned
 from tradingsite import clock
@@ -46,6 +47,26 @@ def django_db_setup(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
     with cloned(), django_db_blocker.unblock():  # type: ignore[attr-defined]  # untyped plugin
         yield
         connections.close_all()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Put the exchange's days back that a transactional test's flush has taken away.
+
+    Else whichever test comes next in the same process finds a calendar without sessions.
+    """
+    yield
+    marker = item.get_closest_marker("django_db")
+    is_last = nextitem is None  # its databases are gone already
+    if marker is None or is_last or not marker.kwargs.get("transaction"):
+        return
+    from tests.histories import WITH_DAYS, seed_days
+
+    named = marker.kwargs.get("databases") or ["default"]
+    with item.config.stash[blocking_manager_key].unblock():
+        for alias in WITH_DAYS:
+            if named == "__all__" or alias in named:
+                seed_days(alias)
 
 
 @pytest.fixture

@@ -64,6 +64,10 @@ def put_funding(bars: Bars) -> Readings:
     return paid
 
 
+WITH_DAYS = ("nifty", "pc_nifty")
+"""The databases in which a migration has put the exchange's days."""
+
+
 def seed_days(alias: str = "nifty") -> None:
     """Have the exchange's days there, which a test that flushed the database took away."""
     model = TradingDay.on(alias)
