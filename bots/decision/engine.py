@@ -18,26 +18,15 @@ from bots.decision import accounting
 from bots.decision.actions import DELTAS, target_lots
 from bots.decision.observation import WINDOW, Float32Array, limit_notional, windows
 from bots.decision.risk import RiskGate, bounded_lots
-from bots.decision.sleeve import Sleeve, SleeveState
+from bots.decision.sleeve import Sleeve
 from markets.domain.bars import FloatArray, IntArray
 from markets.domain.price_panel import PricePanel
 from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded
 
 __all__ = [
-    "Decision",
-    "EquityCurve",
-    "PanelBroker",
-    "Policy",
-    "ReplayResult",
-    "Sleeve",
-    "SleeveState",
-    "SlotInputs",
-    "Trade",
-    "align_to_features",
-    "decide",
-    "replay",
-    "replay_slot",
+    *("Decision", "EquityCurve", "PanelBroker", "Policy", "ReplayResult", "Sleeve", "SleeveState"),
+    *("SlotInputs", "Trade", "align_to_features", "decide", "replay", "replay_slot"),
 ]
 
 ENCODE_ROWS = 128

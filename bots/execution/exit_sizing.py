@@ -120,6 +120,18 @@ def tell_cut(bot: Bot, order: Order, asked: Decimal, legs: Mapping[str, Decimal]
     )
 
 
+def tell_left(bot: Bot, order: Order) -> None:
+    """Tell people what could not be closed, dust that the venue does not take among it."""
+    notices.notify(
+        "trading",
+        "critical",
+        f"left:{bot.slug}:{order.instrument}",
+        f"{bot.title} bot could not close {abs(order.quantity).normalize():f} of "
+        f"{order.instrument}: {order.message}. It tries again each minute; what the venue takes "
+        f"no order for must be closed there by hand.",
+    )
+
+
 def _of(rows: Iterable[Position], venue: Venue, instrument: str) -> list[Position]:
     return [row for row in rows if (row.venue, row.instrument) == (venue.name, instrument)]
 

@@ -12,7 +12,7 @@ import time
 from django.conf import settings
 from django.db.models import Max
 
-from bots.execution import funding, kill_switch, ledger, protocol
+from bots.execution import exit_sizing, funding, kill_switch, ledger, protocol
 from bots.execution.account import AccountView
 from bots.execution.breaks import stopped
 from bots.execution.netting import ROLL_CLOSE
@@ -31,7 +31,7 @@ from markets.domain.calendar import Calendar
 from markets.domain.instruments import Instruments
 from markets.models import Bar
 from markets.venues.base import TokenRefused, Venue
-from tradingsite import clock, notices
+from tradingsite import clock
 from tradingsite.clock import Epoch
 from tradingsite.errors import Degraded, Retry, StopTrading
 from tradingsite.locks import ProcessLock
@@ -326,18 +326,7 @@ class Runner:
         self._send(intended)
         for order in intended:
             if order.state in (State.DENIED, State.REJECTED, State.NOT_PLACED):
-                self._tell_left(order)
-
-    def _tell_left(self, order: Order) -> None:
-        """Say what could not be closed, dust that the venue does not take among it."""
-        notices.notify(
-            "trading",
-            "critical",
-            f"left:{self._bot.slug}:{order.instrument}",
-            f"{self._bot.title} bot could not close {abs(order.quantity).normalize():f} of "
-            f"{order.instrument}: {order.message}. It tries again each minute; what the venue "
-            f"takes no order for must be closed there by hand.",
-        )
+                exit_sizing.tell_left(self._bot, order)
 
     def _holds(self) -> bool:
         """Return whether a slot holds anything, less than a lot too."""

@@ -58,19 +58,16 @@ def aggregate(fine: Bars, fine_timeframe: str, timeframe: str, calendar: Calenda
     """
     if not len(fine):
         return fine
-    parts, _ = expected(
-        calendar, fine_timeframe, Epoch(fine.opens_at[0]), Epoch(fine.closes_at[-1])
-    )
+    span = Epoch(fine.opens_at[0]), Epoch(fine.closes_at[-1])
+    parts, _ = expected(calendar, fine_timeframe, *span)
     # From the session's open on, so that a part whose first is missing is seen to miss it.
     session = calendar.session_at(Epoch(parts[0])) if len(parts) else None
     if session is None:
         return Bars.empty()
-    parts, _ = expected(
-        calendar, fine_timeframe, session.opens_at, Epoch(int(fine.closes_at[-1]) + 2 * 86_400)
-    )
-    longer, closes = expected(
-        calendar, timeframe, session.opens_at, Epoch(int(fine.closes_at[-1]) + 2 * 86_400)
-    )
+    # Two days further, so that a longer bar that is still open is seen to lack its last parts.
+    until = span[1] + 2 * 86_400
+    parts, _ = expected(calendar, fine_timeframe, session.opens_at, until)
+    longer, closes = expected(calendar, timeframe, session.opens_at, until)
     owner = np.searchsorted(longer, parts, side="right") - 1
     known = owner >= 0
     parts, owner = parts[known], owner[known]

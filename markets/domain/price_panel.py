@@ -92,10 +92,9 @@ def build_price_panel(
     if market not in MARKETS:
         raise ValueError(f"unknown market {market!r}; the known ones are {', '.join(MARKETS)}")
     carry = MARKETS[market].carry_per_year if carry_per_year is None else carry_per_year
+    is_dated = market == "nifty"
     contracts = (
-        _dated_contracts(bars.opens_at, calendar)
-        if market == "nifty"
-        else _one_contract(market, len(bars))
+        _dated_contracts(bars.opens_at, calendar) if is_dated else _one_contract(market, len(bars))
     )
     factor = 1.0 + carry * contracts.days_to_expiry / YEAR_DAYS
     previous_factor = 1.0 + carry * contracts.previous_days_to_expiry / YEAR_DAYS

@@ -105,27 +105,36 @@ def import_bars(
             _remove(market, timeframe, Bar.on(market).objects.filter(timeframe=timeframe))
         if not reason and (doubted := find_doubts(market, found)):
             raise Doubtful(doubted)
-        touched: dict[str, bool] = {}
-        for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
-            bars = found[timeframe]
-            is_new, differs = bars.compared(store.load_bars(market, timeframe))
-            _save_replaced(record, market, timeframe, bars.opens_at[differs])
-            store.save_bars(market, timeframe, bars.where(is_new | differs), Source.IMPORTED)
-            calendar = store.load_calendar(market)
-            stored = store.load_bars(market, timeframe)
-            store.require_on_calendar(market, timeframe, stored, calendar)
-            runs = bar_rule.spans(stored.opens_at, bars.opens_at[is_new])
-            record.spans[timeframe] = [[run.first, run.last] for run in runs]
-            record.new += int(is_new.sum())
-            record.changed += int(differs.sum())
-            for each in store.dependent_timeframes(market, timeframe):
-                touched[each] = touched.get(each, False) or bool((is_new | differs).any())
+        touched = _store(record, market, found)
         rows_of = {each: _features(market, each, is_changed=touched[each]) for each in touched}
         if record.new or record.changed:
             record.save()
             return Imported(record.pk, record.new, record.changed, rows_of)
         record.delete()
         return Imported(None, 0, 0, rows_of)
+
+
+def _store(record: BarImport, market: str, found: Mapping[str, Bars]) -> dict[str, bool]:
+    """Store the bars, the longest timeframe first, and count them in the import's record.
+
+    Returns the timeframes whose features depend on them, and whether a bar of theirs changed.
+    """
+    touched: dict[str, bool] = {}
+    for timeframe in sorted(found, key=timeframes.seconds, reverse=True):
+        bars = found[timeframe]
+        is_new, differs = bars.compared(store.load_bars(market, timeframe))
+        _save_replaced(record, market, timeframe, bars.opens_at[differs])
+        store.save_bars(market, timeframe, bars.where(is_new | differs), Source.IMPORTED)
+        calendar = store.load_calendar(market)
+        stored = store.load_bars(market, timeframe)
+        store.require_on_calendar(market, timeframe, stored, calendar)
+        runs = bar_rule.spans(stored.opens_at, bars.opens_at[is_new])
+        record.spans[timeframe] = [[run.first, run.last] for run in runs]
+        record.new += int(is_new.sum())
+        record.changed += int(differs.sum())
+        for each in store.dependent_timeframes(market, timeframe):
+            touched[each] = touched.get(each, False) or bool((is_new | differs).any())
+    return touched
 
 
 def find_doubts(market: str, found: Mapping[str, Bars]) -> list[Doubt]:

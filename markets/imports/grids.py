@@ -93,9 +93,34 @@ class TextGrid(Grid):
         self.head = self.head[:HEAD_ROWS]
         self.decimal_comma = self.delimiter != "," and _has_decimal_commas(self.head)
 
-    def blocks(self, after: int, columns: Sequence[int], report: Report) -> Iterator[Block]:
+    def _reader(
+        self, stream: _Closed, after: int, names: list[str], wanted: list[str], bad: _BadRows
+    ) -> Any:
+        """Return pyarrow's reader of the rows after a line, every cell of them as text."""
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
+
+        return arrow_csv.open_csv(
+            stream,
+            arrow_csv.ReadOptions(
+                use_threads=False,
+                block_size=_BLOCK_BYTES,
+                skip_rows=after,
+                column_names=names,
+                encoding="utf8" if self.encoding == "utf-8-sig" else self.encoding,
+            ),
+            arrow_csv.ParseOptions(
+                delimiter=self.delimiter, invalid_row_handler=bad, ignore_empty_lines=False
+            ),
+            arrow_csv.ConvertOptions(
+                include_columns=wanted,
+                column_types=dict.fromkeys(wanted, pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+
+    def blocks(self, after: int, columns: Sequence[int], report: Report) -> Iterator[Block]:
+        import pyarrow as pa
 
         width = len(next(row.cells for row in self.head if row.line >= max(after, 1)))
         names = [str(column) for column in range(width)]
@@ -104,26 +129,7 @@ class TextGrid(Grid):
         with self.part.opened() as (stream, raw):
             # An empty file, as far as pyarrow goes, is one without a row.
             try:
-                reader = arrow_csv.open_csv(
-                    _Closed(stream),
-                    arrow_csv.ReadOptions(
-                        use_threads=False,
-                        block_size=_BLOCK_BYTES,
-                        skip_rows=after,
-                        column_names=names,
-                        encoding="utf8" if self.encoding == "utf-8-sig" else self.encoding,
-                    ),
-                    arrow_csv.ParseOptions(
-                        delimiter=self.delimiter,
-                        invalid_row_handler=bad,
-                        ignore_empty_lines=False,
-                    ),
-                    arrow_csv.ConvertOptions(
-                        include_columns=wanted,
-                        column_types=dict.fromkeys(wanted, pa.string()),
-                        strings_can_be_null=False,
-                    ),
-                )
+                reader = self._reader(_Closed(stream), after, names, wanted, bad)
                 line = after + 1
                 for batch in reader:
                     lines = bad.lines(line, batch.num_rows)

@@ -42,7 +42,6 @@ class BadArchive(Degraded):
 def write(day: Day, path: Path, *, plain: bool = False) -> None:
     """Write a day; raise NoSpace where the disk is full, and leave nothing of it then."""
     import pyarrow as pa
-    from pyarrow import parquet
 
     names = pa.array([row.name for row in day.instruments], pa.string())
     which = pa.array(day.which.astype(np.int32))
@@ -64,7 +63,14 @@ def write(day: Day, path: Path, *, plain: bool = False) -> None:
         "date": day.date.isoformat(),
         "instruments": _packed([_described(row) for row in day.instruments]),
     }
-    table = pa.table(arrays)
+    encodings = {"ts": "DELTA_BINARY_PACKED", **dict.fromkeys(columns, encoding)}
+    _write_durably(pa.table(arrays), encodings, said, path)
+
+
+def _write_durably(table: Any, encodings: dict[str, str], said: dict[str, Any], path: Path) -> None:
+    """Write a table beside its place, and put it there once it is on the disk."""
+    from pyarrow import parquet
+
     scratch = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -75,10 +81,10 @@ def write(day: Day, path: Path, *, plain: bool = False) -> None:
                 compression="zstd",
                 compression_level=LEVEL,
                 use_dictionary=["name"],
-                column_encoding={"ts": "DELTA_BINARY_PACKED", **dict.fromkeys(columns, encoding)},
+                column_encoding=encodings,
                 store_schema=False,
             ) as writer:
-                writer.write_table(table, row_group_size=max(len(day), 1))
+                writer.write_table(table, row_group_size=max(len(table), 1))
                 writer.add_key_value_metadata(said)
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -130,12 +130,7 @@ class Quoter:
         # A session before today's is over: nothing has traded yet on this list.
         is_today = trading_date(Epoch(opened)) == date
         ranges = self._ranges(date, opened)
-        high, low = last.copy(), last.copy()
-        for rows, extremes in (
-            (~columns.is_option, ranges.others),
-            (columns.is_option, ranges.options),
-        ):
-            high[rows], low[rows] = extremes.see(quoted_at, last[rows])
+        high, low = _extremes(columns, ranges, quoted_at, last)
         progress = (quoted_at - opened) / (closed - opened) if is_today else 0.0
         volume, interest, interest_at_open = self._activity(columns, ranges.open, progress)
         bid, ask = self._sides(columns, last)
@@ -336,3 +331,16 @@ def _columns_of(listing: Listing, prices: Prices, seed: int) -> _Columns:
         uniform(key_of("luck", seed), tokens),
         np.array([key_of(row.symbol, 11) for row in rows], dtype=np.int64),
     )
+
+
+def _extremes(
+    columns: _Columns, ranges: _Ranges, at: float, last: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the highest and lowest prices of the session up to an instant."""
+    high, low = last.copy(), last.copy()
+    for rows, extremes in (
+        (~columns.is_option, ranges.others),
+        (columns.is_option, ranges.options),
+    ):
+        high[rows], low[rows] = extremes.see(at, last[rows])
+    return high, low

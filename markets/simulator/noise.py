@@ -54,3 +54,21 @@ def wave(name: str, seed: int, at: FloatArray, periods: tuple[int, ...]) -> Floa
         total += swing * (_SQRT_3 * 1.5**0.5 * period**0.5)
     found: FloatArray = total / sum(periods) ** 0.5
     return found
+
+
+def fat_tailed(stream: np.random.Generator, count: int) -> FloatArray:
+    """Return Student shocks of five degrees of freedom, scaled to variance 1, cut at eight."""
+    found: FloatArray = np.clip(stream.standard_t(5.0, count) * np.sqrt(3.0 / 5.0), -8.0, 8.0)
+    return found
+
+
+def extreme(
+    stream: np.random.Generator,
+    opened: FloatArray,
+    closed: FloatArray,
+    sigma: FloatArray,
+    side: float,
+) -> FloatArray:
+    """Return the highs (side +1) or lows (-1) of Brownian bridges from the opens to the closes."""
+    luck = -2.0 * sigma**2 * np.log(1.0 - stream.random(len(opened)))
+    return (opened + closed + side * np.sqrt((closed - opened) ** 2 + luck)) / 2.0

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from markets.domain import timeframes
 from markets.domain.bars import Bars, BoolArray, FloatArray, IntArray
 from markets.domain.calendar import Calendar, Session
+from markets.simulator.noise import extreme, fat_tailed
 from tradingsite.clock import Epoch
 
 STEP_SECONDS = 180
@@ -194,8 +195,8 @@ class PricePath:
             grid.first_steps,
             grid.opens_at,
             _ticks(opened, world),
-            _ticks(_extreme(streams[3], opened, closed, sigma, +1.0), world),
-            _ticks(_extreme(streams[4], opened, closed, sigma, -1.0), world),
+            _ticks(extreme(streams[3], opened, closed, sigma, +1.0), world),
+            _ticks(extreme(streams[4], opened, closed, sigma, -1.0), world),
             _ticks(closed, world),
             _volume(streams[5], world, seen_scale),
             tuple(pause for pause in pauses if pause is not None),
@@ -348,7 +349,7 @@ def _walk(
 ) -> FloatArray:
     """Return the log price before the first and after each step, without the deviations."""
     taken = sum(deviation.shock**2 for deviation in world.deviations) if edge else 0.0
-    steps = np.sqrt(world.step_volatility**2 - taken) * scale * _fat_tailed(stream, len(scale))
+    steps = np.sqrt(world.step_volatility**2 - taken) * scale * fat_tailed(stream, len(scale))
     if edge:
         steps += drift / world.steps_per_year
     levels = np.concatenate([[0.0], np.cumsum(steps)])
@@ -387,24 +388,6 @@ def _session_shape(world: World, grid: _Grid) -> FloatArray:
         curve = 1.0 + 0.3 * np.cos(2.0 * np.pi * (place - 15.0 / 24.0))
     shape[grid.seen] = curve / np.sqrt(np.mean(curve**2))
     return shape
-
-
-def _fat_tailed(stream: np.random.Generator, count: int) -> FloatArray:
-    """Return Student shocks of five degrees of freedom, scaled to variance 1, cut at eight."""
-    found: FloatArray = np.clip(stream.standard_t(5.0, count) * np.sqrt(3.0 / 5.0), -8.0, 8.0)
-    return found
-
-
-def _extreme(
-    stream: np.random.Generator,
-    opened: FloatArray,
-    closed: FloatArray,
-    sigma: FloatArray,
-    side: float,
-) -> FloatArray:
-    """Return the highs (side +1) or lows (-1) of Brownian bridges from the opens to the closes."""
-    luck = -2.0 * sigma**2 * np.log(1.0 - stream.random(len(opened)))
-    return (opened + closed + side * np.sqrt((closed - opened) ** 2 + luck)) / 2.0
 
 
 def _ticks(logs: FloatArray, world: World) -> TickArray:

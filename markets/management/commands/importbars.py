@@ -68,6 +68,10 @@ class Command(BaseCommand):
             action="store_true",
             help="the file counts seconds from 1980, as Dhan's first interface did",
         )
+        self._add_wishes(parser)
+
+    def _add_wishes(self, parser: CommandParser) -> None:
+        """Take what is to be done with what is stored, and with what is doubtful."""
         parser.add_argument(
             "--replace",
             action="store_true",

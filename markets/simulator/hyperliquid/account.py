@@ -252,17 +252,8 @@ class Account:
         after = before + change
         closing = min(abs(before), size) if before * change < 0 else _ZERO
         closed = (closing * (price - held.entry) * (1 if before > 0 else -1)).quantize(_CENT)
-        rate = TAKER_RATE if crossed else MAKER_RATE
-        fee = _ZERO if forced and forced.is_free else (price * size * rate).quantize(_CENT)
-        if not after:
-            del self.positions[order.coin]
-        elif before * after <= 0:
-            self.positions[order.coin] = Position(after, price)
-        else:
-            if not closing:
-                held.entry = (held.entry * abs(before) + price * size) / abs(after)
-            held.size = after
-        self.cash += closed - fee
+        self._move(order.coin, after, price, size, is_closing=bool(closing))
+        self.cash += closed - (fee := _fee(price * size, crossed, forced))
         order.filled += size
         done = Fill(
             tid=tid,
@@ -282,11 +273,22 @@ class Account:
             liquidation_method=forced.method if forced else "market",
         )
         self.fills.append(done)
-        if order.left:
-            self._note(order)
-        else:
-            self.end(order, FILLED, at_ms)
+        self._note(order) if order.left else self.end(order, FILLED, at_ms)
         return done
+
+    def _move(
+        self, coin: str, after: Decimal, price: Decimal, size: Decimal, *, is_closing: bool
+    ) -> None:
+        """Have a position of a size; one that turned begins anew, one that grew averages."""
+        held = self.positions[coin]
+        if not after:
+            del self.positions[coin]
+        elif held.size * after <= 0:
+            self.positions[coin] = Position(after, price)
+        else:
+            if not is_closing:
+                held.entry = (held.entry * abs(held.size) + price * size) / abs(after)
+            held.size = after
 
     def pay_funding(self, coin: str, oracle: Decimal, rate: Decimal, at_ms: int) -> None:
         """Settle an hour's funding of an asset: longs pay a positive rate, shorts receive it."""
@@ -303,6 +305,11 @@ class Account:
         # What closed a position by force may be an order of somebody else's.
         if order.oid in self.orders:
             self.changed.add(order.oid)
+
+
+def _fee(value: Decimal, crossed: bool, forced: Forced | None) -> Decimal:
+    rate = TAKER_RATE if crossed else MAKER_RATE
+    return _ZERO if forced and forced.is_free else (value * rate).quantize(_CENT)
 
 
 def _direction(before: Decimal, after: Decimal, forced: Forced | None) -> str:

@@ -67,13 +67,9 @@ class Kite:
         self.ticker = Ticker(world, self.faults, self.sessions.is_valid)
         book = Book(home / "kite.sqlite3" if home else None)
         is_new = book.began_at is None
+        who = credentials.KITE_USER_ID
         self.account = Account(
-            world,
-            self.faults,
-            credentials.KITE_USER_ID,
-            book,
-            self._publish,
-            needs_protection=needs_protection,
+            world, self.faults, who, book, self._publish, needs_protection=needs_protection
         )
         self.trading = Trading(self.account, self.faults)
         self.data = Data(world, self.faults, self.account, older_spans=older_spans)

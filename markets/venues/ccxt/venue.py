@@ -126,7 +126,6 @@ class ExchangeVenue(ExchangeData):
     def cancel(self, order: BookOrder) -> None:
         """Ask that what is left of an order be cancelled; one that is over is none of our worry."""
         ccxt = lean_import.module("ccxt.base.errors")
-
         how = {} if order.venue_id else {"clientOrderId": cloid_of(order.tag)}
         name = order.venue_id or cloid_of(order.tag)
         try:

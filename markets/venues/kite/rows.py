@@ -246,8 +246,12 @@ def bars(
         prices = (float(row[name]) for name in ("open", "high", "low", "close", "volume"))
         return opens_at, closes_at, *prices
 
-    found_rows = odd.read("candle", rows, read, lambda row: row["date"])
-    columns = [each for each in found_rows if each is not None]
+    found = odd.read("candle", rows, read, lambda row: row["date"])
+    return _as_bars([each for each in found if each is not None])
+
+
+def _as_bars(columns: list[tuple[float, ...]]) -> Bars:
+    """Return candles as bars; raise Degraded where they contradict each other."""
     if not columns:
         return Bars.empty()
     table = np.array(columns, dtype=np.float64).T

@@ -296,16 +296,12 @@ _starting = threading.Lock()
 @functools.cache
 def _ticker_class() -> Any:
     """Return the library's ticker, made to verify certificates and to parse our way."""
-    from autobahn.twisted.websocket import (  # type: ignore[import-untyped]
-        WebSocketClientProtocol,
-        connectWS,
-    )
-
     ticker: Any = lean_import.module("kiteconnect.ticker")
+    from autobahn.twisted import websocket  # type: ignore[import-untyped]
     from twisted.internet import ssl
 
     # One level below autobahn writes out the request, whose address holds the access token.
-    WebSocketClientProtocol.log.set_log_level("info", keep=True)
+    websocket.WebSocketClientProtocol.log.set_log_level("info", keep=True)
 
     class Ticker(ticker.KiteTicker):
         parse: Callable[[bytes], list[Tick]]
@@ -321,7 +317,7 @@ def _ticker_class() -> Any:
             )
             host = self.factory.host
             context = ssl.optionsForClientTLS(host) if self.factory.isSecure else None
-            self.connector = connectWS(
+            self.connector = websocket.connectWS(
                 self.factory, contextFactory=context, timeout=self.connect_timeout
             )
 

@@ -175,14 +175,8 @@ class KiteVenue(KiteCalls):
         reduces. Raises OrderRefused for what is known to be a refusal, or was never sent, and
         OrderUncertain after any other error: the order may exist.
         """
-        listed = self._fit_to_send(tag, instrument, quantity)
-        exchange, symbol = listed.symbol.split(":", 1)
-        try:
-            kite = self._client()
-        except TokenRefused as error:
-            raise RefusedForToken(f"not sent: {error}") from error
-        except (Retry, Degraded) as error:
-            raise OrderRefused(f"not sent: {error}") from error
+        exchange, symbol = self._fit_to_send(tag, instrument, quantity).symbol.split(":", 1)
+        kite = self._client_to_send()
         refuse_if_late(sent_at, clock.real())
         try:
             return str(
@@ -203,6 +197,15 @@ class KiteVenue(KiteCalls):
             reaction = errors.of_placing(error)
             self._slow_down(reaction)
             raise reaction from error
+
+    def _client_to_send(self) -> Any:
+        """Return the client; raise OrderRefused where there is none, for then nothing was sent."""
+        try:
+            return self._client()
+        except TokenRefused as error:
+            raise RefusedForToken(f"not sent: {error}") from error
+        except (Retry, Degraded) as error:
+            raise OrderRefused(f"not sent: {error}") from error
 
     def cancel(self, order: BookOrder) -> None:
         """Ask that what is left of an order be taken out of the book; may be asked again."""
