@@ -41,12 +41,15 @@ KEYED = ("keyed_by_hand", "keyed_by_bytes")
 
 
 def run() -> dict[str, float]:
-    """Return the figures that issue 4 names."""
+    """Return the figures."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tradingsite.settings")
     os.environ["LOG_LEVEL"] = "ERROR"
     import django
 
     django.setup()
+    from tradingsite.postgresql import timeouts
+
+    timeouts.choose(timeouts.LONG)  # as in a worker: tasks have time limits of their own
     with tempfile.TemporaryDirectory() as folder, _scratch():
         figures = _ratio()
         figures |= _whole_day(Path(folder))
