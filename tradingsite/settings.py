@@ -105,8 +105,6 @@ _channels = ("trading", "infrastructure", "options", "brief")
 TELEGRAM_TOKENS = {name: _venue.secret(f"TELEGRAM_TOKEN_{name.upper()}") for name in _channels}
 _chat = _venue.text("TELEGRAM_CHAT")
 TELEGRAM_CHATS = {name: _venue.text(f"TELEGRAM_CHAT_{name.upper()}", _chat) for name in _channels}
-# The only people whose commands count, by Telegram's number for them; none where it is empty.
-TELEGRAM_USERS = frozenset(filter(None, _venue.text("TELEGRAM_USERS").replace(",", " ").split()))
 # Hours of each night in which only what is critical is sent, IST; "none" for no such hours.
 QUIET_HOURS = env.hours("QUIET_HOURS", "none" if MODE == "simulated" else "23:00-07:00")
 
