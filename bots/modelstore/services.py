@@ -160,14 +160,13 @@ def restore_files(version: ModelVersion) -> None:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def switch(to: ModelVersion, kind: str, by: str, reason: str = "") -> Activation:
+def switch(version: ModelVersion, kind: str, by: str, reason: str = "") -> Activation:
     """Make a version the one that trades its slot: the one door of every change of model.
 
     Its files are verified once more, and fetched where they are no longer on this machine. The
     position stays; the new policy decides at the next bar. Raises Degraded for a version in
     quarantine or without files, BundleRejected for files that are not what was recorded.
     """
-    version = to
     if version.state == ModelVersion.State.QUARANTINED:
         raise Degraded(f"{version} is in quarantine: {version.reason}")
     restore_files(version)

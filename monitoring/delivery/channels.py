@@ -48,7 +48,7 @@ def limiters(channel: Channel, chat: str) -> tuple[RateLimiter, RateLimiter]:
     # The bot's number is public; its token stays out of any file's name.
     bot = channel.token.partition(":")[0]
     place = hashlib.sha256(f"{bot}/{chat}".encode()).hexdigest()[:12]
-    rules = (GROUP_RULE,) if chat.startswith("-") or chat.startswith("@") else PRIVATE_RULES
+    rules = (GROUP_RULE,) if chat.startswith(("-", "@")) else PRIVATE_RULES
     return (
         RateLimiter(folder / f"telegram-{bot}", (BOT_RULE,)),
         RateLimiter(folder / f"telegram-{bot}-{place}", rules),

@@ -15,7 +15,7 @@ from django.db.models import F, QuerySet
 from markets.venues.base import RateLimited
 from monitoring.delivery import wording
 from monitoring.delivery.channels import Channel, configured, limiters
-from monitoring.delivery.markup import CAPTION_UNITS, TEXT_UNITS, plain, split
+from monitoring.delivery.markup import CAPTION_UNITS, TEXT_UNITS, plain, split, units
 from monitoring.delivery.models import Delivery, Lane
 from monitoring.delivery.planning import waiting
 from monitoring.delivery.transport import (
@@ -142,12 +142,17 @@ def _gather(head: Delivery, rows: list[Delivery], now: dt.datetime) -> None:
 
 def _send(delivery: Delivery, lane: Lane, channel: Channel, transport: Transport) -> int:
     """Send a delivery in as many parts as it needs, from the first that is not there yet."""
-    html = f"{wording.AGAIN}\n{delivery.html}" if delivery.may_be_again else delivery.html
+    html = delivery.html
     file = Path(delivery.file) if delivery.file else None
     if file is not None and not file.is_file():
         html, file = f"{html}\n<i>(its file {file.name} is gone)</i>", None
     # A caption is short: what does not fit one follows as a message of its own.
-    parts = split(html, CAPTION_UNITS if file else TEXT_UNITS) or ["(empty)"]
+    # Room for the remark is left in each, so that with and without it the cuts are the same.
+    room = units(plain(wording.AGAIN)) + 1
+    parts = split(html, (CAPTION_UNITS if file else TEXT_UNITS) - room) or ["(empty)"]
+    if delivery.may_be_again:
+        unsure = delivery.parts_sent
+        parts[unsure] = f"{wording.AGAIN}\n{parts[unsure]}"
     message_id = delivery.message_id or 0
     for number in range(delivery.parts_sent, len(parts)):
         message_id = _send_part(

@@ -17,7 +17,7 @@ from markets.simulator.telegram import GROUP_CHAT
 from monitoring.delivery import planning, sending
 from monitoring.delivery.models import Delivery, Lane
 from monitoring.delivery.posting import post
-from monitoring.delivery.transport import Flooded, Outgoing
+from monitoring.delivery.transport import Flooded, Outgoing, Uncertain
 from tests.monitoring.delivery.phone import Phone, phone
 from tradingsite import clock, notices
 
@@ -116,6 +116,29 @@ def test_a_part_that_fails_is_sent_again_without_those_before_it(
     texts = owner.texts()
     assert len(texts) == len(set(texts)) == 2
     assert len(calls) == 3
+
+
+def test_a_part_in_doubt_is_sent_again_and_no_word_is_lost_at_its_edges(
+    owner: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remark takes room; the cuts must not move under a message that is half sent."""
+    html = "".join(f"{number:05d}" for number in range(1_500))
+    post("trading", html)
+    real, calls = owner.transport.send, []
+
+    def send(message: Outgoing) -> int:
+        calls.append(message)
+        if len(calls) == 2:
+            raise Uncertain("no answer")
+        return real(message)
+
+    monkeypatch.setattr(owner.transport, "send", send)
+    assert owner.drain() == 0
+    open_lanes()
+    assert owner.drain() == 1
+    texts = owner.texts()
+    assert texts[1].startswith("(perhaps again)\n") and not texts[0].startswith("(perhaps")
+    assert texts[0] + texts[1].removeprefix("(perhaps again)\n") == html
 
 
 def test_a_flood_is_waited_for_to_the_second(owner: Phone) -> None:
